@@ -1,0 +1,29 @@
+# From a topology string to three figures: accuracy versus speed, firing sparsity, computing operations.
+#
+#   snakemake --cores 4 results/figs/sops.pdf                      the published experiment (config.yaml)
+#   snakemake --cores 2 --configfile presets/digits.yaml           a preset laid over it
+#   snakemake --cores 4 results/cnn1/seed0/k1/accuracy.txt         one net, one k
+#   snakemake --cores 4 -f results/cnn1/seed0/k1/evaluation.json   redo one result
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+
+configfile: "config.yaml"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/data.smk"
+include: "workflow/rules/training.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        expand(
+            "{results}/{net}/seed{seed}/{precision}/ann.json",
+            results=EXPERIMENT.results,
+            net=EXPERIMENT.nets,
+            seed=EXPERIMENT.seeds,
+            precision=PRECISIONS,
+        ),

@@ -1,0 +1,196 @@
+"""The configuration: checked against its schema, with one clear line for whatever is wrong, then typed."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import yaml
+
+from negspike.datasets import dataset_spec
+from negspike.errors import InputError
+from negspike.topology import Topology, parse_topology
+from negspike.training import Phase
+
+PRECISIONS = "fp32, k0, k1, ..."
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a file is downloaded from.
+
+    Attributes:
+        url: https, http or file.
+        sha256: of the whole file.
+        size: in bytes, or None where it is not known.
+    """
+
+    url: str
+    sha256: str
+    size: int | None
+
+
+@dataclass(frozen=True)
+class Definition:
+    """A net: its topology, its dataset and how it is trained and simulated.
+
+    Attributes:
+        name: its key under ``definitions``.
+        dataset: name of the dataset.
+        topology: parsed, with the input shape of that dataset.
+        timesteps: T of the simulation.
+        phases: the training schedule.
+    """
+
+    name: str
+    dataset: str
+    topology: Topology
+    timesteps: int
+    phases: tuple[Phase, ...]
+
+    def science(self) -> dict[str, Any]:
+        """What a network is, without its schedule: small, plain and in a fixed order, as a rule's parameter should be."""
+        return {
+            "dataset": self.dataset,
+            "topology": self.topology.text,
+            "padding": self.topology.padding,
+            "width": float(self.topology.width),
+        }
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """The whole configuration, resolved; see config.yaml for what each key means."""
+
+    results: str
+    data: str
+    device: str
+    nets: tuple[str, ...]
+    definitions: Mapping[str, Definition]
+    k: tuple[int, ...]
+    seeds: tuple[int, ...]
+    weight_bits: int
+    batch_size: int
+    engine: str
+    sources: Mapping[str, Mapping[str, Source]]
+
+
+def precision_level(precision: str) -> int | None:
+    """The quantisation level of a precision folder: None for ``fp32``, 1 for ``k1``.
+
+    Raises:
+        InputError: it is neither.
+    """
+    if precision == "fp32":
+        return None
+    if precision[:1] == "k" and precision[1:].isdecimal():
+        return int(precision[1:])
+    raise InputError(f"precision {precision!r} is unknown: there are {PRECISIONS}")
+
+
+def resolve_config(config: Mapping[str, Any], schema: Path | str) -> Experiment:
+    """Check a configuration and turn it into an :class:`Experiment`.
+
+    Args:
+        config: the merged mapping, as Snakemake has it.
+        schema: path of the JSON schema, in YAML.
+
+    Raises:
+        InputError: the first thing that is wrong: where, and what would be right.
+    """
+    rules = yaml.safe_load(Path(schema).read_text(encoding="utf-8"))
+    errors = sorted(
+        jsonschema.Draft202012Validator(rules).iter_errors(config),
+        # an unknown key explains the one that is missing beside it
+        key=lambda error: (error.validator != "additionalProperties", [str(part) for part in error.path]),
+    )
+    if errors:
+        raise InputError(_explain(errors[0]))
+    definitions = {name: _definition(name, entry) for name, entry in config["definitions"].items()}
+    for name in config["nets"]:
+        if name not in definitions:
+            raise InputError(f"config key 'nets': net '{name}' has no definition{_suggest(name, definitions)}")
+    sources = {
+        dataset: {
+            file: Source(entry["url"], entry["sha256"], entry.get("size")) for file, entry in sorted(files.items())
+        }
+        for dataset, files in config["datasets"].items()
+    }
+    return Experiment(
+        results=config["results"].rstrip("/") or "/",
+        data=config["data"].rstrip("/") or "/",
+        device=config["device"],
+        nets=tuple(config["nets"]),
+        definitions=definitions,
+        k=tuple(config["k"]),
+        seeds=tuple(config["seeds"]),
+        weight_bits=config["weight_bits"],
+        batch_size=config["evaluation"]["batch_size"],
+        engine=config["evaluation"]["engine"],
+        sources=sources,
+    )
+
+
+def _definition(name: str, entry: Mapping[str, Any]) -> Definition:
+    try:
+        topology = parse_topology(
+            str(entry["topology"]),
+            dataset_spec(entry["dataset"]).input_shape,
+            entry["padding"],
+            entry["width"],
+        )
+    except InputError as error:
+        raise InputError(f"config key 'definitions.{name}': {error}") from error
+    phases = tuple(
+        Phase(number, phase["epochs"], phase["learning_rate"], entry["batch_size"])
+        for number, phase in enumerate(entry["phases"], start=1)
+    )
+    return Definition(name, entry["dataset"], topology, entry["timesteps"], phases)
+
+
+def _explain(error: jsonschema.ValidationError) -> str:
+    """One line for a schema violation."""
+    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.absolute_path).lstrip(".")
+    value = error.instance
+    if error.validator == "additionalProperties":
+        known = error.schema.get("properties", {})
+        unknown = next(key for key in value if key not in known)
+        full = f"{path}.{unknown}" if path else str(unknown)
+        return f"config key '{full}' is unknown{_suggest(str(unknown), known)}"
+    if error.validator == "required":
+        missing = next(key for key in error.validator_value if key not in value)
+        return f"config key '{path}.{missing}' is missing" if path else f"config key '{missing}' is missing"
+    if error.validator == "enum":
+        return f"config key '{path}' is {value!r}{_suggest(str(value), error.validator_value)}"
+    expected = {
+        "type": lambda wanted: f"expected {' or '.join([wanted] if isinstance(wanted, str) else wanted)}",
+        "minimum": lambda limit: f"expected at least {limit}",
+        "maximum": lambda limit: f"expected at most {limit}",
+        "exclusiveMinimum": lambda limit: f"expected more than {limit}",
+        "minItems": lambda count: f"expected at least {count} entries",
+        "uniqueItems": lambda _: "expected each entry once",
+        "pattern": lambda pattern: f"expected text that matches {pattern}",
+    }.get(str(error.validator), lambda _: error.message)(error.validator_value)
+    hint = ""
+    if error.validator == "type" and isinstance(value, str) and _is_number(value):
+        hint = f"; YAML reads {value} as text, write it with a decimal point and a signed exponent, such as 1.0e-3"
+    return f"config key '{path}' is {value!r}: {expected}{hint}"
+
+
+def _suggest(word: str, known: Iterable[str]) -> str:
+    known = [str(name) for name in known]
+    close = difflib.get_close_matches(word, known, n=1)
+    listing = f"there are {', '.join(known)}" if known else "no key belongs here"
+    return f": did you mean '{close[0]}'? ({listing})" if close else f": {listing}"
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

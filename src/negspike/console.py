@@ -1,0 +1,38 @@
+"""What a rule tells its user: progress on the terminal and in its log, one line for an error that is the user's."""
+
+from __future__ import annotations
+
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from negspike.errors import InputError
+
+
+@contextmanager
+def rule_log(path: Path | str) -> Iterator[Callable[[str], None]]:
+    """Yield a function that writes a line to the log and to standard error.
+
+    An :class:`InputError` or an ``OSError`` ends the process with exit code 1 and one line; any other exception
+    leaves its traceback in the log too.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w", encoding="utf-8") as log:
+
+        def report(line: str) -> None:
+            log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {line}\n")
+            log.flush()
+            print(f"{path.stem}: {line}", file=sys.stderr, flush=True)
+
+        try:
+            yield report
+        except (InputError, OSError) as error:
+            report(f"error: {error}")
+            sys.exit(1)
+        except Exception:
+            log.write(traceback.format_exc())
+            raise

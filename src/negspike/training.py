@@ -1,0 +1,339 @@
+"""Training one phase of one network: deterministic, resumable after every epoch, on the CPU or CUDA (DESIGN section 3).
+
+Every random number is drawn from a generator seeded by (seed, phase, epoch), so that a training that was interrupted
+goes on from its last finished epoch to the same weights, to the bit.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from negspike.augmentation import training_images
+from negspike.datasets import Dataset, Images, prepare_images
+from negspike.errors import InputError
+from negspike.files import atomic_path, write_text
+from negspike.network import Network, predict
+
+PROGRESS_SECONDS = 15.0
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One phase of a schedule: Adam at a constant learning rate, started afresh.
+
+    Attributes:
+        number: counts from 1.
+        epochs: passes over the training images.
+        learning_rate: of Adam.
+        batch_size: images a step.
+    """
+
+    number: int
+    epochs: int
+    learning_rate: float
+    batch_size: int
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One row of the history table.
+
+    Attributes:
+        phase, epoch: count from 1; epochs count within their phase.
+        learning_rate: of Adam.
+        loss: mean cross-entropy over the epoch's training images.
+        training_accuracy: over the same images, while the weights were changing.
+        validation_accuracy: after the epoch; None for a dataset that holds out no image.
+        test_accuracy: after the epoch. It is recorded, never used to choose a model.
+    """
+
+    phase: int
+    epoch: int
+    learning_rate: float
+    loss: float
+    training_accuracy: float
+    validation_accuracy: float | None
+    test_accuracy: float
+
+
+@dataclass(frozen=True)
+class PhaseResult:
+    """What a phase leaves behind.
+
+    Attributes:
+        history: one row an epoch.
+        wall_seconds: time spent training and testing, summed over all the sessions it took.
+    """
+
+    history: list[Epoch]
+    wall_seconds: float
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """``auto`` is CUDA where there is one, else the CPU; anything else is taken at its word.
+
+    Raises:
+        InputError: the device is not there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name not in ("cpu", "cuda"):
+        raise InputError(f"device {name!r} is unknown: it is auto, cpu or cuda")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError("device 'cuda' was asked for, but PyTorch finds no CUDA device; use auto or cpu")
+    return torch.device(name)
+
+
+def make_deterministic(threads: int) -> None:
+    """Same seed, same machine, same threads: the same weights to the bit."""
+    # cuBLAS reads this when it first starts; without it PyTorch refuses its deterministic mode.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
+    torch.set_num_threads(threads)
+
+
+def train_phase(
+    network: Network,
+    dataset: Dataset,
+    phase: Phase,
+    seed: int,
+    device: torch.device,
+    checkpoint: Path,
+    report: Callable[[str], None] = print,
+) -> PhaseResult:
+    """Train ``network`` in place for one phase; its last epoch is the model, as published.
+
+    Args:
+        network: weights to start from; moved to ``device``.
+        dataset: training, validation and test images.
+        phase: what to do.
+        seed: of this repetition.
+        device: where images and weights live.
+        checkpoint: the state after the last finished epoch; used when it belongs to these very settings, ignored
+            otherwise. The caller removes it once the result is safe.
+        report: takes progress lines.
+
+    Raises:
+        InputError: the loss is no longer finite.
+    """
+    network.to(device, memory_format=torch.channels_last)
+    pixels = torch.from_numpy(dataset.train.pixels).to(device)
+    labels = torch.from_numpy(dataset.train.labels).to(device)
+    held_out = {
+        name: _Evaluation.prepare(dataset, images, device)
+        for name, images in (("validation", dataset.validation), ("test", dataset.test))
+        if len(images.labels)
+    }
+    optimizer = torch.optim.Adam(network.parameters(), lr=phase.learning_rate)
+    settings = _settings(network, dataset, phase, seed)
+    history, spent = _resume(checkpoint, settings, network, optimizer)
+    if history:
+        report(f"phase {phase.number}: going on after epoch {len(history)} of {phase.epochs}, from {checkpoint}")
+    started, already = time.monotonic(), len(history)
+    for epoch in range(already + 1, phase.epochs + 1):
+        random = _generator(seed, phase.number, epoch)
+
+        def progress(done: int, loss: float, accuracy: float, epoch: int = epoch) -> None:
+            images = (epoch - 1 - already) * len(labels) + done
+            rate = images / (time.monotonic() - started)
+            remaining = (phase.epochs * len(labels) - already * len(labels) - images) / rate
+            report(
+                f"phase {phase.number} epoch {epoch}/{phase.epochs} image {done}/{len(labels)}: "
+                f"loss {loss:.4f}, training accuracy {accuracy:.2%}, {rate:,.0f} images/s, "
+                f"{format_duration(remaining)} left"
+            )
+
+        loss, accuracy = _train_epoch(network, dataset, pixels, labels, phase, optimizer, random, progress)
+        if not math.isfinite(loss):
+            raise InputError(
+                f"phase {phase.number}, epoch {epoch}: the loss is {loss}; lower learning_rate ({phase.learning_rate})"
+            )
+        accuracies = {name: evaluation.accuracy(network) for name, evaluation in held_out.items()}
+        row = Epoch(
+            phase.number, epoch, phase.learning_rate, loss, accuracy, accuracies.get("validation"), accuracies["test"]
+        )
+        history.append(row)
+        report(
+            f"phase {phase.number} epoch {epoch}/{phase.epochs} done: loss {loss:.4f}, training accuracy "
+            f"{accuracy:.2%}, test accuracy {row.test_accuracy:.2%}"
+        )
+        elapsed = spent + time.monotonic() - started
+        _save_checkpoint(checkpoint, settings, network, optimizer, history, elapsed)
+    return PhaseResult(history, spent + time.monotonic() - started)
+
+
+def _train_epoch(
+    network: Network,
+    dataset: Dataset,
+    pixels: torch.Tensor,
+    labels: torch.Tensor,
+    phase: Phase,
+    optimizer: torch.optim.Optimizer,
+    random: torch.Generator,
+    progress: Callable[[int, float, float], None],
+) -> tuple[float, float]:
+    """One pass; mean loss and training accuracy."""
+    network.train()
+    order = torch.randperm(len(labels), generator=random).to(labels.device)
+    total_loss = torch.zeros((), dtype=torch.float64, device=labels.device)
+    correct = torch.zeros((), dtype=torch.int64, device=labels.device)
+    done, last = 0, time.monotonic()
+    for batch in order.split(phase.batch_size):
+        if len(batch) == 1:
+            continue  # batch norm has no variance over a single image
+        images = training_images(dataset.spec, pixels[batch], random)
+        logits = network(images.contiguous(memory_format=torch.channels_last))
+        loss = F.cross_entropy(logits, labels[batch])
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        total_loss += loss.detach().double() * len(batch)
+        correct += (logits.detach().argmax(1) == labels[batch]).sum()
+        done += len(batch)
+        if time.monotonic() - last > PROGRESS_SECONDS:
+            last = time.monotonic()
+            mean = total_loss.item() / done
+            if not math.isfinite(mean):
+                return mean, 0.0
+            progress(done, mean, correct.item() / done)
+    return total_loss.item() / done, correct.item() / done
+
+
+@dataclass(frozen=True)
+class _Evaluation:
+    images: torch.Tensor
+    labels: torch.Tensor
+
+    @classmethod
+    def prepare(cls, dataset: Dataset, images: Images, device: torch.device) -> _Evaluation:
+        prepared = torch.from_numpy(prepare_images(dataset.spec, images.pixels)).to(device)
+        return cls(prepared.contiguous(memory_format=torch.channels_last), torch.from_numpy(images.labels).to(device))
+
+    def accuracy(self, network: Network) -> float:
+        return (predict(network, self.images) == self.labels).double().mean().item()
+
+
+def _generator(*key: int) -> torch.Generator:
+    state = np.random.SeedSequence(key).generate_state(1, np.uint64)[0]
+    return torch.Generator().manual_seed(int(state >> np.uint64(1)))
+
+
+def _settings(network: Network, dataset: Dataset, phase: Phase, seed: int) -> str:
+    """Everything that decides the weights, as text; the starting weights by their checksum."""
+    import hashlib
+
+    digest = hashlib.sha256()
+    for name, value in sorted(network.state_dict().items()):
+        digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
+    topology = network.topology
+    return (
+        f"{topology.text} {topology.padding} {topology.width} k={network.k} weight_bits={network.weight_bits} "
+        f"data={dataset.checksum} seed={seed} {phase} start={digest.hexdigest()}"
+    )
+
+
+def _resume(
+    checkpoint: Path, settings: str, network: Network, optimizer: torch.optim.Optimizer
+) -> tuple[list[Epoch], float]:
+    try:
+        state = torch.load(checkpoint, weights_only=True)
+        if state["settings"] != settings:
+            return [], 0.0
+        history = [Epoch(*row) for row in state["history"]]
+    except (OSError, RuntimeError, EOFError, KeyError, TypeError, ValueError, AttributeError):
+        return [], 0.0  # none, or cut short by a full disk: start the phase again
+    except Exception as error:  # pickle.UnpicklingError has no public common base with the others
+        if type(error).__name__ != "UnpicklingError":
+            raise
+        return [], 0.0
+    network.load_state_dict(state["weights"])
+    optimizer.load_state_dict(state["optimizer"])
+    return history, state["wall_seconds"]
+
+
+def _save_checkpoint(
+    path: Path,
+    settings: str,
+    network: Network,
+    optimizer: torch.optim.Optimizer,
+    history: list[Epoch],
+    wall_seconds: float,
+) -> None:
+    with atomic_path(path) as temporary:
+        torch.save(
+            {
+                "settings": settings,
+                "weights": network.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "history": [list(asdict(row).values()) for row in history],
+                "wall_seconds": wall_seconds,
+            },
+            temporary,
+        )
+
+
+def save_weights(network: Network, path: Path, metadata: Mapping[str, str | int | float | bool | None]) -> None:
+    """Write a network's weights, on the CPU, and how they were made; read with :func:`load_weights`."""
+    weights = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+    with atomic_path(path) as temporary:
+        torch.save({"weights": weights, "metadata": dict(metadata)}, temporary)
+
+
+def load_weights(network: Network, path: Path) -> dict[str, Any]:
+    """Load weights into ``network`` and return their metadata.
+
+    Raises:
+        InputError: the file is not one of ours, or its weights belong to another network.
+    """
+    try:
+        # weights_only: nothing but tensors and plain values is ever unpickled
+        stored = torch.load(path, weights_only=True, map_location="cpu")
+        weights, metadata = stored["weights"], stored["metadata"]
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: there is no such file") from error
+    except Exception as error:
+        raise InputError(f"{path}: not a weights file of this workflow ({type(error).__name__})") from error
+    expected = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    found = {name: tuple(value.shape) for name, value in weights.items()}
+    for name in sorted(expected.keys() | found.keys()):
+        if expected.get(name) != found.get(name):
+            raise InputError(
+                f"{path}: weights of another net: {name} has shape {found.get(name)}, "
+                f"topology {network.topology.text} needs {expected.get(name)}"
+            )
+    network.load_state_dict(weights)
+    return dict(metadata)
+
+
+def write_history(path: Path, history: list[Epoch]) -> None:
+    """Write the history as CSV, one line an epoch, columns named after :class:`Epoch`."""
+    names = [field.name for field in fields(Epoch)]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(names)
+    for row in history:
+        writer.writerow("" if value is None else value for value in asdict(row).values())
+    write_text(path, text.getvalue())
+
+
+def format_duration(seconds: float) -> str:
+    """``1 h 05 min``, ``3 min 20 s`` or ``12 s``."""
+    whole = round(seconds)
+    if whole >= 3600:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    if whole >= 60:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole} s"

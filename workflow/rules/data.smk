@@ -1,0 +1,43 @@
+# In:  nothing, or the URLs under 'datasets' in the config
+# Out: data/{dataset}/{file}.gz, the archives as downloaded; data/{dataset}.npz, their images and labels as arrays
+
+
+rule download:
+    output:
+        archive=f"{DATA}/{{dataset}}/{{file}}.gz",
+    params:
+        # not the URL: a copy elsewhere with the same checksum is the same file
+        sha256=lambda wildcards: EXPERIMENT.sources[wildcards.dataset][wildcards.file].sha256,
+    log:
+        f"{DATA}/logs/download/{{dataset}}/{{file}}.log",
+    benchmark:
+        f"{DATA}/benchmarks/download/{{dataset}}/{{file}}.tsv"
+    threads: 1
+    resources:
+        mem_mb=500,
+        runtime=60,
+    conda:
+        "../../envs/environment.yaml"
+    script:
+        "../scripts/download.py"
+
+
+rule prepare_dataset:
+    input:
+        archives=lambda wildcards: [
+            f"{DATA}/{wildcards.dataset}/{file}.gz" for file in EXPERIMENT.sources[wildcards.dataset]
+        ],
+    output:
+        images=f"{DATA}/{{dataset}}.npz",
+    log:
+        f"{DATA}/logs/prepare/{{dataset}}.log",
+    benchmark:
+        f"{DATA}/benchmarks/prepare/{{dataset}}.tsv"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    conda:
+        "../../envs/environment.yaml"
+    script:
+        "../scripts/prepare_dataset.py"
