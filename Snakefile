@@ -15,15 +15,16 @@ configfile: "config.yaml"
 include: "workflow/rules/common.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/training.smk"
+include: "workflow/rules/evaluation.smk"
 
 
 rule all:
     default_target: True
     input:
         expand(
-            "{results}/{net}/seed{seed}/{precision}/ann.json",
-            results=EXPERIMENT.results,
+            "{results}/{net}/seed{seed}/k{k}/evaluation.json",
+            results=RESULTS,
             net=EXPERIMENT.nets,
             seed=EXPERIMENT.seeds,
-            precision=PRECISIONS,
+            k=EXPERIMENT.k,
         ),

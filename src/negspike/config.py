@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,29 @@ from negspike.topology import Topology, parse_topology
 from negspike.training import Phase
 
 PRECISIONS = "fp32, k0, k1, ..."
+
+# JSON Schema takes 16.0 for an integer and knows no NaN; as a level or a number of epochs 16.0 is neither a folder's
+# name nor a loop's end, and NaN passes every limit.
+_Validator: Any = jsonschema.validators.extend(  # type: ignore[no-untyped-call]
+    jsonschema.Draft202012Validator,
+    type_checker=jsonschema.Draft202012Validator.TYPE_CHECKER.redefine_many(
+        {
+            "integer": lambda _, value: isinstance(value, int) and not isinstance(value, bool),
+            "number": lambda _, value: (
+                isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+            ),
+        }
+    ),
+)
+_TYPES = {
+    "array": "a list, such as [a, b]",
+    "boolean": "true or false",
+    "integer": "a whole number",
+    "null": "null",
+    "number": "a finite number",
+    "object": "a mapping of keys",
+    "string": "text",
+}
 
 
 @dataclass(frozen=True)
@@ -53,7 +78,7 @@ class Definition:
     phases: tuple[Phase, ...]
 
     def science(self) -> dict[str, Any]:
-        """What a network is, without its schedule: small, plain and in a fixed order, as a rule's parameter should be."""
+        """What a network is, without its schedule: small, plain and in a fixed order, as a parameter should be."""
         return {
             "dataset": self.dataset,
             "topology": self.topology.text,
@@ -87,7 +112,7 @@ def precision_level(precision: str) -> int | None:
     """
     if precision == "fp32":
         return None
-    if precision[:1] == "k" and precision[1:].isdecimal():
+    if re.fullmatch(r"k[0-9]{1,2}", precision):
         return int(precision[1:])
     raise InputError(f"precision {precision!r} is unknown: there are {PRECISIONS}")
 
@@ -102,14 +127,17 @@ def resolve_config(config: Mapping[str, Any], schema: Path | str) -> Experiment:
     Raises:
         InputError: the first thing that is wrong: where, and what would be right.
     """
+    if not isinstance(config, Mapping):
+        raise InputError(f"the config is {_short(config)}: expected {_TYPES['object']}, as in config.yaml")
+    _check_names(config)
     rules = yaml.safe_load(Path(schema).read_text(encoding="utf-8"))
     errors = sorted(
-        jsonschema.Draft202012Validator(rules).iter_errors(config),
+        _Validator(rules).iter_errors(config),
         # an unknown key explains the one that is missing beside it
         key=lambda error: (error.validator != "additionalProperties", [str(part) for part in error.path]),
     )
     if errors:
-        raise InputError(_explain(errors[0]))
+        raise InputError(_explain(errors[0], config))
     definitions = {name: _definition(name, entry) for name, entry in config["definitions"].items()}
     for name in config["nets"]:
         if name not in definitions:
@@ -141,44 +169,83 @@ def _definition(name: str, entry: Mapping[str, Any]) -> Definition:
             str(entry["topology"]),
             dataset_spec(entry["dataset"]).input_shape,
             entry["padding"],
-            entry["width"],
+            float(entry["width"]),
         )
     except InputError as error:
         raise InputError(f"config key 'definitions.{name}': {error}") from error
     phases = tuple(
-        Phase(number, phase["epochs"], phase["learning_rate"], entry["batch_size"])
+        Phase(number, phase["epochs"], float(phase["learning_rate"]), entry["batch_size"])
         for number, phase in enumerate(entry["phases"], start=1)
     )
     return Definition(name, entry["dataset"], topology, entry["timesteps"], phases)
 
 
-def _explain(error: jsonschema.ValidationError) -> str:
+def _check_names(value: Any, path: str = "") -> None:
+    """Refuse keys that YAML does not read as text, such as 1 or no: no folder and no rule could be named after them."""
+    if isinstance(value, Mapping):
+        for key, entry in value.items():
+            full = f"{path}.{key}" if path else str(key)
+            if not isinstance(key, str):
+                raise InputError(f"config key '{full}' is not text ({type(key).__name__}); put the name in quotes")
+            _check_names(entry, full)
+
+
+def _explain(error: jsonschema.ValidationError, config: Mapping[str, Any]) -> str:
     """One line for a schema violation."""
     path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.absolute_path).lstrip(".")
-    value = error.instance
+    value: Any = error.instance
+    rule: Any = error.validator_value
+    if "propertyNames" in error.absolute_schema_path:
+        return f"config key '{path}' has an entry {value!r}: a name is made of letters, digits and _"
     if error.validator == "additionalProperties":
-        known = error.schema.get("properties", {})
+        schema: Any = error.schema
+        known = schema.get("properties", {})
         unknown = next(key for key in value if key not in known)
         full = f"{path}.{unknown}" if path else str(unknown)
         return f"config key '{full}' is unknown{_suggest(str(unknown), known)}"
     if error.validator == "required":
-        missing = next(key for key in error.validator_value if key not in value)
-        return f"config key '{path}.{missing}' is missing" if path else f"config key '{missing}' is missing"
+        missing = next(key for key in rule if key not in value)
+        full = f"{path}.{missing}" if path else missing
+        return f"config key '{full}' is missing{_other(error, config)}"
     if error.validator == "enum":
-        return f"config key '{path}' is {value!r}{_suggest(str(value), error.validator_value)}"
-    expected = {
-        "type": lambda wanted: f"expected {' or '.join([wanted] if isinstance(wanted, str) else wanted)}",
+        return f"config key '{path}' is {_short(value)}{_suggest(str(value), rule)}"
+    phrases: dict[str, Callable[[Any], str]] = {
+        "type": lambda wanted: f"expected {_type_names(wanted)}",
         "minimum": lambda limit: f"expected at least {limit}",
         "maximum": lambda limit: f"expected at most {limit}",
         "exclusiveMinimum": lambda limit: f"expected more than {limit}",
-        "minItems": lambda count: f"expected at least {count} entries",
+        "minItems": lambda count: f"expected at least {count} {'entry' if count == 1 else 'entries'}",
+        "minLength": lambda _: "expected text that is not empty",
         "uniqueItems": lambda _: "expected each entry once",
         "pattern": lambda pattern: f"expected text that matches {pattern}",
-    }.get(str(error.validator), lambda _: error.message)(error.validator_value)
+    }
+    phrase = phrases.get(str(error.validator))
+    expected = phrase(rule) if phrase else " ".join(error.message.split())
     hint = ""
     if error.validator == "type" and isinstance(value, str) and _is_number(value):
-        hint = f"; YAML reads {value} as text, write it with a decimal point and a signed exponent, such as 1.0e-3"
-    return f"config key '{path}' is {value!r}: {expected}{hint}"
+        if "number" in rule:
+            hint = f"; YAML reads {value} as text, write it with a decimal point and a signed exponent, such as 1.0e-3"
+        else:
+            hint = f"; YAML reads {value} as text, write it in plain digits without quotes"
+    return f"config key '{path}' is {_short(value)}: {expected}{hint}"
+
+
+def _other(error: jsonschema.ValidationError, config: Mapping[str, Any]) -> str:
+    """A preset that misspells a net's name begins a new definition, in which nearly everything is missing."""
+    parts = list(error.absolute_path)
+    if len(parts) != 2 or parts[0] != "definitions":
+        return ""
+    close = difflib.get_close_matches(str(parts[1]), [name for name in config["definitions"] if name != parts[1]], n=1)
+    return f": did you mean '{close[0]}' instead of '{parts[1]}'?" if close else ""
+
+
+def _type_names(wanted: str | list[str]) -> str:
+    return " or ".join(_TYPES[name] for name in ([wanted] if isinstance(wanted, str) else wanted))
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _suggest(word: str, known: Iterable[str]) -> str:

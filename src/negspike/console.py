@@ -36,3 +36,13 @@ def rule_log(path: Path | str) -> Iterator[Callable[[str], None]]:
         except Exception:
             log.write(traceback.format_exc())
             raise
+
+
+def format_duration(seconds: float) -> str:
+    """``1 h 05 min``, ``3 min 20 s`` or ``12 s``."""
+    whole = round(seconds)
+    if whole >= 3600:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    if whole >= 60:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole} s"

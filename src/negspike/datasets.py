@@ -9,9 +9,11 @@ from __future__ import annotations
 import gzip
 import hashlib
 import tarfile
+import zipfile
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +24,8 @@ from negspike.quantization import IMAGE_FRACTION_BITS
 from negspike.topology import Shape
 
 CLASSES = 10
+# Fashion-MNIST's training images are 47 MB; a damaged header must not make us ask for more memory than this.
+_LARGEST_IDX = 1 << 28
 
 
 @dataclass(frozen=True)
@@ -127,7 +131,8 @@ def prepare_images(spec: DatasetSpec, pixels: np.ndarray) -> np.ndarray:
     else:
         values = images / spec.levels
     scale = 2.0**IMAGE_FRACTION_BITS
-    return (np.rint(values * scale) / scale).astype(np.float32)
+    rounded: np.ndarray = (np.rint(values * scale) / scale).astype(np.float32)
+    return rounded
 
 
 def read_archives(spec: DatasetSpec, files: Mapping[str, Path]) -> dict[str, np.ndarray]:
@@ -156,16 +161,9 @@ def save_dataset(spec: DatasetSpec, arrays: Mapping[str, np.ndarray], path: Path
     Raises:
         InputError: shapes or labels that do not belong to the dataset.
     """
-    for split in ("train", "test"):
-        images, labels = arrays[f"{split}_images"], arrays[f"{split}_labels"]
-        if images.shape[1:] != spec.image_shape or len(images) == 0:
-            raise InputError(f"{spec.name}: {split} images have shape {images.shape[1:]}, expected {spec.image_shape}")
-        if labels.shape != (len(images),):
-            raise InputError(f"{spec.name}: {len(images)} {split} images, but labels of shape {labels.shape}")
-        if labels.max() >= CLASSES:
-            raise InputError(f"{spec.name}: {split} label {labels.max()} is not a class, which are 0 to {CLASSES - 1}")
+    _check_arrays(spec, arrays, spec.name)
     with atomic_path(path) as temporary, open(temporary, "wb") as stream:
-        np.savez(stream, **{name: arrays[name] for name in sorted(arrays)})
+        np.savez(stream, **{name: arrays[name] for name in sorted(arrays)})  # type: ignore[arg-type]
 
 
 def load_dataset(name: str, path: Path) -> Dataset:
@@ -176,14 +174,20 @@ def load_dataset(name: str, path: Path) -> Dataset:
     """
     spec = dataset_spec(name)
     try:
+        # an .npz is a zip archive; np.load would take other files too
+        with zipfile.ZipFile(path) as archive:
+            names = [entry.removesuffix(".npy") for entry in archive.namelist()]
         with np.load(path, allow_pickle=False) as stored:
-            arrays = {key: stored[key] for key in stored.files}
-        images, labels = arrays["train_images"], arrays["train_labels"].astype(np.int64)
-        test = Images(arrays["test_images"], arrays["test_labels"].astype(np.int64))
-    except (OSError, ValueError, KeyError, EOFError, zlib.error) as error:
-        raise InputError(f"{path}: not a dataset written by this workflow ({error}); delete it and run again") from error
-    if images.shape[1:] != spec.image_shape:
-        raise InputError(f"{path}: images of shape {images.shape[1:]} are not {name}, which has {spec.image_shape}")
+            arrays = {key: stored[key] for key in names}
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: there is no such file") from error
+    except (OSError, ValueError, KeyError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
+        raise InputError(
+            f"{path}: not a dataset written by this workflow ({_one_line(error)}); delete it and run again"
+        ) from error
+    _check_arrays(spec, arrays, f"{path}: not {name}")
+    images, labels = arrays["train_images"], arrays["train_labels"].astype(np.int64)
+    test = Images(arrays["test_images"], arrays["test_labels"].astype(np.int64))
     # A dataset cut down for a trial keeps its proportions.
     held_out = min(spec.validation, len(images) // 6)
     split = len(images) - held_out
@@ -205,6 +209,28 @@ def dataset_spec(name: str) -> DatasetSpec:
     if name not in DATASETS:
         raise InputError(f"dataset {name!r} is unknown: there are {', '.join(DATASETS)}")
     return DATASETS[name]
+
+
+def _check_arrays(spec: DatasetSpec, arrays: Mapping[str, np.ndarray], where: str) -> None:
+    for split in ("train", "test"):
+        for name in (f"{split}_images", f"{split}_labels"):
+            if name not in arrays:
+                raise InputError(f"{where}: array {name} is missing")
+            if arrays[name].dtype != np.uint8:
+                raise InputError(f"{where}: {name} are {arrays[name].dtype}, expected uint8")
+        images, labels = arrays[f"{split}_images"], arrays[f"{split}_labels"]
+        if images.shape[1:] != spec.image_shape:
+            raise InputError(f"{where}: {split} images have shape {images.shape[1:]}, expected {spec.image_shape}")
+        if len(images) == 0:
+            raise InputError(f"{where}: there is no {split} image")
+        if labels.shape != (len(images),):
+            raise InputError(f"{where}: {len(images)} {split} images, but labels of shape {labels.shape}")
+        if labels.max() >= CLASSES:
+            raise InputError(f"{where}: {split} label {labels.max()} is not a class, which are 0 to {CLASSES - 1}")
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def _checksum(arrays: Mapping[str, np.ndarray]) -> str:
@@ -239,19 +265,24 @@ def _cifar10(archive: Path) -> dict[str, np.ndarray]:
     try:
         with tarfile.open(archive, "r:gz") as tar:
             for member in tar:
-                if member.name not in wanted:
+                name = member.name.removeprefix("./")
+                if name not in wanted:
                     continue
                 stream = tar.extractfile(member) if member.isfile() and member.size <= 10_000 * record else None
                 if stream is None or member.size % record:
                     raise InputError(
-                        f"{archive}: member {member.name} is not a file of at most 10,000 records of {record} bytes"
+                        f"{archive}: member {name} is not a file of at most 10,000 records of {record} bytes"
                     )
                 content = stream.read()
                 if len(content) != member.size:
-                    raise InputError(f"{archive}: member {member.name} is truncated; download the archive again")
-                found[member.name] = np.frombuffer(content, np.uint8).reshape(-1, record)
+                    raise InputError(f"{archive}: member {name} is truncated; download the archive again")
+                found[name] = np.frombuffer(content, np.uint8).reshape(-1, record)
+    except FileNotFoundError as error:
+        raise InputError(f"{archive}: there is no such file") from error
     except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
-        raise InputError(f"{archive}: not a complete gzipped tar archive ({error}); download it again") from error
+        raise InputError(
+            f"{archive}: not a complete gzipped tar archive ({_one_line(error)}); download it again"
+        ) from error
     missing = [name for name in wanted if name not in found]
     if missing:
         raise InputError(
@@ -271,11 +302,16 @@ def _idx(path: Path, dimensions: int) -> np.ndarray:
             if len(header) < 4 + 4 * dimensions or header[:4] != bytes((0, 0, 8, dimensions)):
                 raise InputError(f"{path}: not an IDX file of unsigned bytes with {dimensions} dimensions")
             shape = tuple(int(size) for size in np.frombuffer(header, ">u4", offset=4))
-            expected = int(np.prod(shape, dtype=object))
-            content = stream.read(min(expected, 1 << 30) + 1)
+            expected = prod(shape)
+            if expected > _LARGEST_IDX:
+                raise InputError(f"{path}: its header promises {expected} bytes of data, more than any dataset has")
+            content = stream.read(expected + 1)
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: there is no such file") from error
     except (OSError, EOFError, zlib.error) as error:
-        raise InputError(f"{path}: not a complete gzip file ({error}); download it again") from error
+        raise InputError(f"{path}: not a complete gzip file ({_one_line(error)}); download it again") from error
     if len(content) != expected:
-        raise InputError(f"{path}: its header promises {expected} bytes of data, it does not hold just as many")
+        held = "more" if len(content) > expected else len(content)
+        raise InputError(f"{path}: its header promises {expected} bytes of data, it holds {held}")
     array = np.frombuffer(content, np.uint8).reshape(shape)
     return array[:, None] if dimensions == 3 else array

@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import IO, Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-import pooch
 import requests
+import urllib3
 
 from negspike.config import Source
+from negspike.console import format_duration
 from negspike.errors import InputError
+from negspike.files import atomic_path
 
 CHUNK = 1 << 20
 ATTEMPTS = 3
+RETRY_SECONDS = 2.0
 TIMEOUT_SECONDS = 30
 PROGRESS_SECONDS = 5.0
+
+# Answers of a server that is busy or restarting; everything else but 200 stays the same when asked again.
+_TEMPORARY = (429, 500, 502, 503, 504)
+
+
+class _BrokenTransferError(Exception):
+    """Something that may go better the next time."""
 
 
 def download(source: Source, path: Path, report: Callable[[str], None] = print) -> None:
@@ -34,77 +44,123 @@ def download(source: Source, path: Path, report: Callable[[str], None] = print) 
     Raises:
         InputError: the URL cannot be reached, or what it gives has the wrong size or checksum.
     """
-
-    def fetch(url: str, output: str, _: Any) -> None:
+    if path.is_file() and _sha256(path) == source.sha256:
+        return
+    with atomic_path(path) as temporary:
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                with open(output, "wb") as target:
-                    _transfer(url, target, source.size, report)
+                found = _transfer(source, temporary, report)
                 break
-            except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
+            except _BrokenTransferError as error:
                 if attempt == ATTEMPTS:
                     raise InputError(
-                        f"{url}: cannot be reached ({_reason(error)}); give another url under 'datasets' in the config"
+                        f"{source.url}: cannot be reached, {ATTEMPTS} attempts ({error});"
+                        " give another url under 'datasets' in the config"
                     ) from error
-                report(f"{url}: transfer broke off ({_reason(error)}), starting again")
-                time.sleep(2**attempt)
-        received = Path(output).stat().st_size
+                report(f"{source.url}: transfer broke off ({error}), starting again")
+                time.sleep(RETRY_SECONDS * 2 ** (attempt - 1))
+        received = temporary.stat().st_size
         if source.size is not None and received != source.size:
-            raise InputError(f"{url}: {received} bytes received, expected {source.size}; the file is not the right one")
+            raise _wrong_size(source, str(received))
+        if found != source.sha256:
+            raise InputError(
+                f"{source.url}: wrong checksum: sha256 is {found}, the config expects {source.sha256}; "
+                "the file is damaged or another one"
+            )
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pooch.get_logger().setLevel("ERROR")
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _wrong_size(source: Source, found: str) -> InputError:
+    return InputError(
+        f"{source.url}: {found} bytes received, the config expects {source.size}; "
+        "it is not that file (for a file of your own, set its size or null beside its sha256)"
+    )
+
+
+def _transfer(source: Source, target: Path, report: Callable[[str], None]) -> str:
+    """Write the source to ``target`` from its beginning; sha256 of what was written."""
+    if urlsplit(source.url).scheme == "file":
+        file = _local_path(source.url)
+        return _copy(_file_chunks(source.url, file), target, source, source.size, report)
+    # Compressed a second time on the way, a .gz would not be the file any more.
+    headers = {"Accept-Encoding": "identity"}
     try:
-        pooch.retrieve(source.url, f"sha256:{source.sha256}", path.name, path.parent, downloader=fetch)
-    except InputError:
-        raise
-    except ValueError as error:  # pooch names neither the URL nor the remedy
-        found = str(error).rsplit("but got", 1)[-1].strip().split(":")[-1].split(".")[0]
-        raise InputError(
-            f"{source.url}: wrong checksum: sha256 is {found}, the config expects {source.sha256}"
-        ) from error
+        with requests.get(source.url, stream=True, timeout=TIMEOUT_SECONDS, headers=headers) as response:
+            status = f"the server answers {response.status_code} {response.reason}"
+            if response.status_code in _TEMPORARY:
+                raise _BrokenTransferError(status)
+            if response.status_code != 200:
+                raise InputError(f"{source.url}: {status}; correct the url under 'datasets' in the config")
+            length = response.headers.get("Content-Length", "")
+            promised = int(length) if length.isdecimal() else None
+            if promised is not None and source.size is not None and promised != source.size:
+                raise _wrong_size(source, str(promised))
+            found = _copy(_raw_chunks(response), target, source, promised or source.size, report)
+            if promised is not None and target.stat().st_size < promised:
+                raise _BrokenTransferError(f"{target.stat().st_size} of {promised} bytes received")
+            return found
+    except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
+        raise _BrokenTransferError(_reason(error)) from error
+    except requests.RequestException as error:
+        raise InputError(f"{source.url}: cannot be requested ({_reason(error)})") from error
 
 
-def _transfer(url: str, target: IO[bytes], size: int | None, report: Callable[[str], None]) -> None:
-    if urlsplit(url).scheme == "file":
-        file = Path(url2pathname(urlsplit(url).path))
-        try:
-            with open(file, "rb") as stream:
-                _copy(iter(lambda: stream.read(CHUNK), b""), target, size or file.stat().st_size, url, report)
-        except OSError as error:
-            raise InputError(f"{url}: cannot be read ({error.strerror or error})") from error
-        return
-    with requests.get(url, stream=True, timeout=TIMEOUT_SECONDS) as response:
-        if response.status_code != 200:
-            raise InputError(f"{url}: the server answers {response.status_code} {response.reason}")
-        total = int(response.headers.get("Content-Length", 0)) or size
-        # raw and undecoded: a server that marks .gz files as encoded must not have them unpacked on the way
-        _copy(_raw_chunks(response), target, total, url, report)
+def _local_path(url: str) -> Path:
+    parts = urlsplit(url)
+    if parts.netloc not in ("", "localhost"):
+        raise InputError(f"{url}: a file URL has an absolute path and so three slashes, file:///folder/name")
+    return Path(url2pathname(parts.path))
 
 
-def _raw_chunks(response: requests.Response) -> Any:
+def _file_chunks(url: str, file: Path) -> Iterator[bytes]:
     try:
+        with open(file, "rb") as stream:
+            while chunk := stream.read(CHUNK):
+                yield chunk
+    except OSError as error:
+        raise InputError(f"{url}: cannot be read ({error.strerror or error})") from error
+
+
+def _raw_chunks(response: requests.Response) -> Iterator[bytes]:
+    try:
+        # undecoded: a server that marks .gz files as encoded must not have them unpacked on the way
         yield from response.raw.stream(CHUNK, decode_content=False)
-    except Exception as error:  # urllib3's, which requests wraps only in iter_content
-        raise requests.exceptions.ChunkedEncodingError(error) from error
+    except (urllib3.exceptions.HTTPError, OSError) as error:  # requests wraps these only in iter_content
+        raise _BrokenTransferError(_reason(error)) from error
 
 
-def _copy(chunks: Any, target: IO[bytes], total: int | None, url: str, report: Callable[[str], None]) -> None:
+def _copy(
+    chunks: Iterable[bytes], target: Path, source: Source, total: int | None, report: Callable[[str], None]
+) -> str:
+    """Write the chunks and tell how it goes; sha256 of all of them."""
+    digest = hashlib.sha256()
     done, started, last = 0, time.monotonic(), time.monotonic()
-    for chunk in chunks:
-        target.write(chunk)
-        done += len(chunk)
-        if time.monotonic() - last > PROGRESS_SECONDS:
-            last = time.monotonic()
-            rate = done / (last - started)
-            left = f", {max(0.0, (total - done) / rate):.0f} s left" if total else ""
-            report(f"{url}: {done / 1e6:.1f} MB at {rate / 1e6:.1f} MB/s{left}")
+    with open(target, "wb") as stream:
+        for chunk in chunks:
+            stream.write(chunk)
+            digest.update(chunk)
+            done += len(chunk)
+            if source.size is not None and done > source.size:
+                raise _wrong_size(source, f"more than {source.size}")
+            if time.monotonic() - last > PROGRESS_SECONDS:
+                last = time.monotonic()
+                rate = done / (last - started)
+                of, left = "", ""
+                if total:
+                    of, left = f" of {total / 1e6:.1f}", f", {format_duration(max(0.0, total - done) / rate)} left"
+                report(f"{source.url}: {done / 1e6:.1f}{of} MB at {rate / 1e6:.1f} MB/s{left}")
+    return digest.hexdigest()
 
 
-def _reason(error: Exception) -> str:
-    """The innermost cause: requests wraps a plain 'connection refused' three times."""
-    inner: BaseException = error
+def _reason(error: BaseException) -> str:
+    """The innermost cause on one line: requests wraps a plain 'connection refused' three times."""
+    inner = error
     while inner.args and isinstance(inner.args[0], BaseException):
         inner = inner.args[0]
     reason = getattr(inner, "reason", None)
-    return str(reason if isinstance(reason, BaseException) else inner).rsplit(">: ", 1)[-1]
+    text = str(reason if isinstance(reason, BaseException) else inner).rsplit(">: ", 1)[-1]
+    return " ".join(text.split()) or type(inner).__name__

@@ -15,6 +15,9 @@ from negspike.errors import InputError
 
 IMAGE_FRACTION_BITS = 16
 
+# 2^126 and 2^-126 are the largest pair of which float32 holds both with a full mantissa.
+_LARGEST_EXPONENT = 126
+
 
 class _QuantizeActivation(torch.autograd.Function):
     @staticmethod
@@ -27,7 +30,11 @@ class _QuantizeActivation(torch.autograd.Function):
 
 
 def quantize_activation(x: torch.Tensor, k: int) -> torch.Tensor:
-    """Q_k(x) = floor(2^k x + 1/2) / 2^k, without an upper clip; its gradient is the identity (straight through)."""
+    """Q_k(x) = floor(2^k x + 1/2) / 2^k, without an upper clip; its gradient is the identity (straight through).
+
+    The sum is rounded as float32 rounds: for 0 <= 2^k x < 2^23 the result is the exact one, except at the single value
+    2^k x = 1/2 - 2^-25, the last float32 below one half, which becomes 1.
+    """
     return _QuantizeActivation.apply(x, k)  # type: ignore[no-any-return, no-untyped-call]
 
 
@@ -45,13 +52,14 @@ def weight_exponents(weight: torch.Tensor, bits: int, per_channel: bool = True) 
         per_channel: one exponent for each output, or one for the whole tensor.
 
     Returns:
-        int32 (outputs,), or (1,) without ``per_channel``. All-zero channels get 0.
+        int32 (outputs,), or (1,) without ``per_channel``. All-zero channels get 0. No exponent is above 126, the limit
+        of float32: weights below about 2^-126 lose digits and in the end become 0.
     """
     if not 2 <= bits <= 24:
         raise InputError(f"weight_bits is {bits}: it must be from 2 to 24")
     rows = weight.detach().flatten(1) if per_channel else weight.detach().reshape(1, -1)
     largest = rows.abs().amax(1)
-    exponent = bits - 1 - torch.frexp(largest).exponent
+    exponent = (bits - 1 - torch.frexp(largest).exponent).clamp_max(_LARGEST_EXPONENT)
     # A mantissa that rounds up to 1.0 would need one bit more.
     overflows = (largest * power_of_two(exponent)).round() > 2 ** (bits - 1) - 1
     exponent = exponent - overflows.to(exponent.dtype)
@@ -87,9 +95,12 @@ def integer_images(images: np.ndarray) -> np.ndarray:
     """Images (any shape, floats) as int64 with 16 fractional bits, rounded half to even.
 
     Raises:
-        InputError: an image holds a value that is not finite.
+        InputError: an image holds a value that is not finite, or of 2^47 and more, which 64 bits cannot hold.
     """
-    if not np.isfinite(images).all():
+    values = np.asarray(images, np.float64)
+    if not np.isfinite(values).all():
         raise InputError("the images hold a value that is not finite")
-    scaled: np.ndarray = np.rint(np.asarray(images, np.float64) * 2.0**IMAGE_FRACTION_BITS).astype(np.int64)
+    if np.abs(values).max(initial=0.0) >= 2.0 ** (63 - IMAGE_FRACTION_BITS):
+        raise InputError("the images hold a value of 2^47 or more, too large for 64 bits; expected standardised images")
+    scaled: np.ndarray = np.rint(values * 2.0**IMAGE_FRACTION_BITS).astype(np.int64)
     return scaled

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from negspike.config import precision_level
-from negspike.datasets import dataset_spec, load_dataset, read_archives, save_dataset
+from negspike.conversion import from_network
+from negspike.datasets import dataset_spec, load_dataset, prepare_images, read_archives, save_dataset
+from negspike.devices import choose_device, make_deterministic
 from negspike.errors import InputError
+from negspike.evaluation import check_belongs, describe_layers, evaluate, save_evaluation
 from negspike.files import write_json, write_text
-from negspike.network import Network
+from negspike.network import Network, predict
 from negspike.provenance import environment
+from negspike.spiking.network import SpikingNetwork
 from negspike.topology import Topology, parse_topology
 from negspike.training import (
     Phase,
-    choose_device,
     load_weights,
-    make_deterministic,
     save_weights,
     train_phase,
     write_history,
@@ -118,4 +124,104 @@ def summarize_training(
             "environment": last["environment"],
             "wall_seconds": round(sum(phase["wall_seconds"] for phase in phases), 1),
         },
+    )
+
+
+def convert(
+    name: str, net: Mapping[str, Any], k: int, weight_bits: int, seed: int, weights: Path, output: Path, report: Report
+) -> None:
+    """Convert a quantised network's final weights into an integer spiking network."""
+    network = Network(network_topology(net), k, weight_bits)
+    made = json.loads(load_weights(network, weights)["provenance"])
+    if (made["net"], made["precision"], made["weight_bits"]) != (dict(net), f"k{k}", weight_bits):
+        raise InputError(
+            f"{weights}: weights of another net: trained as {made['net']}, {made['precision']}, weight_bits "
+            f"{made['weight_bits']}; expected {dict(net)}, k{k}, weight_bits {weight_bits}"
+        )
+    origin = {
+        "net": name,
+        "seed": seed,
+        "dataset": net["dataset"],
+        "data_checksum": made["data_checksum"],
+        "weights_sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
+    }
+    converted = from_network(network, origin)
+    converted.save(output)
+    report(f"{name}, k = {k}: {len(converted.layers)} spiking layers, {converted.topology.neurons:,} neurons")
+
+
+def evaluate_spiking(
+    name: str,
+    net: Mapping[str, Any],
+    k: int,
+    seed: int,
+    timesteps: int,
+    batch_size: int,
+    spiking: Path,
+    weights: Path,
+    dataset_path: Path,
+    directory: Path,
+    engine: str,
+    device_name: str,
+    threads: int,
+    report: Report,
+) -> None:
+    """Simulate the test set; write the four logs, ``evaluation.npz`` and ``evaluation.json`` into ``directory``."""
+    started = time.monotonic()
+    torch.set_num_threads(threads)
+    device = choose_device(device_name)
+    dataset = load_dataset(net["dataset"], dataset_path)
+    network = SpikingNetwork.load(spiking)
+    check_belongs(network, spiking, k, dataset)
+    images, labels = prepare_images(dataset.spec, dataset.test.pixels), dataset.test.labels
+
+    ann = Network(network_topology(net), k, network.weight_bits)
+    load_weights(ann, weights)
+    ann_predictions = predict(ann.to(device), torch.from_numpy(images).to(device)).cpu().numpy()
+
+    evaluation = evaluate(network, images, labels, timesteps, batch_size, engine, threads, device_name, report)
+    log, integer = evaluation.log, evaluation.integer_predictions
+    lossless = evaluation.lossless_check()
+    differences = {
+        "float32_ann_and_integer_ann": int((ann_predictions != integer).sum()),
+        "integer_ann_and_spiking_network": int((integer != log.predictions).sum()),
+        "float32_ann_and_spiking_network": int((ann_predictions != log.predictions).sum()),
+    }
+    log.write(directory)
+    save_evaluation(evaluation, labels, ann_predictions, directory / "evaluation.npz")
+    write_json(
+        directory / "evaluation.json",
+        {
+            "net": name,
+            "seed": seed,
+            "k": k,
+            "images": len(labels),
+            "timesteps": timesteps,
+            "batch_size": batch_size,
+            "neurons": network.topology.neurons,
+            "reference_operations": network.topology.reference_operations,
+            "accuracy": {
+                "float32_ann": float((ann_predictions == labels).mean()),
+                "integer_ann": float((integer == labels).mean()),
+                "spiking_network": float((log.predictions == labels).mean()),
+            },
+            "lossless_check": lossless,
+            "differing_predictions": differences,
+            "spikes_per_image": float(log.spikes[:, -1].mean()),
+            "net_spikes_per_image": float(log.net_spikes[:, -1].mean()),
+            "sops_per_image": float(log.sops[:, -1].mean()),
+            "layers": describe_layers(network, log),
+            "definition": dict(net),
+            "weight_bits": network.weight_bits,
+            "engine": engine,
+            "data_checksum": dataset.checksum,
+            "spiking_sha256": hashlib.sha256(spiking.read_bytes()).hexdigest(),
+            "environment": environment(device, threads),
+            "wall_seconds": round(time.monotonic() - started, 1),
+        },
+    )
+    report(
+        f"{name}, k = {k}: accuracy {(log.predictions == labels).mean():.2%}; {lossless['silent_images']} of "
+        f"{lossless['images']} images silent, all equal to the integer ANN in every neuron; predictions that differ "
+        f"between PyTorch's float32 ANN and the spiking network: {differences['float32_ann_and_spiking_network']}"
     )

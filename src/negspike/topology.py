@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from math import ceil, prod
+from math import ceil, isfinite, prod
 
 from negspike.errors import InputError
 
 Shape = tuple[int, int, int]
 
-_TOKEN = re.compile(r"(?P<outputs>[1-9]\d*)C(?P<kernel>[1-9]\d*)|P(?P<pool>[2-9]|[1-9]\d+)|(?P<units>[1-9]\d*)", re.ASCII)
+# No number of more than seven digits: what is longer is a slip of the keyboard, and past 4,300 int() refuses it.
+_TOKEN = re.compile(
+    r"(?P<outputs>[1-9]\d{0,6})C(?P<kernel>[1-9]\d{0,6})|P(?P<pool>[2-9]|[1-9]\d{1,6})|(?P<units>[1-9]\d{0,6})",
+    re.ASCII,
+)
 _GRAMMAR = "96C3 (convolution, 96 outputs, 3x3), P2 (learned 2x2 pooling) or 1024 (fully connected)"
 
 
@@ -94,7 +98,7 @@ class Topology:
 
 
 def _extent(size: int, kernel: int, stride: int, padding: str) -> tuple[int, tuple[int, int]]:
-    """Output size and (before, after) padding along one axis; ``same`` gives ceil(size / stride), as TensorFlow does."""
+    """Output size and (before, after) padding along one axis; ``same`` gives ceil(size / stride), as in TensorFlow."""
     if padding == "valid":
         return (size - kernel) // stride + 1, (0, 0)
     out = ceil(size / stride)
@@ -112,7 +116,7 @@ def parse_topology(
             2x2 convolution of stride 2 with as many outputs as inputs; ``1024`` fully connected.
         input_shape: image as (channels, height, width).
         padding: ``"same"`` or ``"valid"``.
-        width: multiplies every number of outputs, rounded, at least 1.
+        width: multiplies every number of outputs, rounded (halves to even), at least 1.
         classes: outputs of the classifier, which the string does not name.
 
     Raises:
@@ -121,13 +125,13 @@ def parse_topology(
     """
     if padding not in ("same", "valid"):
         raise InputError(f"padding {padding!r} is unknown: it is 'same' or 'valid'")
-    if not width > 0:
+    if not (width > 0 and isfinite(width)):
         raise InputError(f"width {width!r} must be a number above 0")
     layers: list[Layer] = []
     shape = input_shape
     position = 0
     for token in str(text).split("-"):
-        where = f"topology '{text}', token '{token}' at character {position + 1}"
+        where = f"topology {str(text)!r}, token {token!r} at character {position + 1}"
         position += len(token) + 1
         match = _TOKEN.fullmatch(token)
         if match is None:

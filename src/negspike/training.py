@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import io
 import math
-import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
@@ -21,6 +20,7 @@ import torch
 import torch.nn.functional as F
 
 from negspike.augmentation import training_images
+from negspike.console import format_duration
 from negspike.datasets import Dataset, Images, prepare_images
 from negspike.errors import InputError
 from negspike.files import atomic_path, write_text
@@ -79,30 +79,6 @@ class PhaseResult:
 
     history: list[Epoch]
     wall_seconds: float
-
-
-def choose_device(name: str = "auto") -> torch.device:
-    """``auto`` is CUDA where there is one, else the CPU; anything else is taken at its word.
-
-    Raises:
-        InputError: the device is not there.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name not in ("cpu", "cuda"):
-        raise InputError(f"device {name!r} is unknown: it is auto, cpu or cuda")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise InputError("device 'cuda' was asked for, but PyTorch finds no CUDA device; use auto or cpu")
-    return torch.device(name)
-
-
-def make_deterministic(threads: int) -> None:
-    """Same seed, same machine, same threads: the same weights to the bit."""
-    # cuBLAS reads this when it first starts; without it PyTorch refuses its deterministic mode.
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True)
-    torch.backends.cudnn.benchmark = False
-    torch.set_num_threads(threads)
 
 
 def train_phase(
@@ -253,12 +229,8 @@ def _resume(
         if state["settings"] != settings:
             return [], 0.0
         history = [Epoch(*row) for row in state["history"]]
-    except (OSError, RuntimeError, EOFError, KeyError, TypeError, ValueError, AttributeError):
+    except Exception:  # torch.load raises nearly any kind for a damaged file
         return [], 0.0  # none, or cut short by a full disk: start the phase again
-    except Exception as error:  # pickle.UnpicklingError has no public common base with the others
-        if type(error).__name__ != "UnpicklingError":
-            raise
-        return [], 0.0
     network.load_state_dict(state["weights"])
     optimizer.load_state_dict(state["optimizer"])
     return history, state["wall_seconds"]
@@ -301,13 +273,13 @@ def load_weights(network: Network, path: Path) -> dict[str, Any]:
     try:
         # weights_only: nothing but tensors and plain values is ever unpickled
         stored = torch.load(path, weights_only=True, map_location="cpu")
-        weights, metadata = stored["weights"], stored["metadata"]
+        weights, metadata = stored["weights"], dict(stored["metadata"])
+        found = {name: tuple(value.shape) for name, value in weights.items()}
     except FileNotFoundError as error:
         raise InputError(f"{path}: there is no such file") from error
     except Exception as error:
         raise InputError(f"{path}: not a weights file of this workflow ({type(error).__name__})") from error
     expected = {name: tuple(value.shape) for name, value in network.state_dict().items()}
-    found = {name: tuple(value.shape) for name, value in weights.items()}
     for name in sorted(expected.keys() | found.keys()):
         if expected.get(name) != found.get(name):
             raise InputError(
@@ -315,7 +287,7 @@ def load_weights(network: Network, path: Path) -> dict[str, Any]:
                 f"topology {network.topology.text} needs {expected.get(name)}"
             )
     network.load_state_dict(weights)
-    return dict(metadata)
+    return metadata
 
 
 def write_history(path: Path, history: list[Epoch]) -> None:
@@ -327,13 +299,3 @@ def write_history(path: Path, history: list[Epoch]) -> None:
     for row in history:
         writer.writerow("" if value is None else value for value in asdict(row).values())
     write_text(path, text.getvalue())
-
-
-def format_duration(seconds: float) -> str:
-    """``1 h 05 min``, ``3 min 20 s`` or ``12 s``."""
-    whole = round(seconds)
-    if whole >= 3600:
-        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-    if whole >= 60:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole} s"

@@ -53,4 +53,4 @@ def dataset_images(wildcards):
 
 def modules(*names):
     """Package modules whose change must redo a rule's result; Snakemake itself sees only the script."""
-    return [str(PACKAGE / "negspike" / f"{name}.py") for name in names]
+    return [os.path.relpath(PACKAGE / "negspike" / f"{name}.py") for name in names]

@@ -1,0 +1,120 @@
+"""What a simulation records: per image and step, per layer and step (DESIGN section 2)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from negspike.logs import batch_logs, write_logs
+from negspike.topology import Layer, Topology
+
+
+def windows_per_input(geometry: Layer) -> np.ndarray:
+    """In how many windows of a layer each position of its input lies, (height, width) int64; padding costs nothing."""
+    axes = []
+    for axis in (0, 1):
+        size, outputs = geometry.in_shape[axis + 1], geometry.out_shape[axis + 1]
+        starts = np.arange(outputs) * geometry.stride - geometry.padding[axis][0]
+        position = np.arange(size)[:, None]
+        axes.append(((position >= starts) & (position < starts + geometry.kernel[axis])).sum(1))
+    return np.outer(*axes).astype(np.int64)
+
+
+def synapses_per_spike(topology: Topology) -> list[np.ndarray]:
+    """Synaptic operations that one spike of each layer causes in the next, (height, width) int64 a layer.
+
+    A spike that lies in w windows of the next layer costs w times that layer's outputs; in the classifier, one
+    operation a class.
+    """
+    costs = [windows_per_input(following) * following.out_shape[0] for following in topology.layers[1:]]
+    last = topology.layers[-1].out_shape
+    return [*costs, np.full(last[1:], topology.classes, np.int64)]
+
+
+@dataclass
+class Recording:
+    """Numbers of one chunk of images, filled in by an engine, one time step after the other.
+
+    Attributes:
+        predictions: (N, T) int64, the class with the largest logit after each step, lowest index first.
+        positive: (N, T, layers) int64, positive spikes emitted in each step.
+        negative: (N, T, layers) int64, negative spikes emitted in each step.
+        sops: (N, T) int64, synaptic operations of each step.
+        counts: per layer, (N, outputs, height, width) int32 net spike counts at the end.
+    """
+
+    predictions: np.ndarray
+    positive: np.ndarray
+    negative: np.ndarray
+    sops: np.ndarray
+    counts: list[np.ndarray]
+
+    @classmethod
+    def empty(cls, topology: Topology, images: int, timesteps: int) -> Recording:
+        """All zeros."""
+        return cls(
+            np.zeros((images, timesteps), np.int64),
+            np.zeros((images, timesteps, len(topology.layers)), np.int64),
+            np.zeros((images, timesteps, len(topology.layers)), np.int64),
+            np.zeros((images, timesteps), np.int64),
+            [],
+        )
+
+
+@dataclass(frozen=True)
+class SimulationLog:
+    """What :func:`negspike.simulate` returns; N images, T time steps.
+
+    Attributes:
+        correct: (N, T) bool, whether the prediction after each step is right.
+        spikes: (N, T) int64, spikes so far, positive and negative, all spiking layers.
+        net_spikes: (N, T) int64, positive minus negative spikes so far.
+        sops: (N, T) int64, synaptic operations so far.
+        positive: (layers, T) int64, positive spikes emitted in each step, summed over the images.
+        negative: (layers, T) int64, the same for negative spikes.
+        predictions: (N,) int64, after the last step.
+        silent: (N,) bool, whether the image had come to rest: no spike in the last step.
+        counts: per layer, (N, outputs, height, width) int32 net counts at the end; empty when they were handed over
+            chunk by chunk instead.
+        batch_size: images that share one run of lines in the log files.
+    """
+
+    correct: np.ndarray
+    spikes: np.ndarray
+    net_spikes: np.ndarray
+    sops: np.ndarray
+    positive: np.ndarray
+    negative: np.ndarray
+    predictions: np.ndarray
+    silent: np.ndarray
+    counts: list[np.ndarray]
+    batch_size: int
+
+    @classmethod
+    def from_recordings(
+        cls, recordings: list[Recording], labels: np.ndarray, batch_size: int, keep_counts: bool
+    ) -> SimulationLog:
+        """Join the chunks of a simulation, in the order of the images; (N,) labels decide what is correct."""
+        predictions = np.concatenate([part.predictions for part in recordings])
+        positive = np.concatenate([part.positive.sum(2) for part in recordings])
+        negative = np.concatenate([part.negative.sum(2) for part in recordings])
+        counts = [np.concatenate(layer) for layer in zip(*(part.counts for part in recordings), strict=True)]
+        return cls(
+            correct=predictions == np.asarray(labels)[:, None],
+            spikes=(positive + negative).cumsum(1),
+            net_spikes=(positive - negative).cumsum(1),
+            sops=np.concatenate([part.sops for part in recordings]).cumsum(1),
+            positive=np.sum([part.positive.sum(0) for part in recordings], 0).T,
+            negative=np.sum([part.negative.sum(0) for part in recordings], 0).T,
+            predictions=predictions[:, -1],
+            silent=(positive + negative)[:, -1] == 0,
+            counts=counts if keep_counts else [],
+            batch_size=batch_size,
+        )
+
+    def write(self, directory: Path | str) -> None:
+        """Write accuracy.txt, spike_num.txt, spike_collect.txt and sop_num.txt in the published format."""
+        logs = batch_logs(self.correct, self.spikes, self.net_spikes, self.sops, self.batch_size)
+        write_logs(logs, Path(directory))

@@ -1,0 +1,72 @@
+# In:  weights after a net's last phase, data/{dataset}.npz
+# Out: {results}/{net}/seed{seed}/k{k}/spiking.npz, the integer spiking network;
+#      .../{accuracy,sop_num,spike_collect,spike_num}.txt, the four logs, with evaluation.npz and evaluation.json
+
+
+def final_weights(wildcards):
+    """The quantised network's weights after its last phase."""
+    return f"{RESULTS}/{{net}}/seed{{seed}}/k{{k}}/phase{len(definition(wildcards).phases)}.pt"
+
+
+rule convert:
+    input:
+        weights=final_weights,
+        code=modules("conversion", "network", "quantization", "spiking/network", "topology"),
+    output:
+        spiking=f"{RESULTS}/{{net}}/seed{{seed}}/k{{k}}/spiking.npz",
+    params:
+        net=net_science,
+        weight_bits=EXPERIMENT.weight_bits,
+    log:
+        f"{RESULTS}/logs/{{net}}/seed{{seed}}/k{{k}}/convert.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/{{net}}/seed{{seed}}/k{{k}}/convert.tsv"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    conda:
+        "../../envs/environment.yaml"
+    script:
+        "../scripts/convert.py"
+
+
+rule evaluate:
+    input:
+        spiking=rules.convert.output.spiking,
+        weights=final_weights,
+        images=dataset_images,
+        code=modules(
+            "evaluation",
+            "logs",
+            "spiking/convolution",
+            "spiking/dense",
+            "spiking/network",
+            "spiking/recorder",
+            "spiking/reference",
+            "spiking/simulation",
+        ),
+    output:
+        accuracy=f"{RESULTS}/{{net}}/seed{{seed}}/k{{k}}/accuracy.txt",
+        sop_num=f"{RESULTS}/{{net}}/seed{{seed}}/k{{k}}/sop_num.txt",
+        spike_collect=f"{RESULTS}/{{net}}/seed{{seed}}/k{{k}}/spike_collect.txt",
+        spike_num=f"{RESULTS}/{{net}}/seed{{seed}}/k{{k}}/spike_num.txt",
+        arrays=f"{RESULTS}/{{net}}/seed{{seed}}/k{{k}}/evaluation.npz",
+        summary=f"{RESULTS}/{{net}}/seed{{seed}}/k{{k}}/evaluation.json",
+    params:
+        net=net_science,
+        timesteps=lambda wildcards: definition(wildcards).timesteps,
+        batch_size=EXPERIMENT.batch_size,
+    log:
+        f"{RESULTS}/logs/{{net}}/seed{{seed}}/k{{k}}/evaluate.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/{{net}}/seed{{seed}}/k{{k}}/evaluate.tsv"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=12 * 60,
+        gpu=GPUS,
+    conda:
+        "../../envs/environment.yaml"
+    script:
+        "../scripts/evaluate.py"
