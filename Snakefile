@@ -16,15 +16,12 @@ include: "workflow/rules/common.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/training.smk"
 include: "workflow/rules/evaluation.smk"
+include: "workflow/rules/figures.smk"
 
 
 rule all:
     default_target: True
     input:
-        expand(
-            "{results}/{net}/seed{seed}/k{k}/evaluation.json",
-            results=RESULTS,
-            net=EXPERIMENT.nets,
-            seed=EXPERIMENT.seeds,
-            k=EXPERIMENT.k,
-        ),
+        rules.accuracy_speed.output,
+        rules.sparsity.output,
+        rules.sops.output,

@@ -178,10 +178,10 @@ def load_dataset(name: str, path: Path) -> Dataset:
         with zipfile.ZipFile(path) as archive:
             names = [entry.removesuffix(".npy") for entry in archive.namelist()]
         with np.load(path, allow_pickle=False) as stored:
-            arrays = {key: stored[key] for key in names}
+            arrays = {key: np.asarray(stored[key]) for key in names}
     except FileNotFoundError as error:
         raise InputError(f"{path}: there is no such file") from error
-    except (OSError, ValueError, KeyError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(
             f"{path}: not a dataset written by this workflow ({_one_line(error)}); delete it and run again"
         ) from error

@@ -83,8 +83,14 @@ def _wrong_size(source: Source, found: str) -> InputError:
 
 def _transfer(source: Source, target: Path, report: Callable[[str], None]) -> str:
     """Write the source to ``target`` from its beginning; sha256 of what was written."""
-    if urlsplit(source.url).scheme == "file":
-        file = _local_path(source.url)
+    try:
+        parts = urlsplit(source.url)
+    except ValueError as error:
+        raise InputError(f"{source.url}: not a URL ({error})") from error
+    if parts.scheme == "file":
+        if parts.netloc not in ("", "localhost"):
+            raise InputError(f"{source.url}: a file URL has three slashes and an absolute path, file:///folder/name")
+        file = Path(url2pathname(parts.path))
         return _copy(_file_chunks(source.url, file), target, source, source.size, report)
     # Compressed a second time on the way, a .gz would not be the file any more.
     headers = {"Accept-Encoding": "identity"}
@@ -107,13 +113,6 @@ def _transfer(source: Source, target: Path, report: Callable[[str], None]) -> st
         raise _BrokenTransferError(_reason(error)) from error
     except requests.RequestException as error:
         raise InputError(f"{source.url}: cannot be requested ({_reason(error)})") from error
-
-
-def _local_path(url: str) -> Path:
-    parts = urlsplit(url)
-    if parts.netloc not in ("", "localhost"):
-        raise InputError(f"{url}: a file URL has an absolute path and so three slashes, file:///folder/name")
-    return Path(url2pathname(parts.path))
 
 
 def _file_chunks(url: str, file: Path) -> Iterator[bytes]:
@@ -159,8 +158,8 @@ def _copy(
 def _reason(error: BaseException) -> str:
     """The innermost cause on one line: requests wraps a plain 'connection refused' three times."""
     inner = error
-    while inner.args and isinstance(inner.args[0], BaseException):
-        inner = inner.args[0]
+    while nested := [part for part in inner.args if isinstance(part, BaseException)]:
+        inner = nested[0]
     reason = getattr(inner, "reason", None)
     text = str(reason if isinstance(reason, BaseException) else inner).rsplit(">: ", 1)[-1]
     return " ".join(text.split()) or type(inner).__name__

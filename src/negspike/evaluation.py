@@ -72,7 +72,7 @@ def check_belongs(network: SpikingNetwork, path: Path, k: int, dataset: Dataset)
         raise InputError(f"{path}: trained on {name}, it cannot be evaluated on {dataset.spec.name}")
     if checksum is not None and checksum != dataset.checksum:
         raise InputError(
-            f"{path}: trained on other {name} images (checksum {checksum[:12]}..., these have "
+            f"{path}: trained on other {dataset.spec.name} images (checksum {checksum[:12]}..., these have "
             f"{dataset.checksum[:12]}...); train again or point 'data' at the images it belongs to"
         )
 
@@ -89,6 +89,7 @@ def evaluate(
     report: Callable[[str], None] | None = None,
 ) -> Evaluation:
     """Simulate and compare every neuron's net count with the integer ANN; arguments as in :func:`simulate`."""
+    images = np.asarray(images)
     integer_predictions = np.zeros(len(images), np.int64)
     differing = np.zeros(len(images), np.int64)
 
@@ -114,7 +115,9 @@ def describe_layers(network: SpikingNetwork, log: SimulationLog) -> list[dict[st
             "positive_spikes_per_image": float(log.positive[number].sum() / images),
             "negative_spikes_per_image": float(log.negative[number].sum() / images),
             "largest_sum_of_weights": layer.largest_sum,
-            "largest_float32_sum": max(int(np.abs(part).sum((1, 2, 3)).max()) for part, _ in weight_parts(layer.weight)),
+            "largest_float32_sum": max(
+                int(np.abs(part).sum((1, 2, 3)).max()) for part, _ in weight_parts(layer.weight)
+            ),
         }
         for number, layer in enumerate(network.layers)
     ]

@@ -42,8 +42,9 @@ _DASHED = (0, (5, 2))
 _DOTTED = (0, (2.5, 1.2))
 # of a panel, in inches; it is as wide as a column of a journal
 _WIDTH, _HEIGHT = 3.5, 2.05
-_LEFT, _RIGHT, _TOP, _BOTTOM = 0.66, 0.13, 0.28, 0.46
+_LEFT, _RIGHT, _TOP, _BOTTOM = 0.74, 0.14, 0.28, 0.46
 _UNITS = ((1e9, " billion"), (1e6, " million"), (1e3, " thousand"))
+_SETTLED: dict[str, Any] = {"linestyle": "none", "markerfacecolor": "white", "markeredgewidth": 1.4, "zorder": 3}
 _LINE = 0.148  # of the legend
 _LABEL = 52  # characters that fit beside a legend's handle
 _STYLE: dict[Any, Any] = {
@@ -173,7 +174,7 @@ def _read_run(
         images = logs.batches * batch_size if images is None else images
     else:
         known = ", ".join(definitions) or "none"
-        raise InputError(f"{folder}: net '{net}' has no definition in the configuration (there are: {known})")
+        raise InputError(f"{folder}: no evaluation.json here, and net '{net}' has no definition (there are: {known})")
     if math.ceil(images / batch_size) != logs.batches:
         raise InputError(
             f"{folder}: the logs have {logs.batches} batches, but {images} images make"
@@ -331,6 +332,8 @@ class _Panel:
         axes.set_xscale("log")
         axes.set_xlim(0.93, max(self.timesteps, 2) * 1.08)
         ticks = [base * 10**power for power in range(7) for base in (1, 2, 5) if base * 10**power <= self.timesteps]
+        if self.timesteps >= 1.5 * ticks[-1]:
+            ticks.append(self.timesteps)
         axes.xaxis.set_major_locator(FixedLocator(ticks))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0f}"))
@@ -349,21 +352,17 @@ def _accuracy_speed(panel: _Panel) -> None:
         settled = [run.settled_step for run in runs]
         accuracy = f"{_spread([100 * run.final_accuracy for run in runs], 2)} %"
         line = panel.line(k, values, _label(k, accuracy, f"settled at {_steps(settled)}", _still_spiking(runs)))
-        for run in runs:
-            step = run.settled_step
-            # of several seeds the marks lie on their own curves, at the edge of or within the band
-            axes.plot(
-                step,
-                100 * run.accuracy[step - 1],
-                marker=line.get_marker(),
-                markersize=7,
-                markerfacecolor="white",
-                markeredgecolor=line.get_color(),
-                markeredgewidth=1.4,
-                linestyle="none",
-                zorder=3,
-                gid="settled",
-            )
+        at = np.unique(settled)
+        axes.plot(
+            at,
+            np.mean(values, axis=0)[at - 1],
+            gid=f"settled k{k}",
+            color=line.get_color(),
+            marker=line.get_marker(),
+            markersize=6.5 if len(runs) == 1 else 5,
+            clip_on=False,
+            **_SETTLED,
+        )
         highest += [float(value.max()) for value in values]
         finals += [float(value[-1]) for value in values]
     if panel.fp32:
@@ -373,20 +372,12 @@ def _accuracy_speed(panel: _Panel) -> None:
         highest.append(mean)
         finals.append(mean)
     axes.plot(
-        [],
-        [],
-        marker="o",
-        markersize=6,
-        markerfacecolor="white",
-        markeredgecolor=_GREY,
-        markeredgewidth=1.4,
-        linestyle="none",
-        label="settled: the accuracy no longer changes",
+        [], [], color=_GREY, marker="o", markersize=6, label="settled: the accuracy no longer changes", **_SETTLED
     )
     # Close enough to tell the final accuracies apart, with the last part of the rise; the whole rise is in the CSV.
     span = max(max(highest) - min(finals), 0.5)
     top = max(highest) + 0.4 * span
-    axes.set_ylim(max(0.0, top - 6 * span), min(top, 100.0 + 0.05 * span))
+    axes.set_ylim(max(0.0, top - 6 * span), min(top, 100.0 + 0.1 * span))
     panel.finish("accuracy (%)")
 
 
@@ -421,13 +412,13 @@ def _sops(panel: _Panel) -> None:
 
 def _digits(values: Sequence[float]) -> int:
     """Decimals that show four digits of the largest value."""
-    return max(0, 3 - math.floor(math.log10(max(*values, 1.0, 1.0))))
+    return max(0, 3 - math.floor(math.log10(max(*values, 1.0))))
 
 
 def _spread(values: Sequence[float], digits: int) -> str:
-    """The mean and, of several seeds, the range."""
-    mean = f"{float(np.mean(values)):.{digits}f}"
-    return mean if len(values) == 1 else f"{mean} ({min(values):.{digits}f}–{max(values):.{digits}f})"
+    """The mean and, where several seeds differ, their range."""
+    mean, lowest, highest = (f"{value:.{digits}f}" for value in (float(np.mean(values)), min(values), max(values)))
+    return mean if lowest == highest else f"{mean} ({lowest}–{highest})"
 
 
 def _label(k: int, *parts: str) -> str:
@@ -451,7 +442,7 @@ def _still_spiking(runs: Sequence[Curves]) -> str:
     if not count:
         return ""
     some = f" ({count} of {len(runs)} seeds)" if len(runs) > 1 else ""
-    return f"still spiking at {runs[0].timesteps}{some}"
+    return f"still spiking at step {runs[0].timesteps}{some}"
 
 
 # ---- tables

@@ -51,7 +51,8 @@ class Network(nn.Module):
     Args:
         topology: layers and classifier.
         k: quantisation level; None trains and evaluates in full precision.
-        weight_bits: width of the integer weights that the quantised forward pass computes with; unused in full precision.
+        weight_bits: width of the integer weights that the quantised forward pass computes with; None leaves them as
+            they are. Unused in full precision.
         seed: seeds the initial weights (truncated normal 0.02; batch norm gamma ~ N(1, 0.002), DESIGN section 3).
     """
 
@@ -68,7 +69,7 @@ class Network(nn.Module):
         x = images
         for block in self.blocks:
             x = block(x)
-        weight = self.classifier
+        weight: torch.Tensor = self.classifier
         if self.weight_bits is not None:
             weight = round_weights(weight, self.weight_bits, per_channel=False)
         return F.linear(x.flatten(1), weight)
@@ -80,6 +81,7 @@ def _truncated_normal(shape: tuple[int, ...], generator: torch.Generator, std: f
 
 @torch.inference_mode()
 def predict(network: nn.Module, images: torch.Tensor, batch_size: int = 500) -> torch.Tensor:
-    """Predicted class of each image, (N,) int64, lowest index first among equals; batch norm uses running statistics."""
+    """Predicted class of each image, (N,) int64, the lowest index among equals; batch norm uses running statistics."""
     network.eval()
-    return torch.cat([network(batch).argmax(1) for batch in images.split(batch_size)])
+    batches = images.split(batch_size)  # type: ignore[no-untyped-call]
+    return torch.cat([network(batch).argmax(1) for batch in batches])

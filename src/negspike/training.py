@@ -10,6 +10,7 @@ import csv
 import io
 import math
 import time
+import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -105,7 +106,7 @@ def train_phase(
     Raises:
         InputError: the loss is no longer finite.
     """
-    network.to(device, memory_format=torch.channels_last)
+    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     pixels = torch.from_numpy(dataset.train.pixels).to(device)
     labels = torch.from_numpy(dataset.train.labels).to(device)
     held_out = {
@@ -167,14 +168,14 @@ def _train_epoch(
     total_loss = torch.zeros((), dtype=torch.float64, device=labels.device)
     correct = torch.zeros((), dtype=torch.int64, device=labels.device)
     done, last = 0, time.monotonic()
-    for batch in order.split(phase.batch_size):
+    for batch in order.split(phase.batch_size):  # type: ignore[no-untyped-call]
         if len(batch) == 1:
             continue  # batch norm has no variance over a single image
         images = training_images(dataset.spec, pixels[batch], random)
         logits = network(images.contiguous(memory_format=torch.channels_last))
         loss = F.cross_entropy(logits, labels[batch])
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         total_loss += loss.detach().double() * len(batch)
         correct += (logits.detach().argmax(1) == labels[batch]).sum()
@@ -225,15 +226,29 @@ def _resume(
     checkpoint: Path, settings: str, network: Network, optimizer: torch.optim.Optimizer
 ) -> tuple[list[Epoch], float]:
     try:
-        state = torch.load(checkpoint, weights_only=True)
+        state = _read(checkpoint)
         if state["settings"] != settings:
             return [], 0.0
         history = [Epoch(*row) for row in state["history"]]
-    except Exception:  # torch.load raises nearly any kind for a damaged file
+    except Exception:
         return [], 0.0  # none, or cut short by a full disk: start the phase again
     network.load_state_dict(state["weights"])
     optimizer.load_state_dict(state["optimizer"])
     return history, state["wall_seconds"]
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """What :func:`torch.save` wrote, on the CPU; raises nearly any kind of exception for a damaged file."""
+    # torch.load does not compare the checksums that torch.save writes: a flipped bit would become another weight
+    with zipfile.ZipFile(path) as archive:
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise ValueError(f"{damaged} is damaged")
+    # weights_only: nothing but tensors and plain values is ever unpickled
+    stored = torch.load(path, weights_only=True, map_location="cpu")
+    if not isinstance(stored, dict):
+        raise TypeError(f"a {type(stored).__name__} instead of a mapping")
+    return stored
 
 
 def _save_checkpoint(
@@ -244,7 +259,8 @@ def _save_checkpoint(
     history: list[Epoch],
     wall_seconds: float,
 ) -> None:
-    with atomic_path(path) as temporary:
+    # Given a path instead of a stream, torch writes the temporary name into the file, and refuses some names.
+    with atomic_path(path) as temporary, open(temporary, "wb") as stream:
         torch.save(
             {
                 "settings": settings,
@@ -253,15 +269,15 @@ def _save_checkpoint(
                 "history": [list(asdict(row).values()) for row in history],
                 "wall_seconds": wall_seconds,
             },
-            temporary,
+            stream,
         )
 
 
 def save_weights(network: Network, path: Path, metadata: Mapping[str, str | int | float | bool | None]) -> None:
     """Write a network's weights, on the CPU, and how they were made; read with :func:`load_weights`."""
     weights = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
-    with atomic_path(path) as temporary:
-        torch.save({"weights": weights, "metadata": dict(metadata)}, temporary)
+    with atomic_path(path) as temporary, open(temporary, "wb") as stream:
+        torch.save({"weights": weights, "metadata": dict(metadata)}, stream)
 
 
 def load_weights(network: Network, path: Path) -> dict[str, Any]:
@@ -271,9 +287,9 @@ def load_weights(network: Network, path: Path) -> dict[str, Any]:
         InputError: the file is not one of ours, or its weights belong to another network.
     """
     try:
-        # weights_only: nothing but tensors and plain values is ever unpickled
-        stored = torch.load(path, weights_only=True, map_location="cpu")
-        weights, metadata = stored["weights"], dict(stored["metadata"])
+        stored = _read(path)
+        weights: dict[str, torch.Tensor] = stored["weights"]
+        metadata: dict[str, Any] = dict(stored["metadata"])
         found = {name: tuple(value.shape) for name, value in weights.items()}
     except FileNotFoundError as error:
         raise InputError(f"{path}: there is no such file") from error

@@ -5,19 +5,19 @@
 rule download:
     output:
         archive=f"{DATA}/{{dataset}}/{{file}}.gz",
-    params:
-        # not the URL: a copy elsewhere with the same checksum is the same file
-        sha256=lambda wildcards: EXPERIMENT.sources[wildcards.dataset][wildcards.file].sha256,
     log:
         f"{DATA}/logs/download/{{dataset}}/{{file}}.log",
     benchmark:
         f"{DATA}/benchmarks/download/{{dataset}}/{{file}}.tsv"
+    conda:
+        "../../envs/environment.yaml"
     threads: 1
     resources:
         mem_mb=500,
         runtime=60,
-    conda:
-        "../../envs/environment.yaml"
+    params:
+        # not the URL: a copy elsewhere with the same checksum is the same file
+        sha256=lambda wildcards: EXPERIMENT.sources[wildcards.dataset][wildcards.file].sha256,
     script:
         "../scripts/download.py"
 
@@ -33,11 +33,11 @@ rule prepare_dataset:
         f"{DATA}/logs/prepare/{{dataset}}.log",
     benchmark:
         f"{DATA}/benchmarks/prepare/{{dataset}}.tsv"
+    conda:
+        "../../envs/environment.yaml"
     threads: 1
     resources:
         mem_mb=2000,
         runtime=10,
-    conda:
-        "../../envs/environment.yaml"
     script:
         "../scripts/prepare_dataset.py"

@@ -3,30 +3,25 @@
 #      .../{accuracy,sop_num,spike_collect,spike_num}.txt, the four logs, with evaluation.npz and evaluation.json
 
 
-def final_weights(wildcards):
-    """The quantised network's weights after its last phase."""
-    return f"{RESULTS}/{{net}}/seed{{seed}}/k{{k}}/phase{len(definition(wildcards).phases)}.pt"
-
-
 rule convert:
     input:
         weights=final_weights,
         code=modules("conversion", "network", "quantization", "spiking/network", "topology"),
     output:
         spiking=f"{RESULTS}/{{net}}/seed{{seed}}/k{{k}}/spiking.npz",
-    params:
-        net=net_science,
-        weight_bits=EXPERIMENT.weight_bits,
     log:
         f"{RESULTS}/logs/{{net}}/seed{{seed}}/k{{k}}/convert.log",
     benchmark:
         f"{RESULTS}/benchmarks/{{net}}/seed{{seed}}/k{{k}}/convert.tsv"
+    conda:
+        "../../envs/environment.yaml"
     threads: 1
     resources:
         mem_mb=2000,
         runtime=10,
-    conda:
-        "../../envs/environment.yaml"
+    params:
+        net=net_science,
+        weight_bits=EXPERIMENT.weight_bits,
     script:
         "../scripts/convert.py"
 
@@ -53,20 +48,20 @@ rule evaluate:
         spike_num=f"{RESULTS}/{{net}}/seed{{seed}}/k{{k}}/spike_num.txt",
         arrays=f"{RESULTS}/{{net}}/seed{{seed}}/k{{k}}/evaluation.npz",
         summary=f"{RESULTS}/{{net}}/seed{{seed}}/k{{k}}/evaluation.json",
-    params:
-        net=net_science,
-        timesteps=lambda wildcards: definition(wildcards).timesteps,
-        batch_size=EXPERIMENT.batch_size,
     log:
         f"{RESULTS}/logs/{{net}}/seed{{seed}}/k{{k}}/evaluate.log",
     benchmark:
         f"{RESULTS}/benchmarks/{{net}}/seed{{seed}}/k{{k}}/evaluate.tsv"
+    conda:
+        "../../envs/environment.yaml"
     threads: 1
     resources:
         mem_mb=4000,
         runtime=12 * 60,
         gpu=GPUS,
-    conda:
-        "../../envs/environment.yaml"
+    params:
+        net=net_science,
+        timesteps=lambda wildcards: definition(wildcards).timesteps,
+        batch_size=EXPERIMENT.batch_size,
     script:
         "../scripts/evaluate.py"

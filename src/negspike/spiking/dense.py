@@ -2,17 +2,18 @@
 
 A convolution of spikes sums weights with signs, so every partial sum, in whatever order, stays at or below the sum of
 a neuron's absolute weights. Where that is at most 2^24, float32 holds each of them exactly. Where it is more, the
-weights are split into two parts of 8 and fewer bits each, w = 256 high + low, which are convolved on their own.
+weights are split into parts, w = 256 high + low, which are convolved on their own.
 
 That leaves no room for algorithms that compute something else than sums of the operands: Winograd's and Fourier's
 transforms, reduced precision of the operands (TF32, bfloat16) or of the outputs. They are switched off while the
-engine runs, and every layer is compared with a float64 product before its first use.
+engine runs, whatever the caller's settings, and every layer is compared with a float64 product before its first use.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,37 +39,68 @@ def weight_parts(weight: np.ndarray) -> list[tuple[np.ndarray, int]]:
     Returns:
         (float32 part, left shift) pairs; the sum of part * 2^shift is the weight. The bound that makes each exact,
         the largest sum of a neuron's absolute part, is at most 2^24.
+
+    Raises:
+        OverflowError: a neuron has more than 2^24 inputs.
     """
     parts: list[tuple[np.ndarray, int]] = []
     rest, shift = weight.astype(np.int64), 0
+    inputs = int(np.prod(weight.shape[1:]))
+    # 8 bits for neurons of up to 65,793 inputs, fewer beyond.
+    bits = min(8, (FLOAT32_EXACT // max(inputs, 1) + 1).bit_length() - 1)
     while np.abs(rest).sum((1, 2, 3)).max(initial=0) > FLOAT32_EXACT:
-        low = rest & 255
-        if low.sum((1, 2, 3)).max() > FLOAT32_EXACT:
-            raise OverflowError(f"{rest[0].size} inputs of 8 bits can leave the exact range of float32")
-        parts.append((low.astype(np.float32), shift))
-        rest, shift = rest >> 8, shift + 8
+        if bits < 1:
+            raise OverflowError(f"{inputs} inputs of one bit can leave the exact range of float32")
+        parts.append(((rest & ((1 << bits) - 1)).astype(np.float32), shift))
+        rest, shift = rest >> bits, shift + bits
     parts.append((rest.astype(np.float32), shift))
     return parts
 
 
 @contextmanager
 def exact_arithmetic(threads: int | None) -> Iterator[None]:
-    """Only plain float32 sums of products: no Winograd, no TF32; and ``threads`` threads, restored afterwards."""
-    before = torch.get_num_threads()
-    tf32 = torch.backends.cuda.matmul.allow_tf32
+    """Only plain float32 sums of products, on ``threads`` threads; the caller's settings are restored afterwards."""
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode())
+        for device_type in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
+            stack.enter_context(torch.autocast(device_type, enabled=False))
         # Without cuDNN a convolution on CUDA is a matrix product over unfolded windows; NNPACK has transforms only.
-        stack.enter_context(torch.backends.cudnn.flags(enabled=False))
+        stack.enter_context(_switched(torch.backends.cudnn, "enabled", False))
         stack.enter_context(torch.backends.nnpack.flags(enabled=False))
-        torch.backends.cuda.matmul.allow_tf32 = False
+        stack.enter_context(_full_precision())
+        stack.callback(torch.set_num_threads, torch.get_num_threads())
         if threads is not None:
             torch.set_num_threads(threads)
-        try:
-            yield
-        finally:
-            torch.backends.cuda.matmul.allow_tf32 = tf32
-            torch.set_num_threads(before)
+        yield
+
+
+@contextmanager
+def _full_precision() -> Iterator[None]:
+    """No TF32 and no bfloat16 inside products of float32 matrices, on CUDA and in oneDNN on the CPU."""
+    with ExitStack() as stack:
+        if hasattr(torch.backends, "fp32_precision"):
+            # Since PyTorch 2.9. The older interface refuses to be read once the caller has used this one.
+            onednn: Any = torch.backends.mkldnn
+            for operation in (torch.backends.cuda.matmul, onednn.matmul, onednn.conv):
+                stack.enter_context(_switched(operation, "fp32_precision", "ieee", inherited="none"))
+        else:
+            stack.callback(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision())
+            torch.set_float32_matmul_precision("highest")
+        yield
+
+
+@contextmanager
+def _switched(owner: Any, name: str, value: Any, inherited: Any = None) -> Iterator[None]:
+    """Set an attribute and restore it, to ``inherited`` where that makes it what it was."""
+    before = getattr(owner, name)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        if inherited is not None:
+            setattr(owner, name, inherited)
+        if getattr(owner, name) != before:
+            setattr(owner, name, before)
 
 
 class _Layer:
@@ -83,12 +115,16 @@ class _Layer:
         self.device = device
 
     def start(self, images: int) -> None:
-        """Forget the last chunk. The residual is z * 2^shift - base - n * theta: at rest in [0, theta), or below at n = 0."""
+        """Forget the last chunk.
+
+        The residual is z * 2^shift - base - n * theta: at rest it is in [0, theta), or below where n = 0.
+        """
         shape = (images, *self.geometry.out_shape)
         self.residual = (-self.base).expand(shape).clone()
         self.count = torch.zeros(shape, dtype=torch.int32, device=self.device)
         self.spikes = torch.zeros(shape, dtype=torch.float32, device=self.device)
-        self.fired = torch.zeros(images, dtype=torch.bool, device=self.device)
+        # Before the first step nothing is at rest: a neuron whose base + theta is at most 0 fires without any input.
+        self.fired = torch.ones(images, dtype=torch.bool, device=self.device)
 
     def current(self, spikes: torch.Tensor) -> torch.Tensor:
         """Integer input of (n, inputs, height, width) float32 spikes, int64, exact."""
@@ -105,23 +141,42 @@ class _Layer:
             total += result.to(torch.int64) << shift
         return total
 
-    def verify(self) -> None:
-        """Compare a dense and a sparse image of random spikes with the float64 product.
+    def verify(self, images: int) -> None:
+        """Compare dense, sparse and extreme spikes with the float64 product, alone and as a chunk of ``images``.
+
+        Libraries choose their algorithm by the size of a chunk, so both sizes are tried.
 
         Raises:
             ArithmeticError: this device or library does not compute plain sums.
         """
+        spikes = self._trial()
+        expected = torch.from_numpy(convolve(spikes, self.source.weight, self.geometry)).to(self.device)
+        trial = torch.from_numpy(spikes).float().to(self.device)
+        chunk = torch.arange(images, device=self.device) % len(trial)
+        single = all(torch.equal(self.current(trial[i : i + 1]), expected[i : i + 1]) for i in range(len(trial)))
+        if not single or not torch.equal(self.current(trial[chunk]), expected[chunk]):
+            raise ArithmeticError(
+                f"layer {self.geometry.token}: float32 convolutions of PyTorch {torch.__version__} on {self.device} "
+                "are not exact sums; use engine 'reference', and please report this"
+            )
+
+    def _trial(self) -> np.ndarray:
+        """(3, inputs, height, width) int64 spikes: dense, sparse, and those that take a neuron to its largest sum."""
         random = np.random.default_rng(0)
-        for share in (1.0, 0.1):
-            signs = random.choice([-1, 1], (1, *self.geometry.in_shape))
-            spikes = signs * (random.random(signs.shape) < share)
-            expected = convolve(spikes.astype(np.int64), self.source.weight, self.geometry)
-            found = self.current(torch.from_numpy(spikes.astype(np.float32)).to(self.device)).cpu().numpy()
-            if not np.array_equal(found, expected):
-                raise ArithmeticError(
-                    f"layer {self.geometry.token}: float32 convolutions of PyTorch {torch.__version__} on {self.device} "
-                    "are not exact sums; use engine 'reference', and please report this"
-                )
+        spikes = random.choice(np.array([-1, 1]), (3, *self.geometry.in_shape))
+        spikes[1] *= random.random(spikes[1].shape) < 0.1
+        weight = self.source.weight.astype(np.int64)
+        largest = weight[np.abs(weight).sum((1, 2, 3)).argmax()]
+        window, part = [], []
+        for axis in (0, 1):
+            before, size = self.geometry.padding[axis][0], self.geometry.in_shape[axis + 1]
+            start = self.geometry.out_shape[axis + 1] // 2 * self.geometry.stride - before
+            stop = start + self.geometry.kernel[axis]
+            window.append(slice(max(start, 0), min(stop, size)))
+            part.append(slice(max(-start, 0), self.geometry.kernel[axis] - max(stop - size, 0)))
+        spikes[2] = 0
+        spikes[2][:, *window] = np.sign(largest[:, *part])
+        return spikes
 
     def fire(self, residual: torch.Tensor, count: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Update both in place; return which neurons emitted a positive and which a negative spike."""
@@ -150,7 +205,7 @@ class DenseEngine:
         with exact_arithmetic(threads):
             self.layers = [_Layer(*pair, device) for pair in zip(network.layers, costs, strict=True)]
             for layer in self.layers[1:]:
-                layer.verify()
+                layer.verify(self.chunk_size)
             self.classifier = torch.from_numpy(network.classifier.astype(np.float64)).to(device)
 
     def run(self, encoded: np.ndarray, timesteps: int) -> Recording:
@@ -165,7 +220,7 @@ class DenseEngine:
         first = self.network.layers[0]
         current = convolve(encoded, first.weight, first.geometry) << first.shift
         self.layers[0].residual += torch.from_numpy(current).to(self.device)
-        received = torch.ones(len(encoded), dtype=torch.bool, device=self.device)
+        received = torch.zeros(len(encoded), dtype=torch.bool, device=self.device)
         prediction = torch.zeros(len(encoded), dtype=torch.int64, device=self.device)
         for t in range(timesteps):
             for number, layer in enumerate(self.layers):

@@ -16,11 +16,17 @@ import numpy as np
 from negspike.errors import InputError
 from negspike.files import atomic_path
 from negspike.quantization import IMAGE_FRACTION_BITS, integer_images
-from negspike.spiking.convolution import convolve
+from negspike.spiking.convolution import FLOAT64_EXACT, convolve
 from negspike.topology import Layer, Shape, Topology, parse_topology
 
+LARGEST_K = 8
 THRESHOLD_EXTRA_BITS = 16
 FORMAT = 1
+_FRACTION_BITS = {"image_fraction_bits": IMAGE_FRACTION_BITS, "threshold_extra_bits": THRESHOLD_EXTRA_BITS}
+_UNREADABLE = (
+    *(OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, MemoryError, NotImplementedError),
+    *(RuntimeError, zipfile.BadZipFile, zlib.error),
+)
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,11 @@ class SpikingLayer:
     shift: int
 
     @property
+    def largest_base(self) -> int:
+        """Largest absolute base."""
+        return max(int(self.base.max()), -int(self.base.min()))
+
+    @property
     def largest_sum(self) -> int:
         """Largest sum of absolute weights over the inputs of one neuron: what one time step can add to a potential."""
         return int(np.abs(self.weight.astype(np.int64)).sum((1, 2, 3)).max())
@@ -62,7 +73,8 @@ class SpikingLayer:
         """
         column = (slice(None), None, None)
         counts: np.ndarray = ((current << self.shift) - self.base[column]) // self.theta[column]
-        return np.maximum(counts, 0)
+        counts[counts < 0] = 0
+        return counts
 
 
 @dataclass(frozen=True)
@@ -74,7 +86,7 @@ class SpikingNetwork:
         k: quantisation level: activations are net spike counts times 2^-k.
         weight_bits: width of the integer weights, sign included.
         layers: the spiking layers, first to last.
-        classifier: (classes, features) int32; one scale for the whole matrix, features in channel-major order.
+        classifier: (classes, features) int16 or int32; one scale for the whole matrix, features in channel-major order.
         classifier_exponent: a classifier weight w stands for w * 2^-classifier_exponent.
         origin: where it comes from: net, dataset, seed, checksum of the data. Empty for networks from outside.
     """
@@ -133,14 +145,20 @@ class SpikingNetwork:
         counts = []
         for number, layer in enumerate(self.layers):
             reached = int(np.abs(x).max(initial=0)) * layer.largest_sum
-            if reached << layer.shift >= 1 << 61:
+            if (reached << layer.shift) + layer.largest_base >= 1 << 63:
                 raise InputError(f"layer {number}: its input is too large for 64-bit potentials; scale the images down")
             x = layer.settled_counts(convolve(x, layer.weight, layer.geometry))
             counts.append(x)
         return counts
 
     def logits(self, counts: np.ndarray) -> np.ndarray:
-        """Classifier outputs for net spike counts of the last layer, (N, ...) integers to (N, classes) int64."""
+        """Classifier outputs for net spike counts of the last layer, (N, ...) integers to (N, classes) int64.
+
+        Raises:
+            InputError: the counts are too large for 64-bit integers.
+        """
+        if int(counts.max(initial=0)) * self._largest_class >= 1 << 63:
+            raise InputError("the classifier's input is too large for 64-bit integers; scale the images down")
         logits: np.ndarray = counts.reshape(len(counts), -1).astype(np.int64) @ self.classifier.T.astype(np.int64)
         return logits
 
@@ -155,20 +173,28 @@ class SpikingNetwork:
         """Prove that no potential of this run can leave 64 bits (DESIGN section 1, "Integers").
 
         With T time steps, a neuron sums at most T times its absolute weights, or once the largest pixel times them in
-        the first layer, and its net spike count is at most T.
+        the first layer, and its net spike count is at most T. The classifier's sums must even fit the 53 bits of
+        float64, in which an engine may compute them.
 
         Raises:
             InputError: the proof fails, for the layer it names.
         """
+        if timesteps >= 1 << 31:
+            raise InputError(f"timesteps is {timesteps}: net spike counts are 32 bits wide; simulate fewer")
         largest = int(np.abs(encoded).max(initial=0))
         for number, layer in enumerate(self.layers):
             current = layer.largest_sum * (largest if number == 0 else timesteps)
-            reach = (current << layer.shift) + int(np.abs(layer.base).max()) + (timesteps + 1) * int(layer.theta.max())
+            reach = (current << layer.shift) + layer.largest_base + (timesteps + 1) * int(layer.theta.max())
             if reach >= 1 << 63:
                 raise InputError(
                     f"layer {number}: potentials could leave 64 bits in {timesteps} time steps; "
                     "simulate fewer or convert with fewer weight_bits"
                 )
+        if timesteps * self._largest_class >= FLOAT64_EXACT:
+            raise InputError(
+                f"the classifier's sums could leave 53 bits in {timesteps} time steps; "
+                "simulate fewer or convert with fewer weight_bits"
+            )
 
     def save(self, path: Path | str) -> None:
         """Write the network, self-contained, as ``.npz`` with a checksum over its numbers; atomic."""
@@ -182,14 +208,14 @@ class SpikingNetwork:
             "classes": self.topology.classes,
             "k": self.k,
             "weight_bits": self.weight_bits,
-            "image_fraction_bits": IMAGE_FRACTION_BITS,
-            "threshold_extra_bits": THRESHOLD_EXTRA_BITS,
+            **_FRACTION_BITS,
             "classifier_exponent": self.classifier_exponent,
             "origin": dict(self.origin),
         }
         text = json.dumps(header, sort_keys=True)
         with atomic_path(path) as temporary, open(temporary, "wb") as stream:
-            np.savez(stream, header=np.array(text), checksum=np.array(_checksum(text, arrays)), **arrays)
+            members = {"header": np.array(text), "checksum": np.array(_checksum(text, arrays))} | arrays
+            np.savez(stream, **members)  # type: ignore[arg-type]
 
     @classmethod
     def load(cls, path: Path | str) -> SpikingNetwork:
@@ -204,17 +230,23 @@ class SpikingNetwork:
             text, checksum = str(arrays.pop("header")), str(arrays.pop("checksum"))
             header = json.loads(text)
             if header["format"] != FORMAT:
-                raise InputError(f"{path}: format {header['format']}, this version reads {FORMAT}; convert again")
+                raise InputError(f"{path}: format {header['format']!r}, this version reads {FORMAT}; convert again")
             if checksum != _checksum(text, arrays):
                 raise InputError(f"{path}: its numbers do not match its checksum, it was altered; convert again")
+            for name, bits in _FRACTION_BITS.items():
+                if header[name] != bits:
+                    raise InputError(f"{path}: {name} is {header[name]!r}, this version reads {bits}; convert again")
             topology = parse_topology(
                 header["topology"], tuple(header["input_shape"]), header["padding"], header["width"], header["classes"]
             )
             layers = tuple(
                 SpikingLayer(
                     geometry,
-                    *(arrays[f"{name}{number}"] for name in ("weight", "exponent", "theta", "base")),
-                    shift=_shift(number, header["k"]),
+                    arrays[f"weight{number}"],
+                    arrays[f"exponent{number}"],
+                    arrays[f"theta{number}"],
+                    arrays[f"base{number}"],
+                    _shift(number, header["k"]),
                 )
                 for number, geometry in enumerate(topology.layers)
             )
@@ -231,9 +263,13 @@ class SpikingNetwork:
             raise
         except FileNotFoundError as error:
             raise InputError(f"{path}: there is no such file") from error
-        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-            raise InputError(f"{path}: not a spiking network written by this package ({error})") from error
-        network.validate()
+        except _UNREADABLE as error:
+            reason = " ".join(str(error).split())
+            raise InputError(f"{path}: not a spiking network written by this package ({reason})") from error
+        try:
+            network.validate()
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from error
         return network
 
     def validate(self) -> None:
@@ -242,29 +278,34 @@ class SpikingNetwork:
         Raises:
             InputError: the first that is wrong.
         """
-        limit = 2 ** (self.weight_bits - 1) - 1
+        if not 0 <= self.k <= LARGEST_K or not 2 <= self.weight_bits <= 24:
+            raise InputError(f"k is {self.k} and weight_bits {self.weight_bits}: expected 0 to {LARGEST_K} and 2 to 24")
+        geometries = tuple(layer.geometry for layer in self.layers)
+        shifts = [layer.shift for layer in self.layers]
+        if geometries != self.topology.layers or shifts != [_shift(i, self.k) for i in range(len(shifts))]:
+            raise InputError(f"the layers are not those of topology {self.topology.text} with k = {self.k}")
+        weights = (np.int16, np.int32)
         for number, layer in enumerate(self.layers):
             outputs = layer.geometry.weight_shape[0]
-            expected = {
-                "weight": (layer.geometry.weight_shape, "iu"),
-                "exponent": ((outputs,), "i"),
-                "theta": ((outputs,), "i"),
-                "base": ((outputs,), "i"),
-            }
-            for name, (shape, kinds) in expected.items():
-                array = getattr(layer, name)
-                if array.shape != shape or array.dtype.kind not in kinds:
-                    raise InputError(
-                        f"layer {number} ({layer.geometry.token}): {name} is {array.dtype} of shape {array.shape}, "
-                        f"expected integers of shape {shape}"
-                    )
-            if np.abs(layer.weight.astype(np.int64)).max(initial=0) > limit:
-                raise InputError(f"layer {number}: a weight is wider than {self.weight_bits} bits")
+            where = f"layer {number} ({layer.geometry.token})"
+            _check_integers(f"{where}: weight", layer.weight, layer.geometry.weight_shape, weights)
+            _check_integers(f"{where}: exponent", layer.exponent, (outputs,), (np.int32,))
+            _check_integers(f"{where}: theta", layer.theta, (outputs,), (np.int64,))
+            _check_integers(f"{where}: base", layer.base, (outputs,), (np.int64,))
+            self._check_width(f"{where}: a weight", layer.weight)
             if layer.theta.min() < 1:
-                raise InputError(f"layer {number}: a threshold is below 1")
-        expected_shape = (self.topology.classes, self.topology.features)
-        if self.classifier.shape != expected_shape or self.classifier.dtype.kind != "i":
-            raise InputError(f"the classifier has shape {self.classifier.shape}, expected {expected_shape}")
+                raise InputError(f"{where}: a threshold is below 1")
+        _check_integers("classifier", self.classifier, (self.topology.classes, self.topology.features), weights)
+        self._check_width("a weight of the classifier", self.classifier)
+
+    def _check_width(self, name: str, weight: np.ndarray) -> None:
+        if np.abs(weight.astype(np.int64)).max(initial=0) >= 1 << (self.weight_bits - 1):
+            raise InputError(f"{name} is wider than {self.weight_bits} bits")
+
+    @property
+    def _largest_class(self) -> int:
+        """Largest sum of absolute weights over the inputs of one class."""
+        return int(np.abs(self.classifier.astype(np.int64)).sum(1).max())
 
     def _arrays(self) -> dict[str, np.ndarray]:
         arrays = {"classifier": self.classifier}
@@ -272,6 +313,12 @@ class SpikingNetwork:
             for name in ("weight", "exponent", "theta", "base"):
                 arrays[f"{name}{number}"] = getattr(layer, name)
         return arrays
+
+
+def _check_integers(name: str, array: np.ndarray, shape: tuple[int, ...], types: Sequence[type[np.integer]]) -> None:
+    if array.shape != shape or array.dtype not in types:
+        expected = " or ".join(np.dtype(kind).name for kind in types)
+        raise InputError(f"{name} is {array.dtype} of shape {array.shape}, expected {expected} of shape {shape}")
 
 
 def _shift(number: int, k: int) -> int:

@@ -19,7 +19,8 @@ def windows_per_input(geometry: Layer) -> np.ndarray:
         starts = np.arange(outputs) * geometry.stride - geometry.padding[axis][0]
         position = np.arange(size)[:, None]
         axes.append(((position >= starts) & (position < starts + geometry.kernel[axis])).sum(1))
-    return np.outer(*axes).astype(np.int64)
+    windows: np.ndarray = np.outer(*axes).astype(np.int64)
+    return windows
 
 
 def synapses_per_spike(topology: Topology) -> list[np.ndarray]:

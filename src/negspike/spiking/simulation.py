@@ -34,8 +34,10 @@ def make_engine(
     """An engine by name; ``auto`` is ``dense``.
 
     Raises:
-        InputError: there is no engine or device of that name.
+        InputError: there is no engine or device of that name, or less than one thread.
     """
+    if threads is not None and threads < 1:
+        raise InputError(f"threads is {threads}: it must be at least 1")
     if engine not in ENGINES:
         raise InputError(f"engine {engine!r} is unknown: there are {', '.join(ENGINES)}")
     if engine == "reference":
@@ -76,12 +78,14 @@ def simulate(
     Raises:
         InputError: images, labels, time steps or engine do not fit the network.
     """
-    labels = np.asarray(labels)
+    images, labels = np.asarray(images), np.asarray(labels)
     if timesteps < 1 or batch_size < 1:
         raise InputError(f"timesteps is {timesteps} and batch_size {batch_size}: both must be at least 1")
-    if len(images) == 0 or labels.shape != (len(images),):
-        raise InputError(f"{len(images)} images need as many labels, not shape {labels.shape}")
     encoded = network.encode(images)
+    if len(images) == 0:
+        raise InputError("there is no image to simulate")
+    if labels.shape != (len(images),):
+        raise InputError(f"{len(images)} images need as many labels, not shape {labels.shape}")
     network.check_potentials(encoded, timesteps)
     runner = make_engine(network, engine, threads, device)
     recordings = []
@@ -94,7 +98,7 @@ def simulate(
             recording.counts = []
         recordings.append(recording)
         if report is not None:
-            spent = time.monotonic() - started
+            spent = max(time.monotonic() - started, 1e-9)
             report(
                 f"image {chunk.stop}/{len(encoded)}: {chunk.stop / spent:.1f} images/s, "
                 f"{format_duration(spent / chunk.stop * (len(encoded) - chunk.stop))} left"

@@ -1,0 +1,246 @@
+"""Random spiking networks, and a simulator that shares no line with the package's: loops over exact rationals."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from math import floor
+from typing import Any
+
+import numpy as np
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+
+from negspike import SpikingNetwork
+from negspike.spiking.network import SpikingLayer
+from negspike.topology import Layer, Shape, parse_topology
+
+
+def examples(count: int) -> settings:
+    """The same examples on every machine, so that a failure can be repeated."""
+    return settings(
+        max_examples=count,
+        deadline=None,
+        derandomize=True,
+        print_blob=True,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture],
+    )
+
+
+@dataclass
+class Case:
+    """What :meth:`negspike.SpikingNetwork.from_batchnorm` takes, and images."""
+
+    topology: str
+    shape: Shape
+    padding: str
+    k: int
+    weight_bits: int
+    layers: list[dict[str, Any]]
+    classifier: np.ndarray
+    images: np.ndarray
+    labels: np.ndarray
+    timesteps: int
+
+    @property
+    def geometry(self) -> tuple[Layer, ...]:
+        return parse_topology(self.topology, self.shape, self.padding, classes=self.classifier.shape[1]).layers
+
+    def network(self) -> SpikingNetwork:
+        return SpikingNetwork.from_batchnorm(
+            self.topology, self.shape, self.k, self.layers, self.classifier, self.padding, self.weight_bits
+        )
+
+
+ODD_GAMMAS = [0.0, -0.0, 1e-30, -1e-30, 5e-324, -5e-324, 1e-12, -1e-12, 1e-5, 3e-310]
+
+
+@st.composite
+def cases(
+    draw: st.DrawFn,
+    largest_side: int = 7,
+    largest_width: int = 5,
+    depth: int = 5,
+    largest_k: int = 4,
+    images: int = 6,
+    timesteps: int = 60,
+    bits: tuple[int, int] = (2, 24),
+) -> Case:
+    """Random topology, parameters and images. On a grid, ties between potentials and thresholds are frequent."""
+    shape = (draw(st.integers(1, 3)), draw(st.integers(1, largest_side)), draw(st.integers(1, largest_side)))
+    padding = draw(st.sampled_from(["same", "valid"]))
+    tokens: list[str] = []
+    image = shape
+    for _ in range(draw(st.integers(1, depth))):
+        side = min(image[1:])
+        width = draw(st.integers(1, largest_width))
+        kinds = [f"{width}"]
+        if not (tokens and tokens[-1].isdigit()):
+            kinds += [f"{width}C{size}" for size in range(1, 6) if padding == "same" or size <= side]
+            kinds += [f"P{size}" for size in (2, 3) if size <= side]
+        tokens.append(draw(st.sampled_from(kinds)))
+        image = parse_topology("-".join(tokens), shape, padding).layers[-1].out_shape
+    topology = "-".join(tokens)
+    k = draw(st.integers(0, largest_k))
+    weight_bits = draw(st.integers(*bits))
+    grid = draw(st.booleans())
+    random = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    odd = draw(
+        st.lists(st.tuples(st.integers(0, depth - 1), st.integers(0, 4), st.sampled_from(ODD_GAMMAS)), max_size=3)
+    )
+    classes = draw(st.integers(1, 4))
+
+    layers: list[dict[str, Any]] = []
+    for geometry in parse_topology(topology, shape, padding, classes=classes).layers:
+        outputs, *rest = geometry.weight_shape
+        weight = random.normal(0, 1 / np.sqrt(np.prod(rest)), geometry.weight_shape)
+        entry: dict[str, Any] = {
+            "gamma": random.uniform(0.3, 2, outputs) * random.choice([-1, 1, 1], outputs),
+            "beta": random.normal(0, 0.5, outputs),
+            "mean": random.normal(0, 0.5, outputs),
+            "var": random.uniform(0.2, 1.5, outputs),
+            "eps": 1e-5,
+        }
+        if grid:
+            weight = np.round(weight * 8) / 8
+            entry["gamma"] = np.sign(entry["gamma"]) * 2.0 ** random.integers(-1, 2, outputs)
+            entry["beta"], entry["mean"] = np.round(entry["beta"] * 4) / 4, np.round(entry["mean"] * 4) / 4
+            entry["var"], entry["eps"] = np.ones(outputs), 0.0
+        if random.random() < 0.2:
+            weight[random.integers(outputs)] = 0
+        layers.append({"weight": weight} | entry)
+    for number, channel, gamma in odd:
+        parameters = layers[number % len(layers)]["gamma"]
+        parameters[channel % len(parameters)] = gamma
+
+    kinds = draw(st.lists(st.sampled_from(["noise", "constant", "zero", "large"]), min_size=1, max_size=images))
+    pictures = np.zeros((len(kinds), *shape))
+    for number, kind in enumerate(kinds):
+        noise = random.normal(0, 1, shape)
+        pictures[number] = {"noise": noise, "constant": noise.flat[0], "zero": 0.0, "large": 20 * noise}[kind]
+    if grid:
+        pictures = np.round(pictures * 4) / 4
+    classifier = np.round(random.normal(0, 1, (int(np.prod(image)), classes)) * 4) / 4
+    labels = random.integers(0, classes, len(kinds))
+    return Case(
+        *(topology, shape, padding, k, weight_bits, layers, classifier, pictures, labels),
+        draw(st.integers(1, timesteps)),
+    )
+
+
+def integer_network(
+    topology: str,
+    shape: Shape,
+    weights: list[Any],
+    thetas: list[Any],
+    bases: list[Any],
+    classifier: Any,
+    k: int = 0,
+    weight_bits: int = 24,
+    padding: str = "same",
+) -> SpikingNetwork:
+    """A network from its integers: thresholds and bases in units of 2^-16 of a weight; every exponent is 0."""
+    matrix = np.asarray(classifier, np.int32)
+    parsed = parse_topology(topology, shape, padding, classes=len(matrix))
+    layers = []
+    for number, geometry in enumerate(parsed.layers):
+        outputs = geometry.weight_shape[0]
+        layers.append(
+            SpikingLayer(
+                geometry,
+                np.asarray(weights[number], np.int32).reshape(geometry.weight_shape),
+                np.zeros(outputs, np.int32),
+                np.broadcast_to(np.asarray(thetas[number], np.int64), (outputs,)).copy(),
+                np.broadcast_to(np.asarray(bases[number], np.int64), (outputs,)).copy(),
+                16 if number else k,
+            )
+        )
+    network = SpikingNetwork(parsed, k, weight_bits, tuple(layers), matrix, 0)
+    network.validate()
+    return network
+
+
+@dataclass
+class NaiveResult:
+    """Of one image: per step predictions, spikes and operations, and the counts at the end."""
+
+    predictions: list[int]
+    positive: list[list[int]]
+    negative: list[list[int]]
+    sops: list[int]
+    counts: list[list[int]]
+
+
+Synapses = list[list[tuple[int, Fraction]]]
+
+
+def synapses(geometry: Layer, weight: list[Any]) -> Synapses:
+    """For every output neuron the input neurons it is connected with, and the weights."""
+    inputs, height, width = geometry.in_shape
+    outputs, out_height, out_width = geometry.out_shape
+    result: Synapses = []
+    for o in range(outputs):
+        for y in range(out_height):
+            for x in range(out_width):
+                mine = []
+                for i in range(inputs):
+                    for a in range(geometry.kernel[0]):
+                        for b in range(geometry.kernel[1]):
+                            row = y * geometry.stride + a - geometry.padding[0][0]
+                            column = x * geometry.stride + b - geometry.padding[1][0]
+                            if 0 <= row < height and 0 <= column < width:
+                                mine.append(((i * height + row) * width + column, weight[o][i][a][b]))
+                result.append(mine)
+    return result
+
+
+def naive_simulation(network: SpikingNetwork, image: np.ndarray, timesteps: int) -> NaiveResult:
+    """DESIGN section 1, "Dynamics", word by word, over the real numbers that the integers stand for."""
+    nets, thetas, bases = [], [], []
+    for layer in network.layers:
+        scales = [Fraction(2) ** -int(exponent) for exponent in layer.exponent]
+        weight = [
+            [[[w * s for w in row] for row in m] for m in o] for o, s in zip(layer.weight.tolist(), scales, strict=True)
+        ]
+        nets.append(synapses(layer.geometry, weight))
+        area = layer.geometry.out_shape[1] * layer.geometry.out_shape[2]
+        thetas.append([int(v) * s / 2**16 for v, s in zip(layer.theta, scales, strict=True) for _ in range(area)])
+        bases.append([int(v) * s / 2**16 for v, s in zip(layer.base, scales, strict=True) for _ in range(area)])
+    z = [[Fraction(0)] * len(net) for net in nets]
+    n = [[0] * len(net) for net in nets]
+    result = NaiveResult([], [], [], [], n)
+    encoded = [Fraction(round(Fraction(value) * 2**16), 2**16) * 2**network.k for value in image.ravel().tolist()]
+    for t in range(timesteps):
+        spikes: list[Any] = encoded if t == 0 else [0] * len(encoded)
+        sops = 0
+        result.positive.append([])
+        result.negative.append([])
+        for number, net in enumerate(nets):
+            emitted = []
+            for neuron, mine in enumerate(net):
+                for source, weight in mine:
+                    if spikes[source]:
+                        z[number][neuron] += weight * spikes[source]
+                        sops += number > 0
+                theta, base = thetas[number][neuron], bases[number][neuron]
+                spike = 0
+                if z[number][neuron] >= base + (n[number][neuron] + 1) * theta:
+                    spike = 1
+                elif n[number][neuron] > 0 and z[number][neuron] < base + n[number][neuron] * theta:
+                    spike = -1
+                n[number][neuron] += spike
+                emitted.append(spike)
+            spikes = emitted
+            result.positive[-1].append(spikes.count(1))
+            result.negative[-1].append(spikes.count(-1))
+        sops += sum(map(abs, spikes)) * len(network.classifier)
+        logits = [sum(int(w) * c for w, c in zip(row, n[-1], strict=True)) for row in network.classifier]
+        result.predictions.append(logits.index(max(logits)))
+        result.sops.append(sops)
+    return result
+
+
+def quantized_activation(z: Fraction, gamma: float, beta: float, mean: float, sigma: Fraction, k: int) -> int:
+    """2^k Q_k(ReLU(batch norm of 2^-k z)), exactly; z is counted in spikes."""
+    normalized = Fraction(gamma) * (z / 2**k - Fraction(mean)) / sigma + Fraction(beta)
+    return floor(2**k * max(normalized, Fraction(0)) + Fraction(1, 2))

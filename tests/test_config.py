@@ -1,0 +1,246 @@
+"""The configuration: what ships is right, what is wrong is answered with one line that names the key and the cure."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from conftest import ROOT, OneLine
+
+from negspike.config import precision_level, resolve_config
+from negspike.errors import InputError
+
+SCHEMA = ROOT / "workflow" / "schemas" / "config.schema.yaml"
+PRESETS = sorted((ROOT / "presets").glob("*.yaml"))
+ABSENT = object()
+
+
+def load(path: Path) -> dict[str, Any]:
+    loaded: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return loaded
+
+
+@pytest.fixture
+def config() -> dict[str, Any]:
+    return load(ROOT / "config.yaml")
+
+
+def change(config: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
+    """A copy with another value at a dotted path; numbers are positions in lists, ABSENT takes the key away."""
+    changed = copy.deepcopy(config)
+    *folders, last = [int(part) if part.isdecimal() else part for part in path.split(".")]
+    place: Any = changed
+    for part in folders:
+        place = place[part]
+    if value is ABSENT:
+        del place[last]
+    else:
+        place[last] = value
+    return changed
+
+
+def test_the_default_is_the_published_experiment(config: dict[str, Any]) -> None:
+    experiment = resolve_config(config, SCHEMA)
+    assert experiment.nets == ("cnn1", "cnn2", "lenet", "mlp")
+    assert (experiment.k, experiment.seeds, experiment.weight_bits, experiment.batch_size) == ((0, 1, 2), (0,), 16, 50)
+    published = {
+        "cnn1": ("cifar10", "96C3-256C3-P2-384C3-P2-384C3-256C3-P2-1024-1024", "same", 100),
+        "cnn2": ("cifar10", "128C3-256C3-P2-512C3-P2-1024C3-512C3-P2-1024-512", "same", 100),
+        "lenet": ("fashion_mnist", "32C5-P2-64C5-P2-1024", "valid", 20),
+        "mlp": ("fashion_mnist", "400-400", "same", 40),
+    }
+    schedules = {
+        "cnn1": [(100, 1e-3), (100, 1e-4)],
+        "cnn2": [(100, 1e-3), (100, 1e-4)],
+        "lenet": [(100, 1e-4)],
+        "mlp": [(150, 1e-4)],
+    }
+    assert set(experiment.definitions) == set(published)
+    for name, (dataset, topology, padding, timesteps) in published.items():
+        definition = experiment.definitions[name]
+        assert definition.topology.text == topology
+        assert (definition.dataset, definition.topology.padding, definition.timesteps) == (dataset, padding, timesteps)
+        assert definition.topology.width == 1.0
+        assert [(phase.epochs, phase.learning_rate) for phase in definition.phases] == schedules[name]
+        assert [phase.number for phase in definition.phases] == list(range(1, len(schedules[name]) + 1))
+        assert {phase.batch_size for phase in definition.phases} == {200}
+    archive = experiment.sources["cifar10"]["archive"]
+    assert archive.sha256 == "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"
+    assert archive.size == 170_052_171
+    assert archive.url.endswith("cifar-10-binary.tar.gz")
+
+
+@pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)
+def test_every_preset_is_valid_as_snakemake_merges_it(preset: Path, config: dict[str, Any]) -> None:
+    utils = pytest.importorskip("snakemake.utils", reason="Snakemake, which merges configurations, is not installed")
+    utils.update_config(config, load(preset))
+    experiment = resolve_config(config, SCHEMA)
+    assert set(experiment.nets) <= set(experiment.definitions)
+    assert experiment.results != "results", "a preset's results must not lie in those of the published experiment"
+
+
+def test_every_preset_has_its_own_folder() -> None:
+    folders = [load(preset)["results"] for preset in PRESETS]
+    assert len(set(folders)) == len(folders)
+
+
+def schema_keys(schema: Any) -> Iterator[str]:
+    """Names of all properties, at any depth."""
+    if isinstance(schema, dict):
+        for name, entry in schema.items():
+            if name == "properties":
+                yield from entry
+            yield from schema_keys(entry)
+
+
+def test_every_key_of_the_schema_stands_in_the_default_file() -> None:
+    text = (ROOT / "config.yaml").read_text(encoding="utf-8")
+    keys = set(schema_keys(load(SCHEMA)))
+    assert {"k", "weight_bits", "learning_rate", "sha256", "timesteps"} <= keys
+    assert [key for key in sorted(keys) if not re.search(rf"\b{key}\b", text)] == []
+
+
+def test_every_value_is_explained_where_it_stands_first() -> None:
+    explained: dict[str, bool] = {}
+    for line in (ROOT / "config.yaml").read_text(encoding="utf-8").splitlines():
+        match = re.match(r" *([a-z_0-9]+):", line)
+        if match:
+            explained.setdefault(match[1], "#" in line)
+    # sections and nets' names explain themselves by what they hold; a file's three keys stand under 'datasets'
+    spoken_for = {"evaluation", "cnn1", "cnn2", "lenet", "mlp", "cifar10", "fashion_mnist", "archive", "url", "sha256"}
+    spoken_for |= {"size", "train_images", "train_labels", "test_images", "test_labels"}
+    assert [key for key, has_comment in explained.items() if not has_comment and key not in spoken_for] == []
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        # misspelt
+        ("weight_bit", 16, ["config key 'weight_bit' is unknown", "did you mean 'weight_bits'"]),
+        ("evaluation.batchsize", 50, ["'evaluation.batchsize' is unknown", "did you mean 'batch_size'"]),
+        ("definitions.cnn1.topolgy", "10", ["'definitions.cnn1.topolgy' is unknown", "did you mean 'topology'"]),
+        ("definitions.cnn1.phases.1.epoch", 3, ["'definitions.cnn1.phases[1].epoch' is unknown", "'epochs'"]),
+        ("datasets.cifar10.archive.sha", "00", ["'datasets.cifar10.archive.sha' is unknown", "'sha256'"]),
+        ("datasets.cifar", {}, ["'datasets.cifar' is unknown", "'cifar10'"]),
+        ("datasets.digits.url", "https://a", ["'datasets.digits.url' is unknown", "no key belongs here"]),
+        ("xyzzy", 1, ["'xyzzy' is unknown", "there are results, data"]),
+        # wrong type
+        ("k", 1, ["'k' is 1", "a list"]),
+        ("nets", "cnn1", ["'nets' is 'cnn1'", "a list"]),
+        ("nets.0", 1, ["'nets[0]' is 1", "text"]),
+        ("weight_bits", "16", ["'weight_bits' is '16'", "a whole number", "without quotes"]),
+        ("weight_bits", 16.0, ["'weight_bits' is 16.0", "a whole number"]),
+        ("weight_bits", True, ["'weight_bits' is True", "a whole number"]),
+        ("k", [1.0], ["'k[0]' is 1.0", "a whole number"]),
+        ("seeds.0", None, ["'seeds[0]' is None", "a whole number"]),
+        ("evaluation", None, ["'evaluation' is None", "a mapping"]),
+        ("definitions", [], ["'definitions' is []", "a mapping"]),
+        ("definitions.cnn1", "96C3", ["'definitions.cnn1' is '96C3'", "a mapping"]),
+        ("definitions.cnn1.phases.0.epochs", 100.0, ["'definitions.cnn1.phases[0].epochs' is 100.0", "a whole number"]),
+        ("definitions.cnn1.phases.0.epochs", "1e2", ["'1e2'", "in plain digits"]),
+        ("definitions.cnn1.width", float("inf"), ["'definitions.cnn1.width' is inf", "a finite number"]),
+        ("definitions.cnn1.phases.0.learning_rate", float("nan"), ["learning_rate' is nan", "a finite number"]),
+        ("definitions.cnn1.phases.0.learning_rate", "1e-3", ["learning_rate' is '1e-3'", "as text", "1.0e-3"]),
+        ("results", "", ["'results' is ''", "not empty"]),
+        # wrong value
+        ("k", [-1], ["'k[0]' is -1", "at least 0"]),
+        ("k", [9], ["'k[0]' is 9", "at most 8"]),
+        ("k", [], ["'k' is []", "at least 1 entry"]),
+        ("k", [1, 1], ["'k' is [1, 1]", "each entry once"]),
+        ("nets", ["cnn1", "cnn1"], ["'nets' is", "each entry once"]),
+        ("weight_bits", 25, ["'weight_bits' is 25", "at most 24"]),
+        ("weight_bits", 1, ["'weight_bits' is 1", "at least 2"]),
+        ("definitions.cnn1.phases", [], ["'definitions.cnn1.phases' is []", "at least 1 entry"]),
+        ("definitions.cnn1.phases.0.learning_rate", 0, ["learning_rate' is 0", "more than 0"]),
+        ("definitions.cnn1.width", -1, ["'definitions.cnn1.width' is -1", "more than 0"]),
+        ("definitions.cnn1.padding", "smae", ["'definitions.cnn1.padding' is 'smae'", "did you mean 'same'"]),
+        ("definitions.cnn1.dataset", "cifar", ["'definitions.cnn1.dataset' is 'cifar'", "did you mean 'cifar10'"]),
+        ("device", "gpu", ["'device' is 'gpu'", "auto, cpu, cuda"]),
+        ("evaluation.engine", "densee", ["'evaluation.engine' is 'densee'", "did you mean 'dense'"]),
+        ("nets", ["cnn3"], ["'nets'", "net 'cnn3' has no definition", "did you mean"]),
+        ("definitions.cnn1.topology", "96C3-P2-12X4", ["'definitions.cnn1'", "'12X4' at character 9"]),
+        ("definitions.cnn1.topology", "P2-P2-P2-P2-P2-P2", ["'definitions.cnn1'", "too deep"]),
+        ("definitions.my-net", {}, ["'definitions' has an entry 'my-net'", "letters, digits and _"]),
+        ("datasets.cifar10.archive.url", "/data/cifar.tar.gz", ["archive.url' is '/data/cifar.tar.gz'", "file"]),
+        ("datasets.cifar10.archive.sha256", "abc", ["archive.sha256' is 'abc'", "[0-9a-f]{64}"]),
+        # missing
+        ("weight_bits", ABSENT, ["config key 'weight_bits' is missing"]),
+        ("definitions.mlp.padding", ABSENT, ["'definitions.mlp.padding' is missing"]),
+        ("datasets.cifar10.archive.sha256", ABSENT, ["'datasets.cifar10.archive.sha256' is missing"]),
+        ("definitions.cnn_1", {"width": 0.5}, ["'definitions.cnn_1.dataset' is missing", "did you mean 'cnn1'"]),
+    ],
+)
+def test_what_is_wrong_is_one_line_that_names_the_key(
+    path: str, value: Any, words: list[str], config: dict[str, Any]
+) -> None:
+    with OneLine(InputError, *words):
+        resolve_config(change(config, path, value), SCHEMA)
+
+
+def test_a_misspelt_key_is_named_rather_than_the_one_missing_for_it(config: dict[str, Any]) -> None:
+    changed = change(change(config, "definitions.mlp.timesteps", ABSENT), "definitions.mlp.timestep", 40)
+    with OneLine(InputError, "'definitions.mlp.timestep' is unknown", "did you mean 'timesteps'"):
+        resolve_config(changed, SCHEMA)
+
+
+@pytest.mark.parametrize("name", [1, True, None, 1.5])
+def test_a_name_that_yaml_does_not_read_as_text(name: Any, config: dict[str, Any]) -> None:
+    config["definitions"][name] = config["definitions"]["mlp"]
+    with OneLine(InputError, f"'definitions.{name}'", "in quotes"):
+        resolve_config(config, SCHEMA)
+
+
+@pytest.mark.parametrize("empty", [None, [], "cnn1"])
+def test_a_config_that_is_no_mapping(empty: Any) -> None:
+    with OneLine(InputError, "the config is", "a mapping"):
+        resolve_config(empty, SCHEMA)
+
+
+def test_a_long_value_is_cut_short(config: dict[str, Any]) -> None:
+    with pytest.raises(InputError) as caught:
+        resolve_config(change(config, "k", dict.fromkeys(map(str, range(10_000)))), SCHEMA)
+    assert len(str(caught.value)) < 200
+
+
+def test_whole_numbers_are_as_good_as_decimal_ones(config: dict[str, Any]) -> None:
+    changed = change(change(config, "definitions.mlp.width", 2), "definitions.mlp.phases.0.learning_rate", 1)
+    definition = resolve_config(changed, SCHEMA).definitions["mlp"]
+    assert definition.science()["width"].__class__ is float
+    assert definition.topology.width.__class__ is float
+    assert definition.phases[0].learning_rate.__class__ is float
+
+
+def test_a_topology_of_one_dense_layer_is_a_number_to_yaml(config: dict[str, Any]) -> None:
+    experiment = resolve_config(change(config, "definitions.mlp.topology", 400), SCHEMA)
+    assert experiment.definitions["mlp"].science()["topology"] == "400"
+
+
+def test_the_size_of_a_file_may_be_unknown(config: dict[str, Any]) -> None:
+    for value in (None, ABSENT):
+        experiment = resolve_config(change(config, "datasets.cifar10.archive.size", value), SCHEMA)
+        assert experiment.sources["cifar10"]["archive"].size is None
+
+
+def test_a_slash_behind_a_folder_makes_no_difference(config: dict[str, Any]) -> None:
+    experiment = resolve_config({**config, "results": "out/", "data": "/"}, SCHEMA)
+    assert (experiment.results, experiment.data) == ("out", "/")
+
+
+def test_resolving_does_not_depend_on_the_order_of_keys(config: dict[str, Any]) -> None:
+    turned = {key: dict(reversed(value.items())) if key == "datasets" else value for key, value in config.items()}
+    first, second = resolve_config(config, SCHEMA), resolve_config(turned, SCHEMA)
+    assert [list(files) for _, files in sorted(first.sources.items())] == [
+        list(files) for _, files in sorted(second.sources.items())
+    ]
+
+
+def test_precisions() -> None:
+    assert [precision_level(name) for name in ("fp32", "k0", "k2")] == [None, 0, 2]
+    for name in ("fp16", "k", "k-1", "k1\n", "k١", "2"):
+        with OneLine(InputError, repr(name), "fp32, k0"):
+            precision_level(name)

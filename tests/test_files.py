@@ -1,0 +1,96 @@
+"""Writing files whole or not at all, and what a rule tells its user."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from negspike.console import format_duration, rule_log
+from negspike.errors import InputError
+from negspike.files import atomic_path, write_json, write_text
+
+
+def test_a_file_appears_when_it_is_complete(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "folder" / "table.csv"
+    with atomic_path(path) as temporary:
+        temporary.write_text("content")
+        assert temporary.parent == path.parent
+        assert temporary.suffix == ".csv"
+        assert not path.exists()
+    assert path.read_text() == "content"
+    assert [entry.name for entry in path.parent.iterdir()] == ["table.csv"]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
+def test_the_old_file_stays_when_writing_fails(error: type[BaseException], tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    path.write_text("old")
+    with pytest.raises(error), atomic_path(path) as temporary:
+        temporary.write_text("half")
+        raise error
+    assert path.read_text() == "old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["table.csv"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions are those of POSIX")
+def test_permissions_follow_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        write_text(tmp_path / "text", "a")
+    finally:
+        assert os.umask(before) == 0o027
+    assert stat.S_IMODE((tmp_path / "text").stat().st_mode) == 0o640
+
+
+def test_text_and_json_are_the_same_bytes_everywhere(tmp_path: Path) -> None:
+    write_text(tmp_path / "text", "ü\nb\n")
+    assert (tmp_path / "text").read_bytes() == b"\xc3\xbc\nb\n"
+    write_json(tmp_path / "a.json", {"b": 1, "a": [0.1, None, "ü"]})
+    content = (tmp_path / "a.json").read_text(encoding="utf-8")
+    assert json.loads(content) == {"b": 1, "a": [0.1, None, "ü"]}
+    assert content.index('"b"') < content.index('"a"') and "ü" in content and content.endswith("}\n")
+
+
+def test_lines_go_to_the_log_and_to_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with rule_log(tmp_path / "logs" / "phase1.log") as report:
+        report("half way")
+        assert "half way" in (tmp_path / "logs" / "phase1.log").read_text(), "at once, not at the end"
+    assert capsys.readouterr().err == "phase1: half way\n"
+
+
+@pytest.mark.parametrize("error", [InputError("k is 9"), FileNotFoundError(2, "No such file", "a.npz")])
+def test_a_mistake_of_the_user_is_one_line(
+    error: Exception, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught, rule_log(tmp_path / "rule.log"):
+        raise error
+    assert caught.value.code == 1
+    assert capsys.readouterr().err == f"rule: error: {error}\n"
+    assert len((tmp_path / "rule.log").read_text().splitlines()) == 1
+
+
+def test_a_mistake_of_ours_leaves_its_traceback_in_the_log(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), rule_log(tmp_path / "rule.log"):
+        _ = 1 / 0
+    log = (tmp_path / "rule.log").read_text()
+    assert "Traceback" in log and "ZeroDivisionError" in log
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.4, "0 s"),
+        (59.4, "59 s"),
+        (59.6, "1 min 00 s"),
+        (200, "3 min 20 s"),
+        (3599.7, "1 h 00 min"),
+        (3900, "1 h 05 min"),
+        (360_000, "100 h 00 min"),
+    ],
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert format_duration(seconds) == text

@@ -1,0 +1,39 @@
+# In:  {results}/{net}/seed{seed}/k{k}/: the four logs and evaluation.json; {results}/{net}/seed{seed}/fp32/ann.json
+# Out: {results}/figs/{accuracy_speed,sparsity,sops}.{pdf,svg,png,csv}, the CSV holds the numbers that are drawn
+
+
+rule accuracy_speed:
+    input:
+        **figure_inputs(),
+    output:
+        **figure_outputs("accuracy_speed"),
+    log:
+        f"{RESULTS}/logs/figs/accuracy_speed.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/figs/accuracy_speed.tsv"
+    conda:
+        "../../envs/environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    script:
+        "../scripts/draw_figure.py"
+
+
+use rule accuracy_speed as sparsity with:
+    output:
+        **figure_outputs("sparsity"),
+    log:
+        f"{RESULTS}/logs/figs/sparsity.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/figs/sparsity.tsv"
+
+
+use rule accuracy_speed as sops with:
+    output:
+        **figure_outputs("sops"),
+    log:
+        f"{RESULTS}/logs/figs/sops.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/figs/sops.tsv"
