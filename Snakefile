@@ -9,7 +9,8 @@ from snakemake.utils import min_version
 min_version("9.0")
 
 
-configfile: "config.yaml"
+# beside this file, whatever folder the results go to (--directory)
+configfile: f"{workflow.basedir}/config.yaml"
 
 
 include: "workflow/rules/common.smk"
@@ -25,3 +26,11 @@ rule all:
         rules.accuracy_speed.output,
         rules.sparsity.output,
         rules.sops.output,
+        rules.table.output,
+        expand(
+            "{results}/{net}/seed{seed}/{precision}/ann.json",
+            results=RESULTS,
+            net=EXPERIMENT.nets,
+            seed=EXPERIMENT.seeds,
+            precision=PRECISIONS,
+        ),

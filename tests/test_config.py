@@ -101,7 +101,7 @@ def schema_keys(schema: Any) -> Iterator[str]:
 def test_every_key_of_the_schema_stands_in_the_default_file() -> None:
     text = (ROOT / "config.yaml").read_text(encoding="utf-8")
     keys = set(schema_keys(load(SCHEMA)))
-    assert {"k", "weight_bits", "learning_rate", "sha256", "timesteps"} <= keys
+    assert {"quantization_levels", "weight_bits", "learning_rate", "sha256", "timesteps"} <= keys
     assert [key for key in sorted(keys) if not re.search(rf"\b{key}\b", text)] == []
 
 
@@ -130,13 +130,13 @@ def test_every_value_is_explained_where_it_stands_first() -> None:
         ("datasets.digits.url", "https://a", ["'datasets.digits.url' is unknown", "no key belongs here"]),
         ("xyzzy", 1, ["'xyzzy' is unknown", "there are results, data"]),
         # wrong type
-        ("k", 1, ["'k' is 1", "a list"]),
+        ("quantization_levels", 1, ["'quantization_levels' is 1", "a list"]),
         ("nets", "cnn1", ["'nets' is 'cnn1'", "a list"]),
         ("nets.0", 1, ["'nets[0]' is 1", "text"]),
         ("weight_bits", "16", ["'weight_bits' is '16'", "a whole number", "without quotes"]),
         ("weight_bits", 16.0, ["'weight_bits' is 16.0", "a whole number"]),
         ("weight_bits", True, ["'weight_bits' is True", "a whole number"]),
-        ("k", [1.0], ["'k[0]' is 1.0", "a whole number"]),
+        ("quantization_levels", [1.0], ["'quantization_levels[0]' is 1.0", "a whole number"]),
         ("seeds.0", None, ["'seeds[0]' is None", "a whole number"]),
         ("evaluation", None, ["'evaluation' is None", "a mapping"]),
         ("definitions", [], ["'definitions' is []", "a mapping"]),
@@ -148,10 +148,10 @@ def test_every_value_is_explained_where_it_stands_first() -> None:
         ("definitions.cnn1.phases.0.learning_rate", "1e-3", ["learning_rate' is '1e-3'", "as text", "1.0e-3"]),
         ("results", "", ["'results' is ''", "not empty"]),
         # wrong value
-        ("k", [-1], ["'k[0]' is -1", "at least 0"]),
-        ("k", [9], ["'k[0]' is 9", "at most 8"]),
-        ("k", [], ["'k' is []", "at least 1 entry"]),
-        ("k", [1, 1], ["'k' is [1, 1]", "each entry once"]),
+        ("quantization_levels", [-1], ["'quantization_levels[0]' is -1", "at least 0"]),
+        ("quantization_levels", [9], ["'quantization_levels[0]' is 9", "at most 8"]),
+        ("quantization_levels", [], ["'quantization_levels' is []", "at least 1 entry"]),
+        ("quantization_levels", [1, 1], ["'quantization_levels' is [1, 1]", "each entry once"]),
         ("nets", ["cnn1", "cnn1"], ["'nets' is", "each entry once"]),
         ("weight_bits", 25, ["'weight_bits' is 25", "at most 24"]),
         ("weight_bits", 1, ["'weight_bits' is 1", "at least 2"]),
@@ -203,7 +203,7 @@ def test_a_config_that_is_no_mapping(empty: Any) -> None:
 
 def test_a_long_value_is_cut_short(config: dict[str, Any]) -> None:
     with pytest.raises(InputError) as caught:
-        resolve_config(change(config, "k", dict.fromkeys(map(str, range(10_000)))), SCHEMA)
+        resolve_config(change(config, "quantization_levels", dict.fromkeys(map(str, range(10_000)))), SCHEMA)
     assert len(str(caught.value)) < 200
 
 

@@ -62,6 +62,12 @@ def test_lines_go_to_the_log_and_to_the_terminal(tmp_path: Path, capsys: pytest.
     assert capsys.readouterr().err == "phase1: half way\n"
 
 
+def test_lines_name_the_job(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with rule_log(tmp_path / "logs" / "cnn1" / "seed0" / "k1" / "phase2.log") as report:
+        report("half way")
+    assert capsys.readouterr().err == "cnn1/seed0/k1/phase2: half way\n"
+
+
 @pytest.mark.parametrize("error", [InputError("k is 9"), FileNotFoundError(2, "No such file", "a.npz")])
 def test_a_mistake_of_the_user_is_one_line(
     error: Exception, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -70,7 +76,7 @@ def test_a_mistake_of_the_user_is_one_line(
         raise error
     assert caught.value.code == 1
     assert capsys.readouterr().err == f"rule: error: {error}\n"
-    assert len((tmp_path / "rule.log").read_text().splitlines()) == 1
+    assert (tmp_path / "rule.log").read_text().splitlines()[-1].endswith(f"error: {error}")
 
 
 def test_a_mistake_of_ours_leaves_its_traceback_in_the_log(tmp_path: Path) -> None:

@@ -154,7 +154,7 @@ def resolve_config(config: Mapping[str, Any], schema: Path | str) -> Experiment:
         device=config["device"],
         nets=tuple(config["nets"]),
         definitions=definitions,
-        k=tuple(config["k"]),
+        k=tuple(config["quantization_levels"]),
         seeds=tuple(config["seeds"]),
         weight_bits=config["weight_bits"],
         batch_size=config["evaluation"]["batch_size"],

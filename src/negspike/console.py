@@ -16,21 +16,28 @@ from negspike.errors import InputError
 def rule_log(path: Path | str) -> Iterator[Callable[[str], None]]:
     """Yield a function that writes a line to the log and to standard error.
 
-    An :class:`InputError` or an ``OSError`` ends the process with exit code 1 and one line; any other exception
-    leaves its traceback in the log too.
+    An :class:`InputError` or an ``OSError`` ends the process with exit code 1 and one line; anything but an
+    InputError leaves its traceback in the log too.
     """
     path = Path(path)
+    folders = path.with_suffix("").parts
+    # results/logs/cnn1/seed0/k1/phase1.log speaks as cnn1/seed0/k1/phase1
+    job = "/".join(folders[folders.index("logs") + 1 :] if "logs" in folders else folders[-1:])
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "w", encoding="utf-8") as log:
 
         def report(line: str) -> None:
             log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {line}\n")
             log.flush()
-            print(f"{path.stem}: {line}", file=sys.stderr, flush=True)
+            print(f"{job}: {line}", file=sys.stderr, flush=True)
 
         try:
             yield report
-        except (InputError, OSError) as error:
+        except InputError as error:
+            report(f"error: {error}")
+            sys.exit(1)
+        except OSError as error:
+            log.write(traceback.format_exc())
             report(f"error: {error}")
             sys.exit(1)
         except Exception:

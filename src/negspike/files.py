@@ -41,4 +41,4 @@ def write_text(path: Path | str, text: str) -> None:
 
 def write_json(path: Path | str, value: Mapping[str, Any]) -> None:
     """Write a JSON object atomically, indented, in the order given."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")

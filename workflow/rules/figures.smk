@@ -1,5 +1,6 @@
 # In:  {results}/{net}/seed{seed}/k{k}/: the four logs and evaluation.json; {results}/{net}/seed{seed}/fp32/ann.json
-# Out: {results}/figs/{accuracy_speed,sparsity,sops}.{pdf,svg,png,csv}, the CSV holds the numbers that are drawn
+# Out: {results}/figs/{accuracy_speed,sparsity,sops}.{pdf,svg,png,csv}, the CSV holds the numbers that are drawn;
+#      {results}/table.csv, one line a network
 
 
 rule accuracy_speed:
@@ -37,3 +38,22 @@ use rule accuracy_speed as sops with:
         f"{RESULTS}/logs/figs/sops.log",
     benchmark:
         f"{RESULTS}/benchmarks/figs/sops.tsv"
+
+
+rule table:
+    input:
+        **figure_inputs(),
+    output:
+        table=f"{RESULTS}/table.csv",
+    log:
+        f"{RESULTS}/logs/table.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/table.tsv"
+    conda:
+        "../../envs/environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    script:
+        "../scripts/write_table.py"

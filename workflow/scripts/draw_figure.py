@@ -6,7 +6,7 @@ from negspike.console import rule_log
 from negspike.figures import collect, draw
 
 with rule_log(snakemake.log[0]) as report:
-    runs = product(snakemake.config["nets"], snakemake.config["seeds"], snakemake.config["k"])
+    runs = product(snakemake.config["nets"], snakemake.config["seeds"], snakemake.config["quantization_levels"])
     results = collect(snakemake.config["results"], runs)
     draw(snakemake.rule, results.curves, results.fp32, dict(snakemake.output.items()))
     report(f"{len(results.curves)} simulated networks drawn")
