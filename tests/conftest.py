@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from negspike.datasets import Dataset, load_dataset, prepare_images, read_archives, save_dataset
+from negspike.datasets import Dataset, load_dataset, read_archives, save_dataset
 from negspike.datasets import dataset_spec as spec_of
+from negspike.images import prepare_images
 
 torch.set_num_threads(1)
 

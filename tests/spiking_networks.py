@@ -117,7 +117,8 @@ def cases(
     pictures = np.zeros((len(kinds), *shape))
     for number, kind in enumerate(kinds):
         noise = random.normal(0, 1, shape)
-        pictures[number] = {"noise": noise, "constant": noise.flat[0], "zero": 0.0, "large": 20 * noise}[kind]
+        flat = np.full(shape, noise.flat[0])
+        pictures[number] = {"noise": noise, "constant": flat, "zero": 0 * flat, "large": 20 * noise}[kind]
     if grid:
         pictures = np.round(pictures * 4) / 4
     classifier = np.round(random.normal(0, 1, (int(np.prod(image)), classes)) * 4) / 4
@@ -195,7 +196,7 @@ def synapses(geometry: Layer, weight: list[Any]) -> Synapses:
 
 
 def naive_simulation(network: SpikingNetwork, image: np.ndarray, timesteps: int) -> NaiveResult:
-    """DESIGN section 1, "Dynamics", word by word, over the real numbers that the integers stand for."""
+    """The dynamics of docs/exactness.md word by word, over the real numbers that the integers stand for."""
     nets, thetas, bases = [], [], []
     for layer in network.layers:
         scales = [Fraction(2) ** -int(exponent) for exponent in layer.exponent]
@@ -218,9 +219,9 @@ def naive_simulation(network: SpikingNetwork, image: np.ndarray, timesteps: int)
         for number, net in enumerate(nets):
             emitted = []
             for neuron, mine in enumerate(net):
-                for source, weight in mine:
+                for source, amount in mine:
                     if spikes[source]:
-                        z[number][neuron] += weight * spikes[source]
+                        z[number][neuron] += amount * spikes[source]
                         sops += number > 0
                 theta, base = thetas[number][neuron], bases[number][neuron]
                 spike = 0
@@ -243,4 +244,5 @@ def naive_simulation(network: SpikingNetwork, image: np.ndarray, timesteps: int)
 def quantized_activation(z: Fraction, gamma: float, beta: float, mean: float, sigma: Fraction, k: int) -> int:
     """2^k Q_k(ReLU(batch norm of 2^-k z)), exactly; z is counted in spikes."""
     normalized = Fraction(gamma) * (z / 2**k - Fraction(mean)) / sigma + Fraction(beta)
-    return floor(2**k * max(normalized, Fraction(0)) + Fraction(1, 2))
+    count: int = floor(2**k * max(normalized, Fraction(0)) + Fraction(1, 2))
+    return count

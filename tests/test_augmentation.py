@@ -8,7 +8,8 @@ import torch
 
 from negspike import augmentation
 from negspike.augmentation import standardize, training_images
-from negspike.datasets import DATASETS, DatasetSpec, prepare_images
+from negspike.datasets import DATASETS, DatasetSpec
+from negspike.images import prepare_images
 
 CIFAR10, DIGITS, FASHION = DATASETS["cifar10"], DATASETS["digits"], DATASETS["fashion_mnist"]
 

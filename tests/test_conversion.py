@@ -454,8 +454,8 @@ def test_from_network(text: str, shape: tuple[int, int, int], padding: str, k: i
         # the very integers of the forward pass, in every channel that is alive
         weight: Any = block.weight
         exponents = weight_exponents(weight, bits).numpy()
-        gamma: Any = block.norm.weight
-        alive = (gamma.abs() > 1e-6).numpy()
+        norm = block.norm
+        alive = (norm.weight.abs() > 1e-6).numpy()
         np.testing.assert_array_equal(layer.exponent[alive], exponents[alive])
 
     images = round_images(torch.randn((300, *shape), generator=torch.Generator().manual_seed(1)))

@@ -32,11 +32,11 @@ from negspike.datasets import (
     DatasetSpec,
     dataset_spec,
     load_dataset,
-    prepare_images,
     read_archives,
     save_dataset,
 )
 from negspike.errors import InputError
+from negspike.images import prepare_images
 
 CIFAR10, FASHION, DIGITS = (DATASETS[name] for name in ("cifar10", "fashion_mnist", "digits"))
 

@@ -23,14 +23,15 @@ def golden(request: pytest.FixtureRequest) -> Stored:
 
 def network_of(golden: Stored, weight_bits: int) -> SpikingNetwork:
     names = {"weight": "W", "gamma": "gamma", "beta": "beta", "mean": "mean", "var": "var"}
-    layers = []
+    layers: list[dict[str, Any]] = []
     while f"W{len(layers)}" in golden:
         entry: dict[str, Any] = {name: golden[f"{key}{len(layers)}"] for name, key in names.items()}
         layers.append(entry | {"eps": 1e-5})
     # numpy's scalars and arrays, as anyone would pass who reads them from a file
     shape: Any = golden["shape"]
+    k: Any = golden["k"][()]
     return SpikingNetwork.from_batchnorm(
-        str(golden["topology"]), shape, golden["k"][()], layers, golden["fc"], weight_bits=weight_bits
+        str(golden["topology"]), shape, k, layers, golden["fc"], weight_bits=weight_bits
     )
 
 

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from negspike.errors import InputError
+from negspike.images import integer_images
 from negspike.quantization import (
-    integer_images,
     power_of_two,
     quantize_activation,
     round_images,

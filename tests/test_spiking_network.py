@@ -221,7 +221,7 @@ def test_headers_that_are_none(saved: Path, header: str) -> None:
         ("base2", lambda array: array[:-1], "(3,)"),
         ("weight1", lambda array: array.astype(np.uint16), "uint16"),
         ("weight1", lambda array: array.astype(np.int64), "int64"),
-        ("weight1", lambda array: array * 0 - 2**31, "wider"),
+        ("weight1", lambda array: array * 0 - np.int32(2**23), "wider"),
         ("classifier", lambda array: array.T.copy(), "(4, 2)"),
         ("classifier", lambda array: array * 0 + 2**25, "classifier is wider"),
         ("exponent1", lambda array: array.astype(np.int64), "int64"),
@@ -284,7 +284,7 @@ def test_pickles_are_refused(saved: Path, name: str) -> None:
     arrays = members(saved)
     objects = np.empty(1, object)
     objects[0] = Bomb()
-    np.savez(saved, **(arrays | {name: objects}))  # type: ignore[arg-type]
+    np.savez(saved, **(arrays | {name: objects}))
     with OneLine(InputError, "spiking.npz", "allow_pickle"):
         SpikingNetwork.load(saved)
 
@@ -391,7 +391,7 @@ def test_check_potentials_is_a_proof(
 
 def test_overflowing_runs_are_refused() -> None:
     limit = 2**23 - 1
-    made = integer_network("1-1", (1, 1, 1), [[limit], [limit]], [1 << 40] * 2, [0, 0], [[1], [2]])
+    made = integer_network("1-1", (1, 1, 1), [[limit], [limit]], [1 << 36] * 2, [0, 0], [[1], [2]])
     images = np.ones((1, 1, 1, 1))
     made.check_potentials(made.encode(images), 10**6)
     with OneLine(InputError, "layer 1", "64 bits", str(2**25)):

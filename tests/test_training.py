@@ -23,8 +23,9 @@ from negspike import training as module
 from negspike.datasets import DATASETS, Dataset, Images, load_dataset, save_dataset
 from negspike.errors import InputError
 from negspike.network import Network
+from negspike.schedule import Phase
 from negspike.topology import parse_topology
-from negspike.training import Epoch, Phase, PhaseResult, load_weights, save_weights, train_phase, write_history
+from negspike.training import Epoch, PhaseResult, load_weights, save_weights, train_phase, write_history
 
 CPU = torch.device("cpu")
 PHASE = Phase(1, 3, 1e-3, 50)
@@ -139,7 +140,8 @@ import torch
 from negspike.datasets import load_dataset
 from negspike.network import Network
 from negspike.topology import parse_topology
-from negspike.training import Phase, train_phase
+from negspike.schedule import Phase
+from negspike.training import train_phase
 
 torch.set_num_threads(1)
 data, checkpoint = Path(sys.argv[1]), Path(sys.argv[2])

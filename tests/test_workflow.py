@@ -36,9 +36,9 @@ TINY = {
 
 def snakemake(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run Snakemake in ``folder``; output and errors together."""
+    where = ["--snakefile", str(ROOT / "Snakefile"), "--directory", str(folder)]
     return subprocess.run(
-        [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--directory", str(folder)]
-        + ["--cores", "2", *arguments],
+        [sys.executable, "-m", "snakemake", *where, "--cores", "2", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -1,4 +1,4 @@
-"""Random crops, mirror images and contrast for a whole batch at once, on the device (DESIGN section 3)."""
+"""Random crops, mirror images and contrast for a whole batch at once, on the device (docs/experiment.md)."""
 
 from __future__ import annotations
 

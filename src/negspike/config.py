@@ -15,8 +15,8 @@ import yaml
 
 from negspike.datasets import dataset_spec
 from negspike.errors import InputError
+from negspike.schedule import Phase
 from negspike.topology import Topology, parse_topology
-from negspike.training import Phase
 
 PRECISIONS = "fp32, k0, k1, ..."
 

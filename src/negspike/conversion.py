@@ -1,4 +1,4 @@
-"""From batch norm to integer weights, thresholds and bases (DESIGN section 1, "Conversion" and "Integers")."""
+"""From batch norm to integer weights, thresholds and bases (docs/exactness.md)."""
 
 from __future__ import annotations
 

@@ -20,7 +20,6 @@ import numpy as np
 
 from negspike.errors import InputError
 from negspike.files import atomic_path
-from negspike.quantization import IMAGE_FRACTION_BITS
 from negspike.topology import Shape
 
 CLASSES = 10
@@ -30,7 +29,7 @@ _LARGEST_IDX = 1 << 28
 
 @dataclass(frozen=True)
 class DatasetSpec:
-    """How the images of a dataset are presented to a network (DESIGN section 3).
+    """How the images of a dataset are presented to a network (docs/experiment.md).
 
     Attributes:
         name: its name in the configuration.
@@ -105,34 +104,6 @@ class Dataset:
     validation: Images
     test: Images
     checksum: str
-
-
-def prepare_images(spec: DatasetSpec, pixels: np.ndarray) -> np.ndarray:
-    """Images as a network sees them when it is evaluated: the same bits on every machine.
-
-    Args:
-        spec: the dataset.
-        pixels: (N, C, H, W) uint8.
-
-    Returns:
-        (N, C, crop, crop) float32, rounded to 16 fractional bits. Standardisation works on exact integer sums, so
-        that only IEEE division and square root, which are correctly rounded everywhere, decide the bits.
-    """
-    margin = (spec.image_shape[1] - spec.crop) // 2
-    window = slice(margin, margin + spec.crop)
-    images = pixels[:, :, window, window].astype(np.int64)
-    if spec.standardize:
-        count = images[0].size
-        total = images.sum((1, 2, 3), keepdims=True)
-        squares = (images**2).sum((1, 2, 3), keepdims=True)
-        # count * standard deviation, and count * its lower limit
-        deviation = np.maximum(np.sqrt((count * squares - total**2).astype(np.float64)), np.sqrt(float(count)))
-        values = (count * images - total) / deviation
-    else:
-        values = images / spec.levels
-    scale = 2.0**IMAGE_FRACTION_BITS
-    rounded: np.ndarray = (np.rint(values * scale) / scale).astype(np.float32)
-    return rounded
 
 
 def read_archives(spec: DatasetSpec, files: Mapping[str, Path]) -> dict[str, np.ndarray]:

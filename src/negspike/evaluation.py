@@ -1,4 +1,4 @@
-"""Evaluating a spiking network, and proving for every image that the conversion lost nothing (DESIGN section 1)."""
+"""Evaluating a spiking network, and proving for every image that the conversion lost nothing (docs/exactness.md)."""
 
 from __future__ import annotations
 

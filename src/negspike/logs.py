@@ -1,6 +1,6 @@
 """The published log format: four text files that hold a simulation's counts, batch by batch and step by step.
 
-A line is batch-major: batch 0 steps 1..T, then batch 1, and so on (DESIGN section 2). Counts are cumulative over the
+A line is batch-major: batch 0 steps 1..T, then batch 1, and so on (docs/counting.md). Counts are cumulative over the
 time steps and summed over the images of a batch.
 """
 

@@ -1,4 +1,4 @@
-"""What the logs of a simulation say: accuracy, spikes and synaptic operations, step by step (DESIGN section 2)."""
+"""What the logs of a simulation say: accuracy, spikes and synaptic operations, step by step (docs/counting.md)."""
 
 from __future__ import annotations
 

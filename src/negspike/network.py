@@ -1,4 +1,4 @@
-"""The artificial network in PyTorch: convolution, batch norm, ReLU and, when quantised, Q_k (DESIGN section 1)."""
+"""The artificial network in PyTorch: convolution, batch norm, ReLU and, when quantised, Q_k (docs/exactness.md)."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Network(nn.Module):
         k: quantisation level; None trains and evaluates in full precision.
         weight_bits: width of the integer weights that the quantised forward pass computes with; None leaves them as
             they are. Unused in full precision.
-        seed: seeds the initial weights (truncated normal 0.02; batch norm gamma ~ N(1, 0.002), DESIGN section 3).
+        seed: seeds the initial weights (truncated normal 0.02; batch norm gamma ~ N(1, 0.002), docs/experiment.md).
     """
 
     def __init__(self, topology: Topology, k: int | None = None, weight_bits: int | None = 16, seed: int = 0) -> None:

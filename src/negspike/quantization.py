@@ -1,19 +1,17 @@
 """Rounding with straight-through gradients: activations to level k, weights to integers, images to 16 fractional bits.
 
-DESIGN section 1. The same rounding serves training (torch, float32) and conversion, so that the network that was
-trained is the network that spikes.
+The same rounding serves training (float32) and conversion, so that the network that was trained is the network that
+spikes (docs/exactness.md).
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 
 from negspike.errors import InputError
-
-IMAGE_FRACTION_BITS = 16
+from negspike.images import IMAGE_FRACTION_BITS
 
 # 2^126 and 2^-126 are the largest pair of which float32 holds both with a full mantissa.
 _LARGEST_EXPONENT = 126
@@ -89,18 +87,3 @@ def round_images(images: torch.Tensor) -> torch.Tensor:
     """Images rounded to 16 fractional bits, in place; training, ANN and spiking network all see these values."""
     scale = 2.0**IMAGE_FRACTION_BITS
     return images.mul_(scale).round_().div_(scale)
-
-
-def integer_images(images: np.ndarray) -> np.ndarray:
-    """Images (any shape, floats) as int64 with 16 fractional bits, rounded half to even.
-
-    Raises:
-        InputError: an image holds a value that is not finite, or of 2^47 and more, which 64 bits cannot hold.
-    """
-    values = np.asarray(images, np.float64)
-    if not np.isfinite(values).all():
-        raise InputError("the images hold a value that is not finite")
-    if np.abs(values).max(initial=0.0) >= 2.0 ** (63 - IMAGE_FRACTION_BITS):
-        raise InputError("the images hold a value of 2^47 or more, too large for 64 bits; expected standardised images")
-    scaled: np.ndarray = np.rint(values * 2.0**IMAGE_FRACTION_BITS).astype(np.int64)
-    return scaled

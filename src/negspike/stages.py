@@ -14,17 +14,18 @@ import torch
 
 from negspike.config import precision_level
 from negspike.conversion import from_network
-from negspike.datasets import dataset_spec, load_dataset, prepare_images, read_archives, save_dataset
+from negspike.datasets import dataset_spec, load_dataset, read_archives, save_dataset
 from negspike.devices import choose_device, make_deterministic
 from negspike.errors import InputError
 from negspike.evaluation import check_belongs, describe_layers, evaluate, save_evaluation
 from negspike.files import write_json, write_text
+from negspike.images import prepare_images
 from negspike.network import Network, predict
 from negspike.provenance import environment
+from negspike.schedule import Phase
 from negspike.spiking.network import SpikingNetwork
 from negspike.topology import Topology, parse_topology
 from negspike.training import (
-    Phase,
     load_weights,
     save_weights,
     train_phase,
@@ -143,7 +144,7 @@ def convert(
         "seed": seed,
         "dataset": net["dataset"],
         "data_checksum": made["data_checksum"],
-        "weights_sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
+        "weights_sha256": _sha256(weights),
     }
     converted = from_network(network, origin)
     converted.save(output)
@@ -173,6 +174,8 @@ def evaluate_spiking(
     dataset = load_dataset(net["dataset"], dataset_path)
     network = SpikingNetwork.load(spiking)
     check_belongs(network, spiking, k, dataset)
+    if network.origin.get("weights_sha256") not in (None, _sha256(weights)):
+        raise InputError(f"{spiking}: not converted from {weights}; convert again")
     images, labels = prepare_images(dataset.spec, dataset.test.pixels), dataset.test.labels
 
     ann = Network(network_topology(net), k, network.weight_bits)
@@ -215,7 +218,7 @@ def evaluate_spiking(
             "weight_bits": network.weight_bits,
             "engine": engine,
             "data_checksum": dataset.checksum,
-            "spiking_sha256": hashlib.sha256(spiking.read_bytes()).hexdigest(),
+            "spiking_sha256": _sha256(spiking),
             "environment": environment(device, threads),
             "wall_seconds": round(time.monotonic() - started, 1),
         },
@@ -225,3 +228,8 @@ def evaluate_spiking(
         f"{lossless['images']} images silent, all equal to the integer ANN in every neuron; predictions that differ "
         f"between PyTorch's float32 ANN and the spiking network: {differences['float32_ann_and_spiking_network']}"
     )
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

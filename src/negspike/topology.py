@@ -1,4 +1,4 @@
-"""Topology strings such as ``96C3-256C3-P2-1024``: parsing, shapes, neuron and operation counts (DESIGN section 3)."""
+"""Topology strings such as ``96C3-256C3-P2-1024``: parsing, shapes, neuron and operation counts."""
 
 from __future__ import annotations
 
@@ -83,12 +83,12 @@ class Topology:
 
     @property
     def neurons(self) -> int:
-        """Outputs of all spiking layers (DESIGN section 2)."""
+        """Outputs of all spiking layers (docs/counting.md)."""
         return sum(layer.neurons for layer in self.layers)
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates an image, of all layers but the first, classifier included (DESIGN section 2)."""
+        """Multiply-accumulates an image, of all layers but the first, classifier included (docs/counting.md)."""
         return sum(layer.macs for layer in self.layers[1:]) + self.features * self.classes
 
     @property
@@ -109,7 +109,7 @@ def _extent(size: int, kernel: int, stride: int, padding: str) -> tuple[int, tup
 def parse_topology(
     text: str, input_shape: Shape, padding: str = "same", width: float = 1.0, classes: int = 10
 ) -> Topology:
-    """Parse a topology string (DESIGN section 3).
+    """Parse a topology string (docs/configuration.md).
 
     Args:
         text: tokens joined by ``-``: ``96C3`` convolution with 96 outputs and a 3x3 window, stride 1; ``P2`` learned

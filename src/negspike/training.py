@@ -1,4 +1,4 @@
-"""Training one phase of one network: deterministic, resumable after every epoch, on the CPU or CUDA (DESIGN section 3).
+"""Training one phase of one network: deterministic, resumable after every epoch, on the CPU or CUDA.
 
 Every random number is drawn from a generator seeded by (seed, phase, epoch), so that a training that was interrupted
 goes on from its last finished epoch to the same weights, to the bit.
@@ -22,29 +22,14 @@ import torch.nn.functional as F
 
 from negspike.augmentation import training_images
 from negspike.console import format_duration
-from negspike.datasets import Dataset, Images, prepare_images
+from negspike.datasets import Dataset, Images
 from negspike.errors import InputError
 from negspike.files import atomic_path, write_text
+from negspike.images import prepare_images
 from negspike.network import Network, predict
+from negspike.schedule import Phase
 
 PROGRESS_SECONDS = 15.0
-
-
-@dataclass(frozen=True)
-class Phase:
-    """One phase of a schedule: Adam at a constant learning rate, started afresh.
-
-    Attributes:
-        number: counts from 1.
-        epochs: passes over the training images.
-        learning_rate: of Adam.
-        batch_size: images a step.
-    """
-
-    number: int
-    epochs: int
-    learning_rate: float
-    batch_size: int
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import numpy as np
 
 from negspike.errors import InputError
 from negspike.files import atomic_path
-from negspike.quantization import IMAGE_FRACTION_BITS, integer_images
+from negspike.images import IMAGE_FRACTION_BITS, integer_images
 from negspike.spiking.convolution import FLOAT64_EXACT, convolve
 from negspike.topology import Layer, Shape, Topology, parse_topology
 
@@ -31,7 +31,7 @@ _UNREADABLE = (
 
 @dataclass(frozen=True)
 class SpikingLayer:
-    """Weights, thresholds and bases of one spiking layer, all of them integers (DESIGN section 1).
+    """Weights, thresholds and bases of one spiking layer, all of them integers (docs/exactness.md).
 
     A weight w of output channel c stands for w * 2^-exponent[c]; thresholds and bases have 16 more fractional bits.
     A potential z, the sum of integer weights, is compared with them as z * 2^shift.
@@ -113,7 +113,7 @@ class SpikingNetwork:
         """Convert convolutions with batch norm into an integer spiking network; see :mod:`negspike.conversion`.
 
         Args:
-            topology: topology string (DESIGN section 3).
+            topology: topology string (docs/configuration.md).
             input_shape: image as (channels, height, width).
             k: quantisation level the network was trained with.
             layers: one mapping a layer with ``weight`` (outputs, inputs, kernel height, kernel width), ``gamma``,
@@ -170,7 +170,7 @@ class SpikingNetwork:
         return integer_images(images)
 
     def check_potentials(self, encoded: np.ndarray, timesteps: int) -> None:
-        """Prove that no potential of this run can leave 64 bits (DESIGN section 1, "Integers").
+        """Prove that no potential of this run can leave 64 bits (docs/exactness.md, "Integers").
 
         With T time steps, a neuron sums at most T times its absolute weights, or once the largest pixel times them in
         the first layer, and its net spike count is at most T. The classifier's sums must even fit the 53 bits of
@@ -225,51 +225,52 @@ class SpikingNetwork:
             InputError: the file is missing, truncated, altered or of another format.
         """
         try:
-            with np.load(path, allow_pickle=False) as stored:
-                arrays = {name: stored[name] for name in stored.files}
-            text, checksum = str(arrays.pop("header")), str(arrays.pop("checksum"))
-            header = json.loads(text)
-            if header["format"] != FORMAT:
-                raise InputError(f"{path}: format {header['format']!r}, this version reads {FORMAT}; convert again")
-            if checksum != _checksum(text, arrays):
-                raise InputError(f"{path}: its numbers do not match its checksum, it was altered; convert again")
-            for name, bits in _FRACTION_BITS.items():
-                if header[name] != bits:
-                    raise InputError(f"{path}: {name} is {header[name]!r}, this version reads {bits}; convert again")
-            topology = parse_topology(
-                header["topology"], tuple(header["input_shape"]), header["padding"], header["width"], header["classes"]
-            )
-            layers = tuple(
-                SpikingLayer(
-                    geometry,
-                    arrays[f"weight{number}"],
-                    arrays[f"exponent{number}"],
-                    arrays[f"theta{number}"],
-                    arrays[f"base{number}"],
-                    _shift(number, header["k"]),
-                )
-                for number, geometry in enumerate(topology.layers)
-            )
-            network = cls(
-                topology,
-                header["k"],
-                header["weight_bits"],
-                layers,
-                arrays["classifier"],
-                header["classifier_exponent"],
-                header["origin"],
-            )
-        except InputError:
-            raise
+            return cls._read(path)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from error
         except FileNotFoundError as error:
             raise InputError(f"{path}: there is no such file") from error
         except _UNREADABLE as error:
             reason = " ".join(str(error).split())
             raise InputError(f"{path}: not a spiking network written by this package ({reason})") from error
-        try:
-            network.validate()
-        except InputError as error:
-            raise InputError(f"{path}: {error}") from error
+
+    @classmethod
+    def _read(cls, path: Path | str) -> SpikingNetwork:
+        with np.load(path, allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in stored.files}
+        text, checksum = str(arrays.pop("header")), str(arrays.pop("checksum"))
+        header = json.loads(text)
+        if header["format"] != FORMAT:
+            raise InputError(f"format {header['format']!r}, this version reads {FORMAT}; convert again")
+        if checksum != _checksum(text, arrays):
+            raise InputError("its numbers do not match its checksum, it was altered; convert again")
+        for name, bits in _FRACTION_BITS.items():
+            if header[name] != bits:
+                raise InputError(f"{name} is {header[name]!r}, this version reads {bits}; convert again")
+        topology = parse_topology(
+            header["topology"], tuple(header["input_shape"]), header["padding"], header["width"], header["classes"]
+        )
+        layers = tuple(
+            SpikingLayer(
+                geometry,
+                arrays[f"weight{number}"],
+                arrays[f"exponent{number}"],
+                arrays[f"theta{number}"],
+                arrays[f"base{number}"],
+                _shift(number, header["k"]),
+            )
+            for number, geometry in enumerate(topology.layers)
+        )
+        network = cls(
+            topology,
+            header["k"],
+            header["weight_bits"],
+            layers,
+            arrays["classifier"],
+            header["classifier_exponent"],
+            header["origin"],
+        )
+        network.validate()
         return network
 
     def validate(self) -> None:

@@ -1,4 +1,4 @@
-"""What a simulation records: per image and step, per layer and step (DESIGN section 2)."""
+"""What a simulation records: per image and step, per layer and step (docs/counting.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The reference engine: NumPy int64, as plain as DESIGN section 1, and the oracle of the others."""
+"""The reference engine: NumPy int64, as plain as docs/exactness.md, and the oracle of the others."""
 
 from __future__ import annotations
 

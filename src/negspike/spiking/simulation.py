@@ -57,7 +57,7 @@ def simulate(
     on_chunk: Callable[[slice, Recording], None] | None = None,
     report: Callable[[str], None] | None = None,
 ) -> SimulationLog:
-    """Simulate every image for ``timesteps`` time steps (DESIGN section 1, "Dynamics").
+    """Simulate every image for ``timesteps`` time steps (docs/exactness.md, "The spiking network").
 
     Args:
         network: the integer spiking network.
