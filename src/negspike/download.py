@@ -15,7 +15,7 @@ import urllib3
 from negspike.config import Source
 from negspike.console import format_duration
 from negspike.errors import InputError
-from negspike.files import atomic_path
+from negspike.files import atomic_path, file_sha256
 
 CHUNK = 1 << 20
 ATTEMPTS = 3
@@ -44,7 +44,7 @@ def download(source: Source, path: Path, report: Callable[[str], None] = print) 
     Raises:
         InputError: the URL cannot be reached, or what it gives has the wrong size or checksum.
     """
-    if path.is_file() and _sha256(path) == source.sha256:
+    if path.is_file() and file_sha256(path) == source.sha256:
         return
     with atomic_path(path) as temporary:
         for attempt in range(1, ATTEMPTS + 1):
@@ -67,11 +67,6 @@ def download(source: Source, path: Path, report: Callable[[str], None] = print) 
                 f"{source.url}: wrong checksum: sha256 is {found}, the config expects {source.sha256}; "
                 "the file is damaged or another one"
             )
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _wrong_size(source: Source, found: str) -> InputError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import tempfile
@@ -42,3 +43,9 @@ def write_text(path: Path | str, text: str) -> None:
 def write_json(path: Path | str, value: Mapping[str, Any]) -> None:
     """Write a JSON object atomically, indented, in the order given."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def file_sha256(path: Path | str) -> str:
+    """The sha256 of a file's bytes, in hexadecimal."""
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +17,7 @@ from negspike.datasets import dataset_spec, load_dataset, read_archives, save_da
 from negspike.devices import choose_device, make_deterministic
 from negspike.errors import InputError
 from negspike.evaluation import check_belongs, describe_layers, evaluate, save_evaluation
-from negspike.files import write_json, write_text
+from negspike.files import file_sha256, write_json, write_text
 from negspike.images import prepare_images
 from negspike.network import Network, predict
 from negspike.provenance import environment
@@ -144,7 +143,7 @@ def convert(
         "seed": seed,
         "dataset": net["dataset"],
         "data_checksum": made["data_checksum"],
-        "weights_sha256": _sha256(weights),
+        "weights_sha256": file_sha256(weights),
     }
     converted = from_network(network, origin)
     converted.save(output)
@@ -174,7 +173,7 @@ def evaluate_spiking(
     dataset = load_dataset(net["dataset"], dataset_path)
     network = SpikingNetwork.load(spiking)
     check_belongs(network, spiking, k, dataset)
-    if network.origin.get("weights_sha256") not in (None, _sha256(weights)):
+    if network.origin.get("weights_sha256") not in (None, file_sha256(weights)):
         raise InputError(f"{spiking}: not converted from {weights}; convert again")
     images, labels = prepare_images(dataset.spec, dataset.test.pixels), dataset.test.labels
 
@@ -218,7 +217,7 @@ def evaluate_spiking(
             "weight_bits": network.weight_bits,
             "engine": engine,
             "data_checksum": dataset.checksum,
-            "spiking_sha256": _sha256(spiking),
+            "spiking_sha256": file_sha256(spiking),
             "environment": environment(device, threads),
             "wall_seconds": round(time.monotonic() - started, 1),
         },
@@ -228,8 +227,3 @@ def evaluate_spiking(
         f"{lossless['images']} images silent, all equal to the integer ANN in every neuron; predictions that differ "
         f"between PyTorch's float32 ANN and the spiking network: {differences['float32_ann_and_spiking_network']}"
     )
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
