@@ -26,7 +26,7 @@ from negspike.logs import read_logs
 from negspike.network import Network, predict
 from negspike.spiking import dense
 from negspike.spiking.recorder import Recording
-from negspike.training import save_weights
+from negspike.weights import save_weights
 
 NET = {"dataset": "digits", "topology": "4C3-P2-6C3-12", "padding": "same", "width": 1.0}
 K, TIMESTEPS, BATCH = 1, 60, 10

@@ -25,7 +25,8 @@ from negspike.errors import InputError
 from negspike.network import Network
 from negspike.schedule import Phase
 from negspike.topology import parse_topology
-from negspike.training import Epoch, PhaseResult, load_weights, save_weights, train_phase, write_history
+from negspike.training import Epoch, PhaseResult, train_phase, write_history
+from negspike.weights import load_weights, save_weights
 
 CPU = torch.device("cpu")
 PHASE = Phase(1, 3, 1e-3, 50)

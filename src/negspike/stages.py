@@ -24,12 +24,8 @@ from negspike.provenance import environment
 from negspike.schedule import Phase
 from negspike.spiking.network import SpikingNetwork
 from negspike.topology import Topology, parse_topology
-from negspike.training import (
-    load_weights,
-    save_weights,
-    train_phase,
-    write_history,
-)
+from negspike.training import train_phase, write_history
+from negspike.weights import load_weights, save_weights
 
 Report = Callable[[str], None]
 

@@ -7,14 +7,13 @@ goes on from its last finished epoch to the same weights, to the bit.
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import math
 import time
-import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -28,6 +27,7 @@ from negspike.files import atomic_path, write_text
 from negspike.images import prepare_images
 from negspike.network import Network, predict
 from negspike.schedule import Phase
+from negspike.weights import read_tensors
 
 PROGRESS_SECONDS = 15.0
 
@@ -195,8 +195,6 @@ def _generator(*key: int) -> torch.Generator:
 
 def _settings(network: Network, dataset: Dataset, phase: Phase, seed: int) -> str:
     """Everything that decides the weights, as text; the starting weights by their checksum."""
-    import hashlib
-
     digest = hashlib.sha256()
     for name, value in sorted(network.state_dict().items()):
         digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
@@ -211,7 +209,7 @@ def _resume(
     checkpoint: Path, settings: str, network: Network, optimizer: torch.optim.Optimizer
 ) -> tuple[list[Epoch], float]:
     try:
-        state = _read(checkpoint)
+        state = read_tensors(checkpoint)
         if state["settings"] != settings:
             return [], 0.0
         history = [Epoch(*row) for row in state["history"]]
@@ -220,20 +218,6 @@ def _resume(
     network.load_state_dict(state["weights"])
     optimizer.load_state_dict(state["optimizer"])
     return history, state["wall_seconds"]
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """What :func:`torch.save` wrote, on the CPU; raises nearly any kind of exception for a damaged file."""
-    # torch.load does not compare the checksums that torch.save writes: a flipped bit would become another weight
-    with zipfile.ZipFile(path) as archive:
-        damaged = archive.testzip()
-    if damaged is not None:
-        raise ValueError(f"{damaged} is damaged")
-    # weights_only: nothing but tensors and plain values is ever unpickled
-    stored = torch.load(path, weights_only=True, map_location="cpu")
-    if not isinstance(stored, dict):
-        raise TypeError(f"a {type(stored).__name__} instead of a mapping")
-    return stored
 
 
 def _save_checkpoint(
@@ -256,39 +240,6 @@ def _save_checkpoint(
             },
             stream,
         )
-
-
-def save_weights(network: Network, path: Path, metadata: Mapping[str, str | int | float | bool | None]) -> None:
-    """Write a network's weights, on the CPU, and how they were made; read with :func:`load_weights`."""
-    weights = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
-    with atomic_path(path) as temporary, open(temporary, "wb") as stream:
-        torch.save({"weights": weights, "metadata": dict(metadata)}, stream)
-
-
-def load_weights(network: Network, path: Path) -> dict[str, Any]:
-    """Load weights into ``network`` and return their metadata.
-
-    Raises:
-        InputError: the file is not one of ours, or its weights belong to another network.
-    """
-    try:
-        stored = _read(path)
-        weights: dict[str, torch.Tensor] = stored["weights"]
-        metadata: dict[str, Any] = dict(stored["metadata"])
-        found = {name: tuple(value.shape) for name, value in weights.items()}
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: there is no such file") from error
-    except Exception as error:
-        raise InputError(f"{path}: not a weights file of this workflow ({type(error).__name__})") from error
-    expected = {name: tuple(value.shape) for name, value in network.state_dict().items()}
-    for name in sorted(expected.keys() | found.keys()):
-        if expected.get(name) != found.get(name):
-            raise InputError(
-                f"{path}: weights of another net: {name} has shape {found.get(name)}, "
-                f"topology {network.topology.text} needs {expected.get(name)}"
-            )
-    network.load_state_dict(weights)
-    return metadata
 
 
 def write_history(path: Path, history: list[Epoch]) -> None:

@@ -7,7 +7,7 @@ rule train_phase:
     input:
         images=dataset_images,
         previous=previous_phase,
-        code=modules("training", "augmentation", "images", "network", "quantization", "topology"),
+        code=modules("training", "augmentation", "images", "network", "quantization", "topology", "weights"),
     output:
         weights=f"{RESULTS}/{{net}}/seed{{seed}}/{{precision}}/phase{{phase}}.pt",
         history=f"{RESULTS}/{{net}}/seed{{seed}}/{{precision}}/phase{{phase}}.csv",
