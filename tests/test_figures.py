@@ -15,9 +15,10 @@ from test_logs import image_counts
 
 from negspike.__main__ import main
 from negspike.errors import InputError
-from negspike.figures import FORMATS, KINDS, build, collect, draw
+from negspike.figures import FORMATS, KINDS, build, draw
 from negspike.logs import batch_logs, write_logs
 from negspike.metrics import Curves
+from negspike.results import collect
 
 SUFFIXES = (*FORMATS, "csv")
 

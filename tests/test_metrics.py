@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from negspike.config import Definition, resolve_config
 from negspike.errors import InputError
-from negspike.figures import collect
 from negspike.logs import Logs
 from negspike.metrics import Curves, curves_from_logs, settled_step, write_table
+from negspike.results import collect
 
 REFERENCE = SHARED / "reference"
 needs_published_logs = pytest.mark.skipif(

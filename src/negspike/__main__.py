@@ -11,8 +11,9 @@ import yaml
 
 from negspike.config import Experiment, resolve_config
 from negspike.errors import InputError
-from negspike.figures import FORMATS, KINDS, collect, draw
+from negspike.figures import FORMATS, KINDS, draw
 from negspike.metrics import write_table
+from negspike.results import collect
 
 SCHEMA = Path("workflow", "schemas", "config.schema.yaml")
 

@@ -113,7 +113,7 @@ def figure_inputs():
         "fp32": expand(
             "{results}/{net}/seed{seed}/fp32/ann.json", results=RESULTS, net=EXPERIMENT.nets, seed=EXPERIMENT.seeds
         ),
-        "code": modules("figures", "metrics", "logs"),
+        "code": modules("figures", "logs", "metrics", "results"),
     }
 
 

@@ -3,7 +3,8 @@
 from itertools import product
 
 from negspike.console import rule_log
-from negspike.figures import collect, draw
+from negspike.figures import draw
+from negspike.results import collect
 
 with rule_log(snakemake.log[0]) as report:
     runs = product(snakemake.config["nets"], snakemake.config["seeds"], snakemake.config["quantization_levels"])

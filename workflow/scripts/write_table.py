@@ -3,8 +3,8 @@
 from itertools import product
 
 from negspike.console import rule_log
-from negspike.figures import collect
 from negspike.metrics import write_table
+from negspike.results import collect
 
 with rule_log(snakemake.log[0]):
     runs = product(snakemake.config["nets"], snakemake.config["seeds"], snakemake.config["quantization_levels"])
