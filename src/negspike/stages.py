@@ -23,6 +23,7 @@ from negspike.network import Network, predict
 from negspike.provenance import environment
 from negspike.schedule import Phase
 from negspike.spiking.network import SpikingNetwork
+from negspike.spiking.simulation import choose_engine
 from negspike.topology import Topology, parse_topology
 from negspike.training import train_phase, write_history
 from negspike.weights import load_weights, save_weights
@@ -211,7 +212,7 @@ def evaluate_spiking(
             "layers": describe_layers(network, log),
             "definition": dict(net),
             "weight_bits": network.weight_bits,
-            "engine": engine,
+            "engine": choose_engine(engine),
             "data_checksum": dataset.checksum,
             "spiking_sha256": file_sha256(spiking),
             "environment": environment(device, threads),

@@ -28,19 +28,28 @@ class Engine(Protocol):
         """Simulate (N, C, H, W) int64 images with 16 fractional bits for ``timesteps`` steps."""
 
 
+def choose_engine(name: str = "auto") -> str:
+    """The engine that a name stands for: ``auto`` is ``dense``.
+
+    Raises:
+        InputError: there is no engine of that name.
+    """
+    if name not in ENGINES:
+        raise InputError(f"engine {name!r} is unknown: there are {', '.join(ENGINES)}")
+    return "dense" if name == "auto" else name
+
+
 def make_engine(
     network: SpikingNetwork, engine: str = "auto", threads: int | None = None, device: str = "auto"
 ) -> Engine:
-    """An engine by name; ``auto`` is ``dense``.
+    """An engine by name.
 
     Raises:
         InputError: there is no engine or device of that name, or less than one thread.
     """
     if threads is not None and threads < 1:
         raise InputError(f"threads is {threads}: it must be at least 1")
-    if engine not in ENGINES:
-        raise InputError(f"engine {engine!r} is unknown: there are {', '.join(ENGINES)}")
-    if engine == "reference":
+    if choose_engine(engine) == "reference":
         return ReferenceEngine(network)
     return DenseEngine(network, choose_device(device), threads)
 
