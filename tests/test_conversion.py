@@ -114,7 +114,7 @@ def test_activations_are_those_of_the_real_numbers(case: Case) -> None:
 def test_thresholds_and_bases(
     gamma: float, beta: float, mean: float, var: float, weight: float, k: int, bits: int
 ) -> None:
-    """theta = sigma / gamma and base = 2^k mu - (2^k beta + 1/2) theta, to half a unit of 2^-16 of a weight."""
+    """theta = sigma / gamma and base = 2^k mu - (2^k beta + 1/2) theta, to half a unit, or to what float64 resolves."""
     eps = 1e-5
     network = single(weight, k, bits, gamma=gamma, beta=beta, mean=mean, var=var, eps=eps)
     layer = network.layers[0]
@@ -125,9 +125,11 @@ def test_thresholds_and_bases(
         # With W, mu and gamma negated; beta keeps its sign.
         theta, base = -theta, 2**k * -Fraction(mean) - (2**k * Fraction(beta) + Fraction(1, 2)) * -theta
     unit = Fraction(2) ** (-int(layer.exponent[0]) - THRESHOLD_EXTRA_BITS)
-    half = Fraction(1, 2) + Fraction(1, 2**10)  # and what float64 rounds on the way
-    assert abs(int(layer.theta[0]) - theta / unit) <= half
-    assert abs(int(layer.base[0]) - base / unit) <= half
+    half = Fraction(1, 2) + Fraction(1, 2**10)
+    # What float64 rounds on the way: a few times 2^-53 of the terms.
+    terms = 2**k * abs(Fraction(mean)) + (2**k * abs(Fraction(beta)) + Fraction(1, 2)) * theta
+    assert abs(int(layer.theta[0]) - theta / unit) <= half + theta / unit / 2**51
+    assert abs(int(layer.base[0]) - base / unit) <= half + terms / unit / 2**50
     integer = int(layer.weight.item())
     assert abs(integer) < 2 ** (bits - 1)
     assert abs(

@@ -28,6 +28,7 @@ CHUNK_BYTES = 256 << 20
 LARGEST_CHUNK = 500
 # Working on a part of a chunk costs two more copies of that part; above this share it does not pay.
 WHOLE_CHUNK_SHARE = 0.75
+CHUNK_SIZES = 8
 
 
 def weight_parts(weight: np.ndarray) -> list[tuple[np.ndarray, int]]:
@@ -256,8 +257,16 @@ class DenseEngine:
 
 
 def _rows(busy: torch.Tensor) -> torch.Tensor | slice | None:
-    """The images to work on: all of a chunk, some of it, or none."""
+    """The images to work on: all of a chunk, some of it, or none.
+
+    Some idle images are taken along, which changes nothing for them, so that few different numbers occur: oneDNN
+    builds and keeps a program for every shape that it meets.
+    """
     number = int(busy.sum())
     if number == 0:
         return None
-    return slice(None) if number > WHOLE_CHUNK_SHARE * len(busy) else busy.nonzero()[:, 0]
+    step = -(-len(busy) // CHUNK_SIZES)
+    number = -(-number // step) * step
+    if number > WHOLE_CHUNK_SHARE * len(busy):
+        return slice(None)
+    return busy.to(torch.int8).argsort(descending=True, stable=True)[:number]
