@@ -176,7 +176,7 @@ def evaluate_spiking(
 
     ann = Network(network_topology(net), k, network.weight_bits)
     load_weights(ann, weights)
-    ann_predictions = predict(ann.to(device), torch.from_numpy(images).to(device)).cpu().numpy()
+    ann_predictions = predict(ann.to(device), torch.from_numpy(images).to(device), batch_size=100).cpu().numpy()
 
     evaluation = evaluate(network, images, labels, timesteps, batch_size, engine, threads, device_name, report)
     log, integer = evaluation.log, evaluation.integer_predictions
