@@ -23,6 +23,8 @@ LARGEST_K = 8
 THRESHOLD_EXTRA_BITS = 16
 FORMAT = 1
 _FRACTION_BITS = {"image_fraction_bits": IMAGE_FRACTION_BITS, "threshold_extra_bits": THRESHOLD_EXTRA_BITS}
+# What NumPy, zipfile and json raise for damaged or foreign files; NotImplementedError is zipfile's word for a
+# compression that it does not know.
 _UNREADABLE = (
     *(OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, MemoryError, NotImplementedError),
     *(RuntimeError, zipfile.BadZipFile, zlib.error),
