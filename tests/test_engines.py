@@ -26,7 +26,7 @@ from negspike.spiking.simulation import make_engine
 from negspike.topology import parse_topology
 
 CPU = torch.device("cpu")
-ENGINES = ["reference", "dense"]
+ENGINES = ["reference", "dense", "event"]
 
 
 def assert_same_recording(found: Recording, expected: Recording) -> None:
@@ -68,7 +68,7 @@ def test_dense_equals_reference(case: Case) -> None:
     expected = ReferenceEngine(network).run(encoded, case.timesteps)
     assert_same_recording(DenseEngine(network, CPU).run(encoded, case.timesteps), expected)
 
-    log = SimulationLog.from_recordings([expected], case.labels, 50, keep_counts=True)
+    log = SimulationLog.from_recording(expected, case.labels, 50)
     activations = network.activations(case.images)
     for counts, exact in zip(log.counts, activations, strict=True):
         np.testing.assert_array_equal(counts[log.silent], exact[log.silent])

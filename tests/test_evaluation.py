@@ -133,7 +133,7 @@ def test_one_wrong_neuron_is_enough() -> None:
     assert check["images_still_spiking_equal_to_integer_ann"] == 0
 
 
-@pytest.mark.parametrize("engine", ["reference", "dense"])
+@pytest.mark.parametrize("engine", ["reference", "dense", "event"])
 def test_counts_of_chunks_are_not_kept(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
     network, images, labels = small_case()
     monkeypatch.setattr(dense, "LARGEST_CHUNK", 2)

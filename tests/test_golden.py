@@ -59,7 +59,7 @@ def test_there_are_golden_files() -> None:
     assert [path.stem for path in GOLDEN] == ["lenet_k1", "mlp_k1", "vgg_k1"]
 
 
-@pytest.mark.parametrize("engine", ["reference", "dense"])
+@pytest.mark.parametrize("engine", ["reference", "dense", "event"])
 def test_every_number(golden: Stored, engine: str, tmp_path: Path) -> None:
     check(run(network_of(golden, 16), golden, engine), golden, tmp_path)
 

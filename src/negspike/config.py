@@ -67,14 +67,14 @@ class Definition:
         name: its key under ``definitions``.
         dataset: name of the dataset.
         topology: parsed, with the input shape of that dataset.
-        timesteps: T of the simulation.
+        timesteps: T of the simulation, or ``"until_silent"``.
         phases: the training schedule.
     """
 
     name: str
     dataset: str
     topology: Topology
-    timesteps: int
+    timesteps: int | str
     phases: tuple[Phase, ...]
 
     def science(self) -> dict[str, Any]:
@@ -101,6 +101,7 @@ class Experiment:
     weight_bits: int
     batch_size: int
     engine: str
+    timesteps_cap: int
     sources: Mapping[str, Mapping[str, Source]]
 
 
@@ -159,6 +160,7 @@ def resolve_config(config: Mapping[str, Any], schema: Path | str) -> Experiment:
         weight_bits=config["weight_bits"],
         batch_size=config["evaluation"]["batch_size"],
         engine=config["evaluation"]["engine"],
+        timesteps_cap=config["evaluation"]["timesteps_cap"],
         sources=sources,
     )
 

@@ -81,12 +81,13 @@ def evaluate(
     network: SpikingNetwork,
     images: np.ndarray,
     labels: np.ndarray,
-    timesteps: int,
+    timesteps: int | str,
     batch_size: int,
     engine: str = "auto",
     threads: int | None = None,
     device: str = "auto",
     report: Callable[[str], None] | None = None,
+    timesteps_cap: int = 1000,
 ) -> Evaluation:
     """Simulate and compare every neuron's net count with the integer ANN; arguments as in :func:`simulate`."""
     images = np.asarray(images)
@@ -100,7 +101,10 @@ def evaluate(
             differing[chunk] += (expected != found).sum((1, 2, 3))
 
     log = simulate(
-        network, images, labels, timesteps, batch_size, engine, threads, device, on_chunk=compare, report=report
+        *(network, images, labels, timesteps, batch_size, engine, threads, device),
+        on_chunk=compare,
+        report=report,
+        timesteps_cap=timesteps_cap,
     )
     return Evaluation(log, integer_predictions, differing)
 

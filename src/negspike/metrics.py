@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,8 @@ from negspike.files import write_text
 from negspike.logs import Logs
 
 Series = npt.NDArray[np.float64]
+
+_SERIES = ("accuracy", "spikes", "net_spikes", "sops")
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +73,12 @@ class Curves:
     def still_spiking(self) -> bool:
         """Whether a neuron still fired in the last step, so that the network had not fallen silent at T."""
         return bool(self.spikes[-1] > (self.spikes[-2] if self.timesteps > 1 else 0.0))
+
+    def continued(self, timesteps: int) -> Curves:
+        """The same up to ``timesteps``, as if a silent network had run on."""
+        more = timesteps - self.timesteps
+        series: dict[str, Any] = {name: np.pad(getattr(self, name), (0, more), "edge") for name in _SERIES}
+        return replace(self, **series)
 
     @property
     def positive_spikes(self) -> Series:

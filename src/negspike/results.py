@@ -64,6 +64,9 @@ def collect(
         _read_run(folder, net, seed, k, definitions or {}, batch_size, images)
         for (net, seed, k), folder in folders.items()
     )
+    longest = {run.net: max(other.timesteps for other in curves if other.net == run.net) for run in curves}
+    # Simulated until silent, each for as long as it took.
+    curves = tuple(run if run.still_spiking else run.continued(longest[run.net]) for run in curves)
     fp32: dict[str, tuple[float, ...]] = {}
     for net, seed in dict.fromkeys((net, seed) for net, seed, _ in folders):
         path = directory / net / f"seed{seed}" / "fp32" / "ann.json"
@@ -113,7 +116,13 @@ def _read_run(
         batch_size, images = facts["batch_size"], facts["images"]
         neurons, operations = facts["neurons"], facts["reference_operations"]
     elif net in definitions:
-        logs = read_logs(folder, definitions[net].timesteps, batch_size)
+        timesteps = definitions[net].timesteps
+        if isinstance(timesteps, str):
+            raise InputError(
+                f"{folder}: no evaluation.json here, and net '{net}' is simulated {timesteps}: how many steps do these"
+                " logs have? Give its definition that number"
+            )
+        logs = read_logs(folder, timesteps, batch_size)
         topology = definitions[net].topology
         neurons, operations = topology.neurons, topology.reference_operations
         images = logs.batches * batch_size if images is None else images

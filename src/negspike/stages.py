@@ -23,7 +23,7 @@ from negspike.network import Network, predict
 from negspike.provenance import environment
 from negspike.schedule import Phase
 from negspike.spiking.network import SpikingNetwork
-from negspike.spiking.simulation import choose_engine
+from negspike.spiking.simulation import UNTIL_SILENT, choose_engine
 from negspike.topology import Topology, parse_topology
 from negspike.training import train_phase, write_history
 from negspike.weights import load_weights, save_weights
@@ -152,7 +152,7 @@ def evaluate_spiking(
     net: Mapping[str, Any],
     k: int,
     seed: int,
-    timesteps: int,
+    timesteps: int | str,
     batch_size: int,
     spiking: Path,
     weights: Path,
@@ -162,6 +162,7 @@ def evaluate_spiking(
     device_name: str,
     threads: int,
     report: Report,
+    timesteps_cap: int = 1000,
 ) -> None:
     """Simulate the test set; write the four logs, ``evaluation.npz`` and ``evaluation.json`` into ``directory``."""
     started = time.monotonic()
@@ -178,7 +179,9 @@ def evaluate_spiking(
     load_weights(ann, weights)
     ann_predictions = predict(ann.to(device), torch.from_numpy(images).to(device), batch_size=100).cpu().numpy()
 
-    evaluation = evaluate(network, images, labels, timesteps, batch_size, engine, threads, device_name, report)
+    evaluation = evaluate(
+        *(network, images, labels, timesteps, batch_size, engine, threads, device_name, report, timesteps_cap)
+    )
     log, integer = evaluation.log, evaluation.integer_predictions
     lossless = evaluation.lossless_check()
     differences = {
@@ -195,7 +198,8 @@ def evaluate_spiking(
             "seed": seed,
             "k": k,
             "images": len(labels),
-            "timesteps": timesteps,
+            "timesteps": log.correct.shape[1],
+            "until_silent": timesteps == UNTIL_SILENT,
             "batch_size": batch_size,
             "neurons": network.topology.neurons,
             "reference_operations": network.topology.reference_operations,
@@ -212,7 +216,7 @@ def evaluate_spiking(
             "layers": describe_layers(network, log),
             "definition": dict(net),
             "weight_bits": network.weight_bits,
-            "engine": choose_engine(engine),
+            "engine": choose_engine(engine, device_name),
             "data_checksum": dataset.checksum,
             "spiking_sha256": file_sha256(spiking),
             "environment": environment(device, threads),

@@ -56,6 +56,12 @@ def modules(*names):
     return [os.path.relpath(PACKAGE / "negspike" / f"{name}.py") for name in names]
 
 
+def timesteps_cap(wildcards):
+    """The most time steps that an image is simulated."""
+    timesteps = definition(wildcards).timesteps
+    return EXPERIMENT.timesteps_cap if timesteps == "until_silent" else timesteps
+
+
 def previous_phase(wildcards):
     """The weights a phase starts from; none for the first."""
     phase = int(wildcards.phase)

@@ -36,6 +36,8 @@ rule evaluate:
             "logs",
             "spiking/convolution",
             "spiking/dense",
+            "spiking/event",
+            "spiking/event_kernels",
             "spiking/network",
             "spiking/recorder",
             "spiking/reference",
@@ -54,7 +56,7 @@ rule evaluate:
         f"{RESULTS}/benchmarks/{{net}}/seed{{seed}}/k{{k}}/evaluate.tsv"
     conda:
         "../../envs/environment.yaml"
-    threads: 1
+    threads: 4
     resources:
         mem_mb=4000,
         runtime=12 * 60,
@@ -62,6 +64,7 @@ rule evaluate:
     params:
         net=net_science,
         timesteps=lambda wildcards: definition(wildcards).timesteps,
+        timesteps_cap=timesteps_cap,
         batch_size=EXPERIMENT.batch_size,
     script:
         "../scripts/evaluate.py"

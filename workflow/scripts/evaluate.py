@@ -12,6 +12,7 @@ with rule_log(snakemake.log[0]) as report:
         k=int(snakemake.wildcards.k),
         seed=int(snakemake.wildcards.seed),
         timesteps=snakemake.params.timesteps,
+        timesteps_cap=snakemake.params.timesteps_cap,
         batch_size=snakemake.params.batch_size,
         spiking=Path(snakemake.input.spiking),
         weights=Path(snakemake.input.weights),

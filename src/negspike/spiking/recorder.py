@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -64,6 +65,9 @@ class Recording:
         )
 
 
+_PER_STEP = ("correct", "spikes", "net_spikes", "sops", "positive", "negative")
+
+
 @dataclass(frozen=True)
 class SimulationLog:
     """What :func:`negspike.simulate` returns; N images, T time steps.
@@ -94,25 +98,47 @@ class SimulationLog:
     batch_size: int
 
     @classmethod
-    def from_recordings(
-        cls, recordings: list[Recording], labels: np.ndarray, batch_size: int, keep_counts: bool
-    ) -> SimulationLog:
-        """Join the chunks of a simulation, in the order of the images; (N,) labels decide what is correct."""
-        predictions = np.concatenate([part.predictions for part in recordings])
-        positive = np.concatenate([part.positive.sum(2) for part in recordings])
-        negative = np.concatenate([part.negative.sum(2) for part in recordings])
-        counts = [np.concatenate(layer) for layer in zip(*(part.counts for part in recordings), strict=True)]
+    def from_recording(cls, recording: Recording, labels: np.ndarray, batch_size: int) -> SimulationLog:
+        """The log of one chunk of images; (N,) labels decide what is correct."""
+        predictions = recording.predictions
+        positive, negative = recording.positive.sum(2), recording.negative.sum(2)
         return cls(
             correct=predictions == np.asarray(labels)[:, None],
             spikes=(positive + negative).cumsum(1),
             net_spikes=(positive - negative).cumsum(1),
-            sops=np.concatenate([part.sops for part in recordings]).cumsum(1),
-            positive=np.sum([part.positive.sum(0) for part in recordings], 0).T,
-            negative=np.sum([part.negative.sum(0) for part in recordings], 0).T,
+            sops=recording.sops.cumsum(1),
+            positive=recording.positive.sum(0).T,
+            negative=recording.negative.sum(0).T,
             predictions=predictions[:, -1],
             silent=(positive + negative)[:, -1] == 0,
-            counts=counts if keep_counts else [],
+            counts=recording.counts,
             batch_size=batch_size,
+        )
+
+    def until_silent(self) -> SimulationLog:
+        """The log up to the step in which nothing spikes any more, or all of it if some image spikes to the end."""
+        busy = np.flatnonzero((self.positive + self.negative).sum(0))
+        stop = min(int(busy[-1]) + 2 if len(busy) else 1, self.correct.shape[1])
+        if stop == self.correct.shape[1]:
+            return self
+        shorter = {name: getattr(self, name)[:, :stop] for name in _PER_STEP}
+        return replace(self, silent=np.ones_like(self.silent), **shorter)
+
+    @classmethod
+    def join(cls, parts: list[SimulationLog]) -> SimulationLog:
+        """One log of several, image after image; shorter ones go on as they ended, since their images are silent."""
+        steps = max(part.correct.shape[1] for part in parts)
+        missing = [(0, 0), (0, steps)]
+
+        def lengthened(name: str, mode: Literal["edge", "constant"]) -> list[np.ndarray]:
+            return [np.pad(getattr(part, name), missing, mode)[:, :steps] for part in parts]
+
+        return cls(
+            **{name: np.concatenate(lengthened(name, "edge")) for name in ("correct", "spikes", "net_spikes", "sops")},
+            **{name: np.sum(lengthened(name, "constant"), 0) for name in ("positive", "negative")},
+            **{name: np.concatenate([getattr(part, name) for part in parts]) for name in ("predictions", "silent")},
+            counts=[np.concatenate(layer) for layer in zip(*(part.counts for part in parts), strict=True)],
+            batch_size=parts[0].batch_size,
         )
 
     def write(self, directory: Path | str) -> None:

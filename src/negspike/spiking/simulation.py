@@ -16,7 +16,11 @@ from negspike.spiking.network import SpikingNetwork
 from negspike.spiking.recorder import Recording, SimulationLog
 from negspike.spiking.reference import ReferenceEngine
 
-ENGINES = ("auto", "reference", "dense")
+ENGINES = ("auto", "reference", "dense", "event")
+UNTIL_SILENT = "until_silent"
+# Images whose pixels are checked at a time, and seconds between two lines of progress.
+CHECKED_IMAGES = 1000
+REPORT_SECONDS = 1.0
 
 
 class Engine(Protocol):
@@ -28,15 +32,17 @@ class Engine(Protocol):
         """Simulate (N, C, H, W) int64 images with 16 fractional bits for ``timesteps`` steps."""
 
 
-def choose_engine(name: str = "auto") -> str:
-    """The engine that a name stands for: ``auto`` is ``dense``.
+def choose_engine(name: str = "auto", device: str = "auto") -> str:
+    """The engine that a name stands for: ``auto`` is ``event`` on a CPU and ``dense`` on a GPU.
 
     Raises:
-        InputError: there is no engine of that name.
+        InputError: there is no engine or device of that name.
     """
     if name not in ENGINES:
         raise InputError(f"engine {name!r} is unknown: there are {', '.join(ENGINES)}")
-    return "dense" if name == "auto" else name
+    if name != "auto":
+        return name
+    return "dense" if choose_device(device).type == "cuda" else "event"
 
 
 def make_engine(
@@ -49,22 +55,28 @@ def make_engine(
     """
     if threads is not None and threads < 1:
         raise InputError(f"threads is {threads}: it must be at least 1")
-    if choose_engine(engine) == "reference":
+    chosen = choose_engine(engine, device)
+    if chosen == "reference":
         return ReferenceEngine(network)
-    return DenseEngine(network, choose_device(device), threads)
+    if chosen == "dense":
+        return DenseEngine(network, choose_device(device), threads)
+    from negspike.spiking.event import EventEngine  # the compiler takes a second to import
+
+    return EventEngine(network, threads)
 
 
 def simulate(
     network: SpikingNetwork,
     images: np.ndarray,
     labels: np.ndarray,
-    timesteps: int = 100,
+    timesteps: int | str = 100,
     batch_size: int = 50,
     engine: str = "auto",
     threads: int | None = None,
     device: str = "auto",
     on_chunk: Callable[[slice, Recording], None] | None = None,
     report: Callable[[str], None] | None = None,
+    timesteps_cap: int = 1000,
 ) -> SimulationLog:
     """Simulate every image for ``timesteps`` time steps (docs/exactness.md, "The spiking network").
 
@@ -72,14 +84,16 @@ def simulate(
         network: the integer spiking network.
         images: (N, C, H, W) standardised floats; rounded to 16 fractional bits.
         labels: (N,) integers.
-        timesteps: T.
+        timesteps: T; or ``"until_silent"``, as many as it takes until no neuron of any image spikes any more.
         batch_size: images that share one run of lines in the log files. Nothing else depends on it.
-        engine: ``"reference"`` (NumPy), ``"dense"`` (PyTorch) or ``"auto"``. The integers are the same.
-        threads: CPU threads of the dense engine; None leaves PyTorch's setting alone.
-        device: ``"auto"``, ``"cpu"`` or ``"cuda"``, for the dense engine.
+        engine: ``"event"`` (CPU), ``"dense"`` (PyTorch), ``"reference"`` (NumPy) or ``"auto"``: ``event`` on a CPU,
+            ``dense`` on a GPU. The integers are the same.
+        threads: CPU threads; None is every core for ``event`` and PyTorch's setting for ``dense``.
+        device: ``"auto"``, ``"cpu"`` or ``"cuda"``, for ``dense`` and ``auto``.
         on_chunk: called with the images' slice and their recording after every chunk. The net counts of the chunk
-            are dropped afterwards, so that memory does not grow with the number of images.
+            are dropped afterwards, so that memory does not grow with the neurons of all images.
         report: takes progress lines.
+        timesteps_cap: with ``"until_silent"``, simulate no more steps than this.
 
     Returns:
         The log: per-image and per-layer numbers, and the net counts unless ``on_chunk`` was given.
@@ -88,28 +102,37 @@ def simulate(
         InputError: images, labels, time steps or engine do not fit the network.
     """
     images, labels = np.asarray(images), np.asarray(labels)
-    if timesteps < 1 or batch_size < 1:
-        raise InputError(f"timesteps is {timesteps} and batch_size {batch_size}: both must be at least 1")
-    encoded = network.encode(images)
+    until_silent = timesteps == UNTIL_SILENT
+    if isinstance(timesteps, str) and not until_silent:
+        raise InputError(f"timesteps is {timesteps!r}: it must be a number or {UNTIL_SILENT!r}")
+    steps = timesteps_cap if until_silent else int(timesteps)
+    if steps < 1 or batch_size < 1:
+        raise InputError(f"timesteps is {steps} and batch_size {batch_size}: both must be at least 1")
+    largest = [
+        np.abs(network.encode(images[first : first + CHECKED_IMAGES])).max(initial=0)
+        for first in range(0, max(len(images), 1), CHECKED_IMAGES)
+    ]
     if len(images) == 0:
         raise InputError("there is no image to simulate")
     if labels.shape != (len(images),):
         raise InputError(f"{len(images)} images need as many labels, not shape {labels.shape}")
-    network.check_potentials(encoded, timesteps)
+    network.check_potentials(np.array(largest), steps)
     runner = make_engine(network, engine, threads, device)
-    recordings = []
-    started = time.monotonic()
-    for start in range(0, len(encoded), runner.chunk_size):
-        chunk = slice(start, min(start + runner.chunk_size, len(encoded)))
-        recording = runner.run(encoded[chunk], timesteps)
+    logs = []
+    started = reported = time.monotonic()
+    for start in range(0, len(images), runner.chunk_size):
+        chunk = slice(start, min(start + runner.chunk_size, len(images)))
+        recording = runner.run(network.encode(images[chunk]), steps)
         if on_chunk is not None:
             on_chunk(chunk, recording)
             recording.counts = []
-        recordings.append(recording)
-        if report is not None:
-            spent = max(time.monotonic() - started, 1e-9)
+        log = SimulationLog.from_recording(recording, labels[chunk], batch_size)
+        logs.append(log.until_silent() if until_silent else log)
+        now = time.monotonic()
+        if report is not None and (now - reported > REPORT_SECONDS or chunk.stop == len(images)):
+            reported, spent = now, max(now - started, 1e-9)
             report(
-                f"image {chunk.stop}/{len(encoded)}: {chunk.stop / spent:.1f} images/s, "
-                f"{format_duration(spent / chunk.stop * (len(encoded) - chunk.stop))} left"
+                f"image {chunk.stop}/{len(images)}: {chunk.stop / spent:.1f} images/s, "
+                f"{format_duration(spent / chunk.stop * (len(images) - chunk.stop))} left"
             )
-    return SimulationLog.from_recordings(recordings, labels, batch_size, keep_counts=on_chunk is None)
+    return SimulationLog.join(logs)

@@ -1,0 +1,271 @@
+"""The event-driven engine: adds a row of weights for every spike and window, and touches nothing that is at rest.
+
+How it works, what it was measured against and what bounds it: docs/performance.md. The compiled functions are in
+:mod:`negspike.spiking.event_kernels`.
+"""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from negspike.errors import InputError
+from negspike.spiking import event_kernels as kernels
+from negspike.spiking.event_kernels import Spikes, State, Weights, Window
+from negspike.spiking.network import SpikingLayer, SpikingNetwork
+from negspike.spiking.recorder import Recording, synapses_per_spike
+
+CHUNK_BYTES = 64 << 20
+LARGEST_CHUNK = 500
+# Images that a thread takes at a time: as few as one where that takes a while, more where a call would cost more.
+TASK_NEURONS = 1 << 18
+ALIGNMENT = 64
+TILE_WIDTHS = (64, 32)
+# A list of spikes costs about as much to go through as this many outputs cost to add.
+LIST_COST = 16
+# Potentials of 32 bits must have room for a step's input beside the threshold.
+LARGEST_NARROW = 1 << 29
+NEVER = 1 << 62
+
+
+def aligned(shape: int | tuple[int, ...], dtype: type[np.generic]) -> np.ndarray:
+    """Zeros that begin at a 64-byte boundary, as vector loads want them; the system provides them when touched."""
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    raw = np.zeros(size + ALIGNMENT, np.uint8)
+    first = -raw.ctypes.data % ALIGNMENT
+    return raw[first : first + size].view(dtype).reshape(shape)
+
+
+def tile_width(outputs: int) -> int:
+    """Output channels that are computed together: padding to whole tiles costs time, narrow tiles too."""
+    return min(TILE_WIDTHS, key=lambda width: -(-outputs // width) * (width + LIST_COST))
+
+
+def arrange(network: SpikingNetwork) -> Weights:
+    """The network's integers in the order in which the compiled functions read them."""
+    costs = synapses_per_spike(network.topology)
+    bits16 = all(np.abs(layer.weight.astype(np.int64)).max() < 1 << 15 for layer in network.layers)
+    table = np.zeros((len(network.layers), kernels.COLUMNS), np.int64)
+    rows, theta, base, wide, largest, reach = [], [], [], [], [], []
+    sizes = np.zeros(6, np.int64)
+    for number, layer in enumerate(network.layers):
+        geometry = layer.geometry
+        _check_size(number, layer)
+        outputs, inputs, height, width = layer.weight.shape
+        lanes = tile_width(outputs)
+        tiles = -(-outputs // lanes)
+        (top, _), (left, _) = geometry.padding
+        table[number] = (
+            *(*geometry.in_shape, *geometry.out_shape, height, width, geometry.stride, top, left, layer.shift),
+            *(lanes, tiles, *sizes),
+        )
+        padded = np.zeros((tiles * lanes, inputs, height, width), np.int32 if not bits16 else np.int16)
+        padded[:outputs] = layer.weight
+        tiled = padded.reshape(tiles, lanes, inputs, height, width).transpose(0, 3, 4, 2, 1)
+        padded_theta, padded_base = np.full(tiles * lanes, NEVER), np.ones(tiles * lanes, np.int64)
+        padded_theta[:outputs], padded_base[:outputs] = layer.theta, layer.base
+        theta.append(padded_theta)
+        base.append(padded_base)
+        positions = geometry.out_shape[1] * geometry.out_shape[2]
+        if number > 0:
+            rows.append(tiled.ravel())
+            for tile in range(tiles):
+                part = slice(tile * lanes, min((tile + 1) * lanes, outputs))
+                far = max(int(np.abs(layer.base[part]).max()), int(layer.theta[part].max()))
+                wide.append(not bits16 or far >> 16 >= LARGEST_NARROW)
+                largest.append(int(np.abs(layer.weight[part].astype(np.int64)).max()))
+                reach.append((far >> 16) + 2)
+            sizes += (tiled.size, tiles * lanes, tiles, positions, positions * tiles * lanes, positions * tiles)
+        else:
+            sizes += (0, tiles * lanes, 0, positions, positions * tiles * lanes, 0)
+    flat = aligned(int(sizes[0]), np.int16 if bits16 else np.int32)
+    np.concatenate([*rows, flat[:0]], out=flat)
+    all_theta, all_base = _flat(theta, np.int64), _flat(base, np.int64)
+    start = -all_base >> 16
+    return Weights(
+        layers=table,
+        rows=flat,
+        image_rows=_image_rows(network.layers[0]),
+        theta=all_theta,
+        base=all_base,
+        theta_high=_flat([np.minimum(all_theta >> 16, kernels.LARGEST_INT32)], np.int32),
+        theta_low=_flat([all_theta & 0xFFFF], np.int32),
+        base_low=_flat([-all_base & 0xFFFF], np.int32),
+        start=_flat([np.clip(start, -kernels.LARGEST_INT32, kernels.LARGEST_INT32)], np.int32),
+        wide=np.array(wide, np.uint8),
+        largest=np.array(largest, np.int64),
+        reach=np.array(reach, np.int64),
+        costs=np.concatenate([cost.ravel() for cost in costs]),
+        classifier=_classifier(network),
+    )
+
+
+def _check_size(number: int, layer: SpikingLayer) -> None:
+    """Spikes of a block and rows of a tile are counted and addressed with 32 bits."""
+    widest = 4 * max(TILE_WIDTHS)
+    reach = (int(np.prod(layer.geometry.weight_shape[1:])) + int(np.prod(layer.geometry.in_shape))) * widest
+    if max(reach, layer.geometry.neurons * kernels.BLOCK) >= kernels.LARGEST_INT32:
+        raise InputError(f"layer {number} ({layer.geometry.token}) is too large for engine 'event'; use 'dense'")
+
+
+def _flat(parts: list[np.ndarray], dtype: type[np.generic]) -> np.ndarray:
+    values = np.concatenate(parts)
+    result = aligned(len(values), dtype)
+    result[:] = values
+    return result
+
+
+def _image_rows(layer: SpikingLayer) -> np.ndarray:
+    outputs = layer.weight.shape[0]
+    return np.ascontiguousarray(layer.weight.astype(np.int64).transpose(2, 3, 1, 0).reshape(-1, outputs))
+
+
+def _classifier(network: SpikingNetwork) -> np.ndarray:
+    channels, height, width = network.topology.layers[-1].out_shape
+    matrix = network.classifier.astype(np.int64).reshape(-1, channels, height * width)
+    return np.ascontiguousarray(matrix.transpose(2, 1, 0).reshape(-1, len(network.classifier)))
+
+
+class _Workspace:
+    """The arrays that one thread works in."""
+
+    def __init__(self, network: SpikingNetwork, weights: Weights) -> None:
+        layers = network.topology.layers
+        table = weights.layers
+        positions, neurons = _positions(table), _neurons(table)
+        masks = int((positions * table[:, kernels.TILES])[1:].sum())
+        most = int(positions.max())
+        records = int((positions * table[:, kernels.TILES]).max()) * kernels.BLOCK
+        self.state = State(
+            potential=aligned(int(neurons.sum()), np.int32),
+            residual=aligned(int(neurons.sum()) if weights.wide.any() else 0, np.int64),
+            above=np.zeros(masks, np.uint64),
+            pending=np.zeros(masks, np.uint8),
+            positive=np.zeros((most, kernels.BLOCK), np.int32),
+            negative=np.zeros((most, kernels.BLOCK), np.int32),
+            position=np.zeros(records, np.int32),
+            step=np.zeros(records, np.int32),
+            tile=np.zeros(records, np.int32),
+            up=np.zeros(records, np.uint64),
+            down=np.zeros(records, np.uint64),
+        )
+        inputs = max(int(np.prod(layer.weight_shape[1:])) for layer in layers)
+        steps = kernels.LIST_POSITIONS * kernels.BLOCK
+        self.window = Window(
+            entries=np.zeros(kernels.LIST_ENTRIES + kernels.BLOCK * inputs + 16, np.int32),
+            first=np.zeros(kernels.LIST_POSITIONS + 1, np.int64),
+            step=np.zeros(steps, np.int64),
+            begin=np.zeros(steps, np.int64),
+            positive=np.zeros(steps, np.int64),
+            negative=np.zeros(steps, np.int64),
+        )
+        self.settled = np.zeros(int(neurons[0]), np.int64)
+        rows = int((table[:, kernels.OUT_HEIGHT] * (table[:, kernels.OUT_WIDTH] + 1)).max())
+        entries = max(layer.neurons for layer in layers) + 16
+        self.spikes, self.emitted = (
+            Spikes(
+                up=np.zeros(entries, np.int32),
+                down=np.zeros(entries, np.int32),
+                first_up=np.zeros((rows, kernels.BLOCK), np.int32),
+                first_down=np.zeros((rows, kernels.BLOCK), np.int32),
+                active=np.zeros(most, np.uint64),
+            )
+            for _ in range(2)
+        )
+
+
+class EventEngine:
+    """Simulates images one by one on each thread; what it costs grows with their synaptic operations.
+
+    Args:
+        network: the network to simulate.
+        threads: CPU threads, or None for as many as this process may use.
+
+    Attributes:
+        reached: (layers,) int64, bounds on the absolute 32-bit potentials of everything simulated so far, in units of
+            a weight; each was checked against 2^31 before the potentials could get there. Zero for the first layer and
+            for layers of 64-bit potentials.
+    """
+
+    def __init__(self, network: SpikingNetwork, threads: int | None = None) -> None:
+        self.network, self.weights = network, arrange(network)
+        self.threads = threads or len(os.sched_getaffinity(0))
+        self.neurons = int(_neurons(self.weights.layers).sum())
+        self.chunk_size = int(np.clip(CHUNK_BYTES // (4 * self.neurons), 1, LARGEST_CHUNK))
+        self.reached = np.zeros(len(self.weights.layers), np.int64)
+        self._idle: list[_Workspace] = []
+
+    def run(self, encoded: np.ndarray, timesteps: int) -> Recording:
+        """Simulate (N, C, H, W) int64 images with 16 fractional bits for ``timesteps`` steps."""
+        recording = Recording.empty(self.network.topology, len(encoded), timesteps)
+        counts = aligned((len(encoded), self.neurons), np.int32)
+        size = max(1, TASK_NEURONS // self.neurons)
+        tasks = [slice(first, first + size) for first in range(0, len(encoded), size)]
+        with ThreadPoolExecutor(self.threads) as pool:
+            for reached in pool.map(lambda task: self._simulate(encoded, timesteps, counts, recording, task), tasks):
+                np.maximum(self.reached, reached, out=self.reached)
+        recording.counts = [self._layer_counts(counts, number) for number in range(len(self.weights.layers))]
+        return recording
+
+    def _simulate(
+        self, encoded: np.ndarray, timesteps: int, counts: np.ndarray, recording: Recording, task: slice
+    ) -> np.ndarray:
+        """Simulate some images; returns bounds on the potentials of each layer."""
+        reached = np.zeros(len(self.weights.layers), np.int64)
+        results = (counts, recording.predictions, recording.positive, recording.negative, recording.sops)
+        first, stop, _ = task.indices(len(encoded))
+        workspace = self._idle.pop() if self._idle else _Workspace(self.network, self.weights)
+        while first < stop:
+            part = slice(first, stop)
+            done = self._call(workspace, self.weights, encoded, timesteps, results, reached, part)
+            first += done
+            if first < stop:
+                # A potential of this image could have left 32 bits. Once more, from the start, with 64.
+                weights = self.weights._replace(wide=np.ones_like(self.weights.wide))
+                part = slice(first, first + 1)
+                for array in results:
+                    array[part] = 0
+                self._call(_Workspace(self.network, weights), weights, encoded, timesteps, results, reached, part)
+                workspace = _Workspace(self.network, self.weights)
+                first += 1
+        self._idle.append(workspace)
+        return reached
+
+    @staticmethod
+    def _call(
+        workspace: _Workspace,
+        weights: Weights,
+        encoded: np.ndarray,
+        timesteps: int,
+        results: tuple[np.ndarray, ...],
+        reached: np.ndarray,
+        part: slice,
+    ) -> int:
+        """The number of images that were simulated: fewer than asked for if 32 bits did not suffice for the next."""
+        done: int = kernels.simulate_images(
+            *(encoded[part], timesteps, weights, workspace.state, workspace.window, workspace.settled),
+            *(workspace.spikes, workspace.emitted, *(array[part] for array in results), reached),
+        )
+        return done
+
+    def _layer_counts(self, counts: np.ndarray, number: int) -> np.ndarray:
+        """(N, outputs, height, width) int32 of one layer."""
+        layer = self.weights.layers[number]
+        outputs, height, width = self.network.layers[number].geometry.out_shape
+        channels = int(layer[kernels.TILES] * layer[kernels.WIDTH])
+        first = int(layer[kernels.FIRST_NEURON])
+        part = counts[:, first : first + height * width * channels].reshape(-1, height, width, channels)
+        return part[..., :outputs].transpose(0, 3, 1, 2)
+
+
+def _positions(layers: np.ndarray) -> np.ndarray:
+    positions: np.ndarray = layers[:, kernels.OUT_HEIGHT] * layers[:, kernels.OUT_WIDTH]
+    return positions
+
+
+def _neurons(layers: np.ndarray) -> np.ndarray:
+    """Neurons of each layer, those that fill up a tile included."""
+    neurons: np.ndarray = _positions(layers) * layers[:, kernels.TILES] * layers[:, kernels.WIDTH]
+    return neurons

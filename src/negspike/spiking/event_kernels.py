@@ -1,0 +1,789 @@
+"""The compiled part of the event-driven engine: Numba functions, and the vector operations inside them as LLVM.
+
+Layers are simulated one after the other, each for a block of time steps at once. That is the same as step after step,
+layer after layer, since within a step a layer needs no more than the spikes of the layer before it; and it keeps the
+potentials of a tile, a few dozen neighbouring output channels of one position, in registers and first-level cache
+while all their input of a block passes by.
+
+Functions that Numba compiles are typed by what they are called with. Everything stands in one file because Numba's
+cache notices changes of the file of a function, not of what it calls.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from llvmlite import ir
+from numba import njit, types
+from numba.extending import intrinsic
+
+# Time steps of a block: a step is a bit of a 64-bit word.
+BLOCK = 64
+# Lists of input spikes are built for a few positions at a time, which every tile of output channels then reads.
+LIST_ENTRIES = 1 << 16
+LIST_POSITIONS = 256
+# A 32-bit potential may get this far. One more than it would be a wrap-around.
+LARGEST_INT32 = (1 << 31) - 1
+
+# Columns of the table of layers.
+INPUTS, IN_HEIGHT, IN_WIDTH, OUTPUTS, OUT_HEIGHT, OUT_WIDTH, KERNEL_HEIGHT, KERNEL_WIDTH = range(8)
+STRIDE, TOP, LEFT, SHIFT, WIDTH, TILES = range(8, 14)
+# Where the layer begins in the arrays of all layers' weights, channels, tiles, positions, neurons and masks
+# (a mask is the word of a tile at a position).
+FIRST_WEIGHT, FIRST_CHANNEL, FIRST_TILE, FIRST_POSITION, FIRST_NEURON, FIRST_MASK = range(14, 20)
+COLUMNS = 20
+
+I1, I16, I32, I64 = ir.IntType(1), ir.IntType(16), ir.IntType(32), ir.IntType(64)
+
+
+# --- vectors --------------------------------------------------------------------------------------------------------
+
+
+def _load(builder: Any, address: Any, bits: int, width: int, align: int) -> Any:
+    vector = ir.VectorType(ir.IntType(bits), width)
+    return builder.load(builder.inttoptr(address, vector.as_pointer()), align=align)
+
+
+def _store(builder: Any, value: Any, address: Any, align: int) -> None:
+    builder.store(value, builder.inttoptr(address, value.type.as_pointer()), align=align)
+
+
+def _constant(width: int, value: int, bits: int) -> Any:
+    kind = ir.IntType(bits)
+    return ir.Constant(ir.VectorType(kind, width), [ir.Constant(kind, value)] * width)
+
+
+def _to_mask(builder: Any, lanes: Any, width: int) -> Any:
+    """<width x i1> to an unsigned 64-bit word."""
+    word = builder.bitcast(lanes, ir.IntType(width))
+    return word if width == 64 else builder.zext(word, I64)
+
+
+def _to_lanes(builder: Any, mask: Any, width: int) -> Any:
+    word = mask if width == 64 else builder.trunc(mask, ir.IntType(width))
+    return builder.bitcast(word, ir.VectorType(I1, width))
+
+
+def _alignment(width: int, bits: int) -> int:
+    """Of rows that follow each other from a 64-byte boundary on."""
+    size = width * bits // 8
+    return min(64, size & -size)
+
+
+def _add_rows(
+    builder: Any, total: Any, weights: Any, entries: Any, count: Any, width: int, bits: int, subtract: bool
+) -> Any:
+    """Add (or subtract) the rows of weights that ``count`` int32 byte offsets name to a vector kept in registers."""
+    before = builder.block
+    loop, after = builder.append_basic_block("rows"), builder.append_basic_block("rows_done")
+    builder.cbranch(builder.icmp_signed(">", count, ir.Constant(I64, 0)), loop, after)
+    builder.position_at_end(loop)
+    index, running = builder.phi(I64), builder.phi(total.type)
+    index.add_incoming(ir.Constant(I64, 0), before)
+    running.add_incoming(total, before)
+    entry = builder.gep(builder.inttoptr(entries, I32.as_pointer()), [index])
+    offset = builder.sext(builder.load(entry, align=4), I64)
+    row = _load(builder, builder.add(weights, offset), bits, width, _alignment(width, bits))
+    if bits < 32:
+        row = builder.sext(row, ir.VectorType(I32, width))
+    new = builder.sub(running, row) if subtract else builder.add(running, row)
+    following = builder.add(index, ir.Constant(I64, 1))
+    index.add_incoming(following, loop)
+    running.add_incoming(new, loop)
+    builder.cbranch(builder.icmp_signed("<", following, count), loop, after)
+    builder.position_at_end(after)
+    result = builder.phi(total.type)
+    result.add_incoming(total, before)
+    result.add_incoming(new, loop)
+    return result
+
+
+def _masks(context: Any, builder: Any, signature: Any, words: list[Any]) -> Any:
+    return context.make_tuple(builder, signature.return_type, words)
+
+
+def _make_accumulate(width: int, wide: bool) -> Any:
+    """``accumulate(state, weights, first, entries, positive, negative, theta)``.
+
+    ``weights`` is the int16 or int32 array of all weights, ``first`` the index of the first row of the tile; ``state``,
+    ``entries`` and ``theta`` are addresses, ``positive`` and ``negative`` are counts. Adds the rows of the ``positive``
+    entries to the ``width`` potentials at ``state`` and subtracts those of the ``negative`` entries that follow them.
+    Returns two masks: neurons that may have reached their threshold, and those whose potential is below zero.
+    """
+
+    @intrinsic
+    def accumulate(typingctx, state, weights, first, entries, positive, negative, theta):
+        bits = weights.dtype.bitwidth
+
+        def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            state, weights, first, entries, positive, negative, theta = arguments
+            data = context.make_array(signature.args[1])(context, builder, weights).data
+            weights = builder.ptrtoint(builder.gep(data, [first]), I64)
+            total = _constant(width, 0, 32) if wide else _load(builder, state, 32, width, 64)
+            total = _add_rows(builder, total, weights, entries, positive, width, bits, subtract=False)
+            rest = builder.add(entries, builder.shl(positive, ir.Constant(I64, 2)))
+            total = _add_rows(builder, total, weights, rest, negative, width, bits, subtract=True)
+            if wide:
+                extended = builder.sext(total, ir.VectorType(I64, width))
+                before = _load(builder, state, 64, width, 64)
+                total = builder.add(before, builder.shl(extended, _constant(width, 16, 64)))
+            _store(builder, total, state, 64)
+            size = 64 if wide else 32
+            up = builder.icmp_signed(">=", total, _load(builder, theta, size, width, 64))
+            below = builder.icmp_signed("<", total, _constant(width, 0, size))
+            return _masks(context, builder, signature, [_to_mask(builder, lanes, width) for lanes in (up, below)])
+
+        return types.UniTuple(types.uint64, 2)(types.int64, weights, *[types.int64] * 5), codegen
+
+    return accumulate
+
+
+def _make_fire(width: int, wide: bool) -> Any:
+    """``fire(state, count, theta, theta_low, base_low, up, down)``: addresses, and the masks of candidates.
+
+    Emits at most one spike a neuron, updates potentials and counts, and returns four masks: positive spikes, negative
+    spikes, neurons whose count is above zero, and neurons that may have to fire again in the next step.
+
+    A 32-bit potential is the upper part of the residual z * 2^16 - base - n * theta. The lower 16 bits follow from
+    the count alone: they are those of -base - n * theta.
+    """
+
+    @intrinsic
+    def fire(typingctx, state, count, theta, theta_low, base_low, up, down):
+        def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            state, count, theta, theta_low, base_low, up, down = arguments
+            size = 64 if wide else 32
+            vector = ir.VectorType(ir.IntType(size), width)
+            zero = ir.Constant(vector, None)
+            up, down = (_to_lanes(builder, mask, width) for mask in (up, down))
+            potential = _load(builder, state, size, width, 64)
+            threshold = _load(builder, theta, size, width, 64)
+            counts = _load(builder, count, 32, width, 64)
+            one = _constant(width, 1, 32)
+            if wide:
+                # Candidates of a 64-bit residual are no mere candidates.
+                subtracted = builder.sub(potential, threshold)
+                added = builder.add(potential, threshold)
+            else:
+                low_threshold = _load(builder, theta_low, 32, width, 64)
+                mask = _constant(width, 0xFFFF, 32)
+                low = builder.sub(_load(builder, base_low, 32, width, 64), builder.mul(counts, low_threshold))
+                low = builder.and_(low, mask)
+                borrow = builder.icmp_signed("<", low, low_threshold)
+                above = builder.icmp_signed(">", potential, threshold)
+                up = builder.and_(up, builder.or_(above, builder.not_(borrow)))
+                carry = builder.icmp_signed(">", builder.add(low, low_threshold), mask)
+                subtracted = builder.sub(builder.sub(potential, threshold), builder.zext(borrow, vector))
+                added = builder.add(builder.add(potential, threshold), builder.zext(carry, vector))
+            potential = builder.select(up, subtracted, builder.select(down, added, potential))
+            counts = builder.select(up, builder.add(counts, one), counts)
+            counts = builder.select(down, builder.sub(counts, one), counts)
+            _store(builder, potential, state, 64)
+            _store(builder, counts, count, 64)
+            above_zero = builder.icmp_signed(">", counts, _constant(width, 0, 32))
+            again = builder.and_(builder.icmp_signed("<", potential, zero), above_zero)
+            again = builder.or_(again, builder.icmp_signed(">=", potential, threshold))
+            words = [_to_mask(builder, lanes, width) for lanes in (up, down, above_zero, again)]
+            return _masks(context, builder, signature, words)
+
+        return types.UniTuple(types.uint64, 4)(*[types.int64] * 5, types.uint64, types.uint64), codegen
+
+    return fire
+
+
+@intrinsic
+def copy_shifted(typingctx, target, source, count, shift):
+    """Copy ``count`` int32 from address to address and add ``shift`` to each; both ends may be overrun by 15."""
+    lanes = 16
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        target, source, count, shift = arguments
+        vector = ir.VectorType(I32, lanes)
+        one = builder.insert_element(ir.Constant(vector, ir.Undefined), builder.trunc(shift, I32), ir.Constant(I32, 0))
+        shifts = builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(I32, lanes), [0] * lanes))
+        before = builder.block
+        loop, after = builder.append_basic_block("copy"), builder.append_basic_block("copied")
+        builder.branch(loop)
+        builder.position_at_end(loop)
+        index = builder.phi(I64)
+        index.add_incoming(ir.Constant(I64, 0), before)
+        distance = builder.shl(index, ir.Constant(I64, 2))
+        values = _load(builder, builder.add(source, distance), 32, lanes, 4)
+        _store(builder, builder.add(values, shifts), builder.add(target, distance), 4)
+        following = builder.add(index, ir.Constant(I64, lanes))
+        index.add_incoming(following, loop)
+        builder.cbranch(builder.icmp_signed("<", following, count), loop, after)
+        builder.position_at_end(after)
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 4), codegen
+
+
+@intrinsic
+def population(typingctx, word):
+    """Number of bits that are set."""
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.ctpop(arguments[0])
+
+    return types.int64(types.uint64), codegen
+
+
+@intrinsic
+def lowest(typingctx, word):
+    """Index of the lowest bit that is set, of a word that is not zero."""
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.cttz(arguments[0], ir.Constant(I1, 1))
+
+    return types.int64(types.uint64), codegen
+
+
+# --- what the functions share ---------------------------------------------------------------------------------------
+
+
+class Weights(NamedTuple):
+    """A network as the functions read it; L layers, flat arrays of all layers one after the other.
+
+    Attributes:
+        layers: (L, COLUMNS) int64.
+        rows: int16 or int32 weights, [tile][kernel row][kernel column][input][output of the tile].
+        image_rows: (kernel rows * columns * inputs, outputs) int64, weights of the first layer.
+        theta, base: int64 a channel; theta_high, theta_low, base_low, start: int32, the 32-bit potential's constants.
+        wide: uint8 a tile, whether it needs 64-bit residuals.
+        largest: int64 a tile, largest absolute weight.
+        reach: int64 a tile, largest absolute 32-bit potential that start and threshold alone can cause.
+        costs: int64 a position, synaptic operations of a spike.
+        classifier: (features, classes) int64, features in the order of neurons: position, then channel.
+    """
+
+    layers: np.ndarray
+    rows: np.ndarray
+    image_rows: np.ndarray
+    theta: np.ndarray
+    base: np.ndarray
+    theta_high: np.ndarray
+    theta_low: np.ndarray
+    base_low: np.ndarray
+    start: np.ndarray
+    wide: np.ndarray
+    largest: np.ndarray
+    reach: np.ndarray
+    costs: np.ndarray
+    classifier: np.ndarray
+
+
+class State(NamedTuple):
+    """One image's neurons, all layers; and what one layer does in one block.
+
+    Attributes:
+        potential: int32 a neuron, upper part of the residual; residual: int64 a neuron, where tiles are wide.
+        above: uint64 a mask, neurons with a count above zero; pending: uint8 a mask, look again without any input.
+        positive, negative: (positions, BLOCK) int32 spikes, all zero between layers.
+        position, step, tile: int32 a record; up, down: uint64 a record: spikes of one tile in one step.
+    """
+
+    potential: np.ndarray
+    residual: np.ndarray
+    above: np.ndarray
+    pending: np.ndarray
+    positive: np.ndarray
+    negative: np.ndarray
+    position: np.ndarray
+    step: np.ndarray
+    tile: np.ndarray
+    up: np.ndarray
+    down: np.ndarray
+
+
+class Window(NamedTuple):
+    """Input spikes of some positions, by position and step.
+
+    Attributes:
+        entries: int32 byte offsets of rows of weights; positive spikes of a step first, then its negative ones.
+        first: int64 a position, its first step in the arrays that follow.
+        step, begin, positive, negative: int64 a step: number, where its entries begin, and how many there are.
+    """
+
+    entries: np.ndarray
+    first: np.ndarray
+    step: np.ndarray
+    begin: np.ndarray
+    positive: np.ndarray
+    negative: np.ndarray
+
+
+class Spikes(NamedTuple):
+    """Spikes that a layer emitted in a block, as byte offsets of rows of the next layer's weights.
+
+    Those of one sign, row and step stand together, from left to right: a window's share of a row is one run.
+
+    Attributes:
+        up, down: int32, positive and negative spikes.
+        first_up, first_down: int32 (rows * (columns + 1), BLOCK), where those of a position and step begin.
+        active: uint64 (rows * columns,), the steps with spikes at a position.
+    """
+
+    up: np.ndarray
+    down: np.ndarray
+    first_up: np.ndarray
+    first_down: np.ndarray
+    active: np.ndarray
+
+
+# --- one layer ------------------------------------------------------------------------------------------------------
+
+
+def _make_run_tile(width: int, wide: bool) -> Any:
+    accumulate, fire = _make_accumulate(width, wide), _make_fire(width, wide)
+    size = 8 if wide else 4
+
+    @njit(nogil=True)
+    def run_tile(layer, tile, first, positions, start, duration, weights, state, counts, window, active, used):
+        """Simulate a tile at some positions for one block; returns the records used and a bound on its potentials.
+
+        The bound is negative where it could not be kept within 32 bits.
+        """
+        channels = layer[TILES] * width
+        outputs = layer[OUT_HEIGHT] * layer[OUT_WIDTH]
+        channel = layer[FIRST_CHANNEL] + tile * width
+        number = layer[FIRST_TILE] + tile
+        row = layer[FIRST_WEIGHT] + tile * width * layer[INPUTS] * layer[KERNEL_HEIGHT] * layer[KERNEL_WIDTH]
+        theta_low = np.int64(weights.theta_low.ctypes.data) + 4 * channel
+        base_low = np.int64(weights.base_low.ctypes.data) + 4 * channel
+        if wide:
+            theta = np.int64(weights.theta.ctypes.data) + 8 * channel
+            states = np.int64(state.residual.ctypes.data)
+        else:
+            theta = np.int64(weights.theta_high.ctypes.data) + 4 * channel
+            states = np.int64(state.potential.ctypes.data)
+        entries = np.int64(window.entries.ctypes.data)
+        largest = weights.largest[number]
+        flush = LARGEST_INT32 // max(largest, 1)
+        furthest = np.int64(0)
+        for place in range(positions):
+            position = first + place
+            neuron = layer[FIRST_NEURON] + position * channels + tile * width
+            here, count = states + size * neuron, np.int64(counts.ctypes.data) + 4 * neuron
+            mask = layer[FIRST_MASK] + tile * outputs + position
+            above = state.above[mask]
+            again = state.pending[mask] != 0
+            index, last = window.first[place], window.first[place + 1]
+            bound = weights.reach[number]
+            if start > 0 and not wide:
+                bound = max(bound, furthest_potential(state.potential, neuron, width))
+            t = np.int64(-1)
+            while True:
+                begin = positive = negative = np.int64(0)
+                if again:
+                    t += 1
+                    if t >= duration:
+                        break
+                elif index == last:
+                    break
+                else:
+                    t = window.step[index]
+                if index < last and window.step[index] == t:
+                    begin, positive, negative = window.begin[index], window.positive[index], window.negative[index]
+                    index += 1
+                if wide:
+                    # Weights are summed in 32 bits, as many at a time as cannot leave them.
+                    while positive + negative > flush:
+                        now = min(positive, flush)
+                        less = min(negative, flush - now) if now == positive else np.int64(0)
+                        accumulate(here, weights.rows, row, entries + 4 * begin, now, less, theta)
+                        begin += now + less
+                        positive -= now
+                        negative -= less
+                else:
+                    bound += (positive + negative) * largest
+                    if bound > LARGEST_INT32:
+                        bound = max(weights.reach[number], furthest_potential(state.potential, neuron, width))
+                        bound += (positive + negative) * largest
+                        if bound > LARGEST_INT32:
+                            return used, np.int64(-1)
+                up, below = accumulate(here, weights.rows, row, entries + 4 * begin, positive, negative, theta)
+                down = below & above
+                again = False
+                if up | down != 0:
+                    up, down, above, look = fire(here, count, theta, theta_low, base_low, up, down)
+                    again = look != 0
+                    if up | down != 0:
+                        state.position[used], state.step[used], state.tile[used] = position, t, tile
+                        state.up[used], state.down[used] = up, down
+                        used += 1
+                        state.positive[position, t] += population(up)
+                        state.negative[position, t] += population(down)
+                        active[position] |= np.uint64(1) << np.uint64(t)
+            state.above[mask] = above
+            state.pending[mask] = again
+            if not wide:
+                furthest = max(furthest, bound)
+        return used, furthest
+
+    return run_tile
+
+
+@njit(nogil=True)
+def furthest_potential(potential, first, width):
+    """Largest absolute potential of a tile."""
+    largest = np.int64(0)
+    for neuron in range(first, first + width):
+        largest = max(largest, abs(np.int64(potential[neuron])))
+    return largest
+
+
+_narrow_32, _narrow_64 = (_make_run_tile(width, False) for width in (32, 64))
+_wide_32, _wide_64 = (_make_run_tile(width, True) for width in (32, 64))
+
+
+@njit(nogil=True)
+def run_tile(layer, tile, first, positions, start, duration, weights, state, counts, window, active, used):
+    """The function for the width of the layer's tiles and the potentials that the tile needs."""
+    arguments = (layer, tile, first, positions, start, duration, weights, state, counts, window, active, used)
+    if weights.wide[layer[FIRST_TILE] + tile]:
+        return _wide_64(*arguments) if layer[WIDTH] == 64 else _wide_32(*arguments)
+    return _narrow_64(*arguments) if layer[WIDTH] == 64 else _narrow_32(*arguments)
+
+
+@njit(nogil=True)
+def run_layer(layer, start, duration, weights, state, counts, window, spikes, active):
+    """Simulate a layer for one block, given its input spikes; marks the steps at which its positions are ``active``.
+
+    Returns the number of records and a bound on the potentials, negative if one could have left 32 bits.
+    """
+    positions = layer[OUT_HEIGHT] * layer[OUT_WIDTH]
+    in_width = layer[IN_WIDTH]
+    row_bytes = layer[WIDTH] * weights.rows.itemsize
+    entries = np.int64(window.entries.ctypes.data)
+    up_entries, down_entries = np.int64(spikes.up.ctypes.data), np.int64(spikes.down.ctypes.data)
+    records, furthest = np.int64(0), np.int64(0)
+    done = np.int64(0)
+    while done < positions:
+        used, steps, place = np.int64(0), np.int64(0), np.int64(0)
+        while done + place < positions and used < LIST_ENTRIES and place < LIST_POSITIONS:
+            row, column = divmod(done + place, layer[OUT_WIDTH])
+            top, left = row * layer[STRIDE] - layer[TOP], column * layer[STRIDE] - layer[LEFT]
+            bottom = min(top + layer[KERNEL_HEIGHT], layer[IN_HEIGHT])
+            near, far = max(left, 0), min(left + layer[KERNEL_WIDTH], in_width)
+            busy = np.uint64(0)
+            for y in range(max(top, 0), bottom):
+                for x in range(near, far):
+                    busy |= spikes.active[y * in_width + x]
+            window.first[place] = steps
+            while busy != 0:
+                t = lowest(busy)
+                busy &= busy - np.uint64(1)
+                window.step[steps], window.begin[steps] = t, used
+                for y in range(max(top, 0), bottom):
+                    shift = ((y - top) * layer[KERNEL_WIDTH] - left) * layer[INPUTS] * row_bytes
+                    begin, end = (
+                        np.int64(spikes.first_up[y * (in_width + 1) + near, t]),
+                        np.int64(spikes.first_up[y * (in_width + 1) + far, t]),
+                    )
+                    copy_shifted(entries + 4 * used, up_entries + 4 * begin, end - begin, shift)
+                    used += end - begin
+                window.positive[steps] = used - window.begin[steps]
+                for y in range(max(top, 0), bottom):
+                    shift = ((y - top) * layer[KERNEL_WIDTH] - left) * layer[INPUTS] * row_bytes
+                    begin, end = (
+                        np.int64(spikes.first_down[y * (in_width + 1) + near, t]),
+                        np.int64(spikes.first_down[y * (in_width + 1) + far, t]),
+                    )
+                    copy_shifted(entries + 4 * used, down_entries + 4 * begin, end - begin, shift)
+                    used += end - begin
+                window.negative[steps] = used - window.begin[steps] - window.positive[steps]
+                steps += 1
+            place += 1
+        window.first[place] = steps
+        for tile in range(layer[TILES]):
+            records, bound = run_tile(
+                layer, tile, done, place, start, duration, weights, state, counts, window, active, records
+            )
+            if bound < 0:
+                return records, bound
+            furthest = max(furthest, bound)
+        done += place
+    return records, furthest
+
+
+@njit(nogil=True)
+def sort_spikes(layer, records, duration, row_bytes, words, state, counted, active, entries, first):
+    """Sort the recorded spikes of one sign by row, step and column; their counts in ``counted`` go back to zero.
+
+    Returns the entries, in a larger array where they need one.
+    """
+    height, width = layer[OUT_HEIGHT], layer[OUT_WIDTH]
+    begin = np.zeros(BLOCK, np.int32)
+    total = np.int32(0)
+    for y in range(height):
+        begin[:] = 0
+        for x in range(width):
+            if active[y * width + x] != 0:
+                begin += counted[y * width + x]
+        for t in range(duration):
+            amount = begin[t]
+            begin[t] = total
+            total += amount
+        for x in range(width):
+            first[y * (width + 1) + x] = begin
+            if active[y * width + x] != 0:
+                begin += counted[y * width + x]
+        first[y * (width + 1) + width] = begin
+    if total + 16 > len(entries):
+        entries = np.empty(total + total // 2 + 16, np.int32)
+    for record in range(records):
+        word = words[record]
+        if word == 0:
+            continue
+        position, t = state.position[record], state.step[record]
+        y, x = divmod(position, width)
+        counted[position, t] -= population(word)
+        place = first[y * (width + 1) + x, t] + counted[position, t]
+        channel = x * layer[OUTPUTS] + state.tile[record] * layer[WIDTH]
+        while word != 0:
+            entries[place] = (channel + lowest(word)) * row_bytes
+            place += 1
+            word &= word - np.uint64(1)
+    return entries
+
+
+@njit(nogil=True)
+def tally(layer, duration, costs, state, active, positive, negative, sops):
+    """Add up a block's spikes by step, and what they cost."""
+    for position in range(layer[OUT_HEIGHT] * layer[OUT_WIDTH]):
+        if active[position] != 0:
+            cost = costs[layer[FIRST_POSITION] + position]
+            for t in range(duration):
+                up, down = np.int64(state.positive[position, t]), np.int64(state.negative[position, t])
+                positive[t] += up
+                negative[t] += down
+                sops[t] += cost * (up + down)
+
+
+@njit(nogil=True)
+def image_counts(layer, image, weights, timesteps, settled):
+    """Net counts at which the first layer's neurons come to rest, as all their input is there from the start.
+
+    They emit a positive spike in each of as many steps, from the first on, and never a negative one.
+    """
+    outputs, channels = layer[OUTPUTS], layer[TILES] * layer[WIDTH]
+    current = np.empty(outputs, np.int64)
+    for position in range(layer[OUT_HEIGHT] * layer[OUT_WIDTH]):
+        row, column = divmod(position, layer[OUT_WIDTH])
+        top, left = row * layer[STRIDE] - layer[TOP], column * layer[STRIDE] - layer[LEFT]
+        current[:] = 0
+        for y in range(max(top, 0), min(top + layer[KERNEL_HEIGHT], layer[IN_HEIGHT])):
+            for x in range(max(left, 0), min(left + layer[KERNEL_WIDTH], layer[IN_WIDTH])):
+                for channel in range(layer[INPUTS]):
+                    pixel = image[channel, y, x]
+                    if pixel != 0:
+                        tap = ((y - top) * layer[KERNEL_WIDTH] + x - left) * layer[INPUTS] + channel
+                        for output in range(outputs):
+                            current[output] += weights.image_rows[tap, output] * pixel
+        for output in range(outputs):
+            residual = (current[output] << layer[SHIFT]) - weights.base[output]
+            count = np.int64(0)
+            if residual >= weights.theta[output]:
+                count = min(residual // weights.theta[output], timesteps)
+            settled[position * channels + output] = count
+
+
+@njit(nogil=True)
+def run_first_layer(layer, start, duration, state, settled, active):
+    """Record the first layer's spikes of a block; returns the number of records."""
+    width, channels = layer[WIDTH], layer[TILES] * layer[WIDTH]
+    records = np.int64(0)
+    for position in range(layer[OUT_HEIGHT] * layer[OUT_WIDTH]):
+        for tile in range(layer[TILES]):
+            neuron = position * channels + tile * width
+            longest = np.int64(0)
+            for lane in range(width):
+                longest = max(longest, settled[neuron + lane] - start)
+            for t in range(min(longest, duration)):
+                word = np.uint64(0)
+                for lane in range(width):
+                    word |= np.uint64(settled[neuron + lane] > start + t) << np.uint64(lane)
+                state.position[records], state.step[records], state.tile[records] = position, t, tile
+                state.up[records], state.down[records] = word, np.uint64(0)
+                records += 1
+                state.positive[position, t] += population(word)
+                active[position] |= np.uint64(1) << np.uint64(t)
+    return records
+
+
+@njit(nogil=True)
+def classify(layer, records, duration, state, classifier, logits, predictions):
+    """Follow the logits through a block, and write the class with the largest one, lowest index first, a step."""
+    classes = len(logits)
+    change = np.zeros((duration, classes), np.int64)
+    outputs, width = layer[OUTPUTS], layer[WIDTH]
+    for record in range(records):
+        first = state.position[record] * outputs + state.tile[record] * width
+        for word, sign in ((state.up[record], 1), (state.down[record], -1)):
+            while word != 0:
+                feature = first + lowest(word)
+                for number in range(classes):
+                    change[state.step[record], number] += sign * classifier[feature, number]
+                word &= word - np.uint64(1)
+    for t in range(duration):
+        logits += change[t]
+        best = 0
+        for number in range(1, classes):
+            if logits[number] > logits[best]:
+                best = number
+        predictions[t] = best
+
+
+# --- whole images ---------------------------------------------------------------------------------------------------
+
+
+@njit(nogil=True)
+def start_image(timesteps, weights, state):
+    """Every neuron as it is before the first step; each of them is looked at in that step, input or not."""
+    for number in range(1, len(weights.layers)):
+        layer = weights.layers[number]
+        first, channels = layer[FIRST_CHANNEL], layer[TILES] * layer[WIDTH]
+        for position in range(layer[OUT_HEIGHT] * layer[OUT_WIDTH]):
+            neuron = layer[FIRST_NEURON] + position * channels
+            state.potential[neuron : neuron + channels] = weights.start[first : first + channels]
+            if len(state.residual) > 0:
+                state.residual[neuron : neuron + channels] = -weights.base[first : first + channels]
+    state.above[:] = 0
+    state.pending[:] = 1
+
+
+@njit(nogil=True)
+def simulate_image(
+    image,
+    timesteps,
+    weights,
+    state,
+    window,
+    settled,
+    spikes,
+    emitted,
+    counts,
+    predictions,
+    positive,
+    negative,
+    sops,
+    reached,
+):
+    """Simulate one image; returns the layer that left 32 bits or -1, and the two sets of spikes."""
+    layers = weights.layers
+    last = len(layers) - 1
+    start_image(timesteps, weights, state)
+    image_counts(layers[0], image, weights, timesteps, settled)
+    logits = np.zeros(weights.classifier.shape[1], np.int64)
+    ups, downs = np.zeros(BLOCK, np.int64), np.zeros(BLOCK, np.int64)
+    for start in range(0, timesteps, BLOCK):
+        duration = min(BLOCK, timesteps - start)
+        arriving = False
+        for number in range(last + 1):
+            layer = layers[number]
+            positions = layer[OUT_HEIGHT] * layer[OUT_WIDTH]
+            masks = positions * layer[TILES]
+            spikes, emitted = emitted, spikes
+            emitted.active[:positions] = 0
+            if number == 0:
+                records = run_first_layer(layer, start, duration, state, settled, emitted.active)
+            elif arriving or state.pending[layer[FIRST_MASK] : layer[FIRST_MASK] + masks].any():
+                if not arriving:
+                    spikes.active[:] = 0
+                records, bound = run_layer(
+                    layer, start, duration, weights, state, counts, window, spikes, emitted.active
+                )
+                if bound < 0:
+                    return number, spikes, emitted
+                reached[number] = max(reached[number], bound)
+            else:
+                records = np.int64(0)
+            arriving = records > 0
+            if arriving:
+                ups[:] = 0
+                downs[:] = 0
+                tally(layer, duration, weights.costs, state, emitted.active, ups, downs, sops[start:])
+                positive[start : start + duration, number] = ups[:duration]
+                negative[start : start + duration, number] = downs[:duration]
+                if number < last:
+                    row_bytes = layers[number + 1][WIDTH] * weights.rows.itemsize
+                    up = sort_spikes(
+                        *(layer, records, duration, row_bytes, state.up, state, state.positive),
+                        *(emitted.active, emitted.up, emitted.first_up),
+                    )
+                    down = sort_spikes(
+                        *(layer, records, duration, row_bytes, state.down, state, state.negative),
+                        *(emitted.active, emitted.down, emitted.first_down),
+                    )
+                    emitted = Spikes(up, down, emitted.first_up, emitted.first_down, emitted.active)
+                else:
+                    state.positive[:positions] = 0
+                    state.negative[:positions] = 0
+        classify(
+            *(layers[last], records, duration, state, weights.classifier, logits),
+            predictions[start : start + duration],
+        )
+        if not state.pending.any() and settled.max() <= start + duration:
+            predictions[start + duration :] = predictions[start + duration - 1]
+            break
+    for neuron in range(len(settled)):
+        counts[neuron] = settled[neuron]
+    return -1, spikes, emitted
+
+
+@njit(nogil=True, cache=True)
+def simulate_images(
+    images,
+    timesteps,
+    weights,
+    state,
+    window,
+    settled,
+    spikes,
+    emitted,
+    counts,
+    predictions,
+    positive,
+    negative,
+    sops,
+    reached,
+):
+    """Simulate images, each until it rests or for ``timesteps`` steps; without Python's lock.
+
+    Args:
+        images: (N, C, H, W) int64 with 16 fractional bits.
+        timesteps: T.
+        weights, state, window: tuples of arrays.
+        settled: int64, as long as the first layer has neurons, zero where its tiles are wider than it.
+        spikes, emitted: two :class:`Spikes`, used in turn.
+        counts: (N, neurons) int32, zero.
+        predictions: (N, T) int64.
+        positive, negative: (N, T, L) int64, zero.
+        sops: (N, T) int64, zero.
+        reached: (L,) int64, bounds on the absolute 32-bit potentials of each layer, raised where they grow.
+
+    Returns:
+        The number of images done: all, or as many as come before the first that 32-bit potentials do not suffice for.
+    """
+    for number in range(len(images)):
+        layer, spikes, emitted = simulate_image(
+            images[number],
+            timesteps,
+            weights,
+            state,
+            window,
+            settled,
+            spikes,
+            emitted,
+            counts[number],
+            predictions[number],
+            positive[number],
+            negative[number],
+            sops[number],
+            reached,
+        )
+        if layer >= 0:
+            return number
+    return len(images)
