@@ -1,4 +1,4 @@
-"""Both engines give the same integers, and those of a simulator of loops and rationals; the arithmetic is exact."""
+"""All engines give the same integers, and those of a simulator of loops and rationals; the arithmetic is exact."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from spiking_networks import Case, cases, examples, integer_network, naive_simul
 
 from negspike import SimulationLog, SpikingNetwork, simulate
 from negspike.errors import InputError
-from negspike.spiking import dense
+from negspike.spiking import dense, event
 from negspike.spiking.convolution import FLOAT64_EXACT, convolve, convolve_int64
 from negspike.spiking.dense import FLOAT32_EXACT, DenseEngine, exact_arithmetic, weight_parts
 from negspike.spiking.recorder import Recording, synapses_per_spike
@@ -210,6 +210,7 @@ def test_fires_without_any_input(depth: int) -> None:
     images = np.array([0.0, 1.0, 0.0]).reshape(3, 1, 1, 1)
     logs = [simulate(network, images, np.array([1, 1, 0]), 6, engine=engine) for engine in ENGINES]
     assert_same_log(logs[1], logs[0])
+    assert_same_log(logs[2], logs[0])
     assert logs[1].counts[-1].ravel().tolist() == [3, 4, 3]
     assert logs[1].spikes[0].tolist() == [1, 2, 3, 3, 3, 3]
     assert logs[1].sops[0].tolist() == [2, 4, 6, 6, 6, 6]
@@ -591,9 +592,11 @@ def test_images_of_other_types() -> None:
         assert_same_log(simulate(network, images, [0, 0], 30), expected)  # type: ignore[arg-type]
 
 
-def test_progress_and_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("seconds", "expected"), [(-1.0, [2, 4, 5]), (1.0, [5])])
+def test_progress_and_chunks(seconds: float, expected: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     network = integer_network("1", (1, 1, 1), [[1]], [1 << 16], [0], [[0], [1]])
-    monkeypatch.setattr(dense, "LARGEST_CHUNK", 2)
+    monkeypatch.setattr(event, "LARGEST_CHUNK", 2)
+    monkeypatch.setattr("negspike.spiking.simulation.REPORT_SECONDS", seconds)
     monkeypatch.setattr("negspike.spiking.simulation.time.monotonic", lambda: 7.0)  # a clock too coarse to move
     seen: list[tuple[int, int, int]] = []
     lines: list[str] = []
@@ -606,5 +609,5 @@ def test_progress_and_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
         report=lines.append,
     )
     assert seen == [(0, 2, 2), (2, 4, 2), (4, 5, 1)]
-    assert [line.split(":")[0] for line in lines] == ["image 2/5", "image 4/5", "image 5/5"]
+    assert [line.split(":")[0] for line in lines] == [f"image {number}/5" for number in expected]
     assert log.counts == []

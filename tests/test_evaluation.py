@@ -24,7 +24,7 @@ from negspike.evaluation import Evaluation, NotLosslessError, check_belongs, des
 from negspike.images import prepare_images
 from negspike.logs import read_logs
 from negspike.network import Network, predict
-from negspike.spiking import dense
+from negspike.spiking import dense, event, event_kernels
 from negspike.spiking.recorder import Recording
 from negspike.weights import save_weights
 
@@ -111,7 +111,26 @@ def test_defective_engines_are_found(defect: str, monkeypatch: pytest.MonkeyPatc
         return up, down
 
     monkeypatch.setattr(dense._Layer, "fire", fire)
-    evaluation = evaluate(network, images, labels, 150, 50)
+    evaluation = evaluate(network, images, labels, 150, 50, "dense")
+    with OneLine(NotLosslessError, "silent images differ", "report"):
+        evaluation.lossless_check()
+
+
+@pytest.mark.parametrize("defect", ["theta_high", "start", "rows", "image_rows"])
+def test_a_defective_event_engine_is_found(defect: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One wrong number in what the compiled functions read."""
+    network, images, labels = small_case()
+    original = event.arrange
+
+    def arrange(network: SpikingNetwork) -> event.Weights:
+        weights = original(network)
+        first = 1 if defect in ("rows", "image_rows") else int(weights.layers[1, event_kernels.FIRST_CHANNEL])
+        array: np.ndarray = getattr(weights, defect).reshape(-1)
+        array[first] += 100
+        return weights
+
+    monkeypatch.setattr(event, "arrange", arrange)
+    evaluation = evaluate(network, images, labels, 150, 50, "event")
     with OneLine(NotLosslessError, "silent images differ", "report"):
         evaluation.lossless_check()
 
@@ -137,6 +156,7 @@ def test_one_wrong_neuron_is_enough() -> None:
 def test_counts_of_chunks_are_not_kept(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
     network, images, labels = small_case()
     monkeypatch.setattr(dense, "LARGEST_CHUNK", 2)
+    monkeypatch.setattr(event, "LARGEST_CHUNK", 2)
     monkeypatch.setattr("negspike.spiking.reference.ReferenceEngine.chunk_size", 2)
     recordings: list[Recording] = []
     earlier: list[weakref.ref[np.ndarray]] = []
@@ -169,8 +189,8 @@ def test_lists_and_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Images may be a list; the chunks do not show."""
     network, images, labels = small_case()
     whole = evaluate(network, images, labels, 9, 50)
-    monkeypatch.setattr(dense, "LARGEST_CHUNK", 3)
-    parts = evaluate(network, images.tolist(), labels.tolist(), 9, 2)
+    monkeypatch.setattr(event, "LARGEST_CHUNK", 3)
+    parts = evaluate(network, images.tolist(), labels.tolist(), 9, 2, "event")
     np.testing.assert_array_equal(parts.differing_neurons, whole.differing_neurons)
     np.testing.assert_array_equal(parts.integer_predictions, whole.integer_predictions)
     np.testing.assert_array_equal(parts.log.sops, whole.log.sops)
@@ -342,5 +362,5 @@ def test_a_defective_engine_writes_nothing(
 
     monkeypatch.setattr(dense._Layer, "fire", fire)
     with pytest.raises(NotLosslessError):
-        workspace.evaluate(tmp_path / "out")
+        workspace.evaluate(tmp_path / "out", "dense")
     assert list(tmp_path.iterdir()) == []
