@@ -1,4 +1,9 @@
-"""The same spiking network in plain float32: no exactness asked, everything for speed."""
+"""The same spiking network in plain float32: no exactness asked, everything for speed.
+
+Batch norm is folded away, so that every threshold is 1; activations lie channels last in memory; a time step is five
+passes over a layer's neurons beside the convolution. Sums round as they like, so a neuron near its threshold may spike a
+step earlier or later than the exact one, or not at all.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from negspike.spiking.network import THRESHOLD_EXTRA_BITS, SpikingLayer, SpikingNetwork
 from negspike.spiking.recorder import synapses_per_spike
@@ -18,7 +24,8 @@ class FloatRecording:
 
     Attributes:
         predictions: (N, T) int64.
-        positive, negative: (T, layers) int64, spikes of each step, summed over the images.
+        positive: (T, layers) int64, positive spikes of each step, summed over the images.
+        negative: (T, layers) int64, the same for negative spikes.
         sops: (T,) int64, synaptic operations of each step, summed over the images.
     """
 
@@ -28,111 +35,147 @@ class FloatRecording:
     sops: np.ndarray
 
 
-class FloatLayer:
-    """One layer with batch norm folded away: every threshold is 1.
+class FloatLayer(nn.Module):
+    """Weights of one layer in units of its thresholds.
 
-    The residual is (z - base) / theta - n: a neuron spikes at 1 and above, and back below 0 if its count allows.
+    A neuron's residual is (z - base) / theta - n: it spikes at 1 and above, and back below 0 if its count allows.
 
     Args:
         layer: the integer layer.
+        dtype: of weights and spikes; residuals are float32.
     """
 
-    def __init__(self, layer: SpikingLayer) -> None:
-        self.geometry = layer.geometry
+    def __init__(self, layer: SpikingLayer, dtype: torch.dtype = torch.float32) -> None:
+        super().__init__()
+        geometry = layer.geometry
         theta = layer.theta.astype(np.float64)
-        weight = layer.weight * (2.0**THRESHOLD_EXTRA_BITS / theta)[:, None, None, None]
-        self.weight = torch.from_numpy(weight).float()
-        self.start_residual = torch.from_numpy(-layer.base / theta).float()[:, None, None]
-        if self.geometry.kind == "dense":
+        scaled = layer.weight * (2.0**THRESHOLD_EXTRA_BITS / theta)[:, None, None, None]
+        weight = torch.from_numpy(scaled).to(dtype)
+        self.dense = geometry.kind == "dense"
+        if self.dense:
             # (outputs, height * width * inputs), the order in which a channels-last input lies in memory
-            self.weight = self.weight.permute(0, 2, 3, 1).reshape(len(weight), -1).contiguous()
+            weight = weight.permute(0, 2, 3, 1).reshape(len(weight), -1).contiguous()
         else:
-            self.weight = self.weight.contiguous(memory_format=torch.channels_last)
+            weight = weight.contiguous(memory_format=torch.channels_last)
+        self.weight = nn.Parameter(weight, requires_grad=False)
+        self.start = nn.Parameter(torch.from_numpy(-layer.base / theta).float()[:, None, None], requires_grad=False)
+        (top, bottom), (left, right) = geometry.padding
+        self.even = (top, left) == (bottom, right)
+        self.padding, self.margins = (top, left), (left, right, top, bottom)
+        self.stride = geometry.stride
+        self.shape = geometry.out_shape
 
-    def start(self, images: int) -> None:
-        """Forget everything."""
-        shape = (images, *self.geometry.out_shape)
-        self.residual = torch.empty(shape).contiguous(memory_format=torch.channels_last)
-        self.residual.copy_(self.start_residual.expand(shape))
-        # minus the net count, so that max(spike, debt) is what a negative spike may be
-        self.debt = torch.zeros_like(self.residual)
-
-    def current(self, spikes: torch.Tensor) -> torch.Tensor:
-        """Input of (n, inputs, height, width) spikes, in thresholds."""
-        if self.geometry.kind == "dense":
-            return F.linear(spikes.permute(0, 2, 3, 1).reshape(len(spikes), -1), self.weight)[..., None, None]
-        (top, bottom), (left, right) = self.geometry.padding
-        if (top, left) != (bottom, right):
-            spikes, top, left = F.pad(spikes, (left, right, top, bottom)), 0, 0
-        return F.conv2d(spikes, self.weight, None, self.geometry.stride, (top, left))
-
-    def fire(self) -> torch.Tensor:
-        """Spikes of the residual as it is: -1, 0 or 1."""
-        spikes = torch.maximum(self.residual.floor().clamp_(-1, 1), self.debt)
-        self.residual -= spikes
-        self.debt -= spikes
-        return spikes
+    def forward(self, spikes: torch.Tensor) -> torch.Tensor:
+        """Input current of (n, inputs, height, width) spikes, in thresholds."""
+        if self.dense:
+            flat = spikes.permute(0, 2, 3, 1).reshape(spikes.shape[0], -1)
+            return F.linear(flat, self.weight)[..., None, None]
+        if self.even:
+            return F.conv2d(spikes, self.weight, None, self.stride, self.padding)
+        return F.conv2d(F.pad(spikes, self.margins), self.weight, None, self.stride)
 
 
-class FloatNetwork:
-    """A dense simulation in float32 of every layer in every step, also of those at rest.
+def fire(residual: torch.Tensor, debt: torch.Tensor) -> torch.Tensor:
+    """Spikes, -1, 0 or 1, of residuals and of debts, which are minus the net counts; both are updated in place."""
+    # A debt of 0 is a count of 0, which forbids the negative spike; any other debt is -1 or below and forbids nothing.
+    spikes = torch.maximum(torch.clamp(torch.floor(residual), -1.0, 1.0), debt)
+    residual -= spikes
+    debt -= spikes
+    return spikes
+
+
+class Step(nn.Module):
+    """One time step of all layers, also of those at rest; the image has been added to the first residual before.
 
     Args:
         network: the integer network whose weights, thresholds and bases it takes over.
+        dtype: of weights and spikes.
     """
 
-    def __init__(self, network: SpikingNetwork) -> None:
-        self.network = network
-        self.layers = [FloatLayer(layer) for layer in network.layers]
+    def __init__(self, network: SpikingNetwork, dtype: torch.dtype = torch.float32) -> None:
+        super().__init__()
+        self.dtype, self.first = dtype, FloatLayer(network.layers[0])
+        self.layers = nn.ModuleList(FloatLayer(layer, dtype) for layer in network.layers[1:])
         channels, height, width = network.layers[-1].geometry.out_shape
-        classifier = torch.from_numpy(network.classifier).float().reshape(-1, channels, height, width)
-        self.classifier = classifier.permute(0, 2, 3, 1).reshape(len(classifier), -1).contiguous()
+        matrix = torch.from_numpy(network.classifier).float().reshape(-1, channels, height, width)
+        # The sign turns debts into counts.
+        matrix = -matrix.permute(0, 2, 3, 1).reshape(len(matrix), -1)
+        self.classifier = nn.Parameter(matrix.contiguous(), requires_grad=False)
 
-    def encode(self, images: np.ndarray) -> torch.Tensor:
-        """Images as the first layer is given them at t = 0, channels last."""
-        spikes = torch.from_numpy(np.ascontiguousarray(images, np.float32)) * 2.0**self.network.k
-        return spikes.contiguous(memory_format=torch.channels_last)
+    def forward(self, residuals: list[torch.Tensor], debts: list[torch.Tensor]) -> torch.Tensor:
+        """(N, classes) logits after this step; residuals and debts are updated in place."""
+        spikes = fire(residuals[0], debts[0])
+        for number, layer in enumerate(self.layers, 1):
+            residuals[number] += layer(spikes.to(self.dtype))
+            spikes = fire(residuals[number], debts[number])
+        return self.logits(debts)
 
-    def logits(self) -> torch.Tensor:
+    def logits(self, debts: list[torch.Tensor]) -> torch.Tensor:
         """(N, classes), of the counts as they are."""
-        counts = -self.layers[-1].debt
-        return F.linear(counts.permute(0, 2, 3, 1).reshape(len(counts), -1), self.classifier)
+        last = debts[-1]
+        return F.linear(last.permute(0, 2, 3, 1).reshape(last.shape[0], -1), self.classifier)
+
+
+class FloatNetwork:
+    """A dense simulation in float32.
+
+    Args:
+        network: the integer network.
+        dtype: of weights and spikes.
+    """
+
+    def __init__(self, network: SpikingNetwork, dtype: torch.dtype = torch.float32) -> None:
+        self.network = network
+        self.step = Step(network, dtype).eval()
+        self.layers: list[FloatLayer] = [self.step.first, *self.step.layers]  # type: ignore[list-item]
 
     @torch.inference_mode()
-    def run(self, images: np.ndarray, timesteps: int, until_silent: bool = False, record: bool = False) -> FloatRecording:
-        """Simulate (N, C, H, W) standardised floats.
+    def start(self, images: np.ndarray) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        """Residuals and debts of (N, C, H, W) standardised floats before the first step."""
+        residuals, debts = [], []
+        for layer in self.layers:
+            shape = (len(images), *layer.shape)
+            residual = torch.empty(shape, memory_format=torch.channels_last).copy_(layer.start.expand(shape))
+            residuals.append(residual)
+            debts.append(torch.zeros_like(residual))
+        spikes = torch.from_numpy(np.ascontiguousarray(images, np.float32)) * 2.0**self.network.k
+        residuals[0] += self.layers[0](spikes.contiguous(memory_format=torch.channels_last))
+        return residuals, debts
+
+    @torch.inference_mode()
+    def run(self, images: np.ndarray, timesteps: int, record: bool = False) -> FloatRecording:
+        """Simulate a batch of (N, C, H, W) standardised floats, leaving out what is at rest in the whole batch.
 
         Args:
             images: the images, all of them at once.
             timesteps: T.
-            until_silent: stop when no neuron of no image spiked; what is recorded stays the same.
             record: count spikes and operations, which takes time; without it they stay 0.
         """
-        count = len(images)
+        layers, costs = self.layers, [torch.from_numpy(cost) for cost in synapses_per_spike(self.network.topology)]
         recording = FloatRecording(
-            np.zeros((count, timesteps), np.int64),
-            np.zeros((timesteps, len(self.layers)), np.int64),
-            np.zeros((timesteps, len(self.layers)), np.int64),
+            np.zeros((len(images), timesteps), np.int64),
+            np.zeros((timesteps, len(layers)), np.int64),
+            np.zeros((timesteps, len(layers)), np.int64),
             np.zeros(timesteps, np.int64),
         )
-        costs = [torch.from_numpy(cost) for cost in synapses_per_spike(self.network.topology)]
-        image = self.encode(images)
-        for layer in self.layers:
-            layer.start(count)
+        residuals, debts = self.start(images)
+        fired = [True] * len(layers)
         for t in range(timesteps):
-            spikes, active = image, False
-            for number, layer in enumerate(self.layers):
-                if number > 0 or t == 0:
-                    layer.residual += layer.current(spikes)
-                spikes = layer.fire()
-                if until_silent:
-                    active = active or bool(spikes.any())
+            spikes, received = torch.empty(0), False
+            for number, layer in enumerate(layers):
+                # With no input now and no spike a step ago, nothing in this layer can change.
+                if not received and not fired[number]:
+                    continue
+                if received:
+                    residuals[number] += layer(spikes)
+                spikes = fire(residuals[number], debts[number])
+                received = fired[number] = bool(spikes.any())
                 if record:
                     up, down = spikes > 0, spikes < 0
                     recording.positive[t, number], recording.negative[t, number] = int(up.sum()), int(down.sum())
                     recording.sops[t] += int(((up | down).sum((0, 1)) * costs[number]).sum())
-            recording.predictions[:, t] = self.logits().argmax(1).numpy()
-            if until_silent and not active:
+            recording.predictions[:, t] = self.step.logits(debts).argmax(1).numpy()
+            if not any(fired):
                 recording.predictions[:, t:] = recording.predictions[:, t : t + 1]
                 break
         return recording
