@@ -5,9 +5,12 @@ Every class here runs in a process of its own (:mod:`benchmarks.worker`), since 
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import Callable, Iterable
+import warnings
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -97,7 +100,7 @@ class Task:
 
 @dataclass
 class Measurement:
-    """Time of one repetition, and how much work it was; ``note`` says what else was chosen."""
+    """Time of one repetition of so many images, each for so many time steps."""
 
     seconds: float
     images: int
@@ -192,69 +195,185 @@ class FirstCallRunner(EngineRunner):
 Advance = Callable[[], Any]
 
 
-def _rate(advance: Advance, image_steps: int, seconds: float, least: int = 3) -> tuple[float, float]:
-    """Image-steps per second of the best call, and seconds of a call, in about so many seconds."""
-    times: list[float] = []
-    until = time.perf_counter() + seconds
-    while len(times) < least or time.perf_counter() < until:
-        started = time.perf_counter()
-        advance()
-        times.append(time.perf_counter() - started)
-    return image_steps / min(times), float(np.median(times))
+@dataclass(frozen=True)
+class Variant:
+    """One way to write a contestant.
+
+    Attributes:
+        way: how; with the batch size it is the variant's name.
+        images: batch size.
+        steps: time steps of one call.
+        build: returns what is called.
+    """
+
+    way: str
+    images: int
+    steps: int
+    build: Callable[[], Advance]
+
+    @property
+    def name(self) -> str:
+        return f"{self.way}, batch {self.images}"
 
 
 class VariantRunner(Runner):
     """A contestant that may be written in several ways: all are tried, the fastest is measured."""
 
-    calls = 1
-    steps_a_call = 1
-
-    def variants(self) -> Iterable[tuple[str, int, int, Callable[[], Advance]]]:
-        """Name, images, time steps a call, and how to build what is called."""
+    def variants(self, tried: Mapping[str, float | str]) -> Iterable[Variant]:
+        """What there is to try; later ones may depend on what the earlier ones reached, in image-steps/s."""
         raise NotImplementedError
 
     def prepare(self) -> Prepared:
         tried: dict[str, float | str] = {}
-        best = 0.0
-        setup = chosen = 0.0, ""
-        for name, images, steps, build in self.variants():
-            if images > len(self.images):
-                continue
+        best = Prepared(0.0, tried=tried)
+        fastest = 0.0
+        for variant in self.variants(tried):
             started = time.perf_counter()
             try:
-                advance = build()
+                advance = variant.build()
                 advance()
                 advance()
-            except Exception as error:  # what cannot be compiled here is out of the race, and the table says so
-                tried[name] = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            except Exception as error:  # what cannot be compiled here is out of the race, and the results say so
+                tried[variant.name] = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
                 continue
-            built = time.perf_counter() - started
-            rate, seconds = _rate(advance, images * steps, self.task.seconds / 10)
-            tried[name] = rate
-            if rate > best:
-                best, setup = rate, (built, name)
-                self.advance, self.count, self.steps_a_call = advance, images, steps
+            setup = time.perf_counter() - started
+            seconds = _median_seconds(advance, self.task.seconds / 4)
+            rate = variant.images * variant.steps / seconds
+            tried[variant.name] = rate
+            if rate > fastest:
+                fastest, best.setup_seconds, best.variant = rate, setup, variant.name
+                self.advance, self.chosen = advance, variant
                 self.calls = max(1, round(self.task.seconds / seconds))
-        chosen = setup
-        if not best:
+        if not fastest:
             raise InputError(f"{self.contestant.name}: no variant works here: {tried}")
-        return Prepared(chosen[0], chosen[1], tried)
+        return best
 
     def repeat(self) -> Measurement:
         started = time.perf_counter()
         for _ in range(self.calls):
             self.advance()
         seconds = time.perf_counter() - started
-        return Measurement(seconds, self.count, self.calls * self.steps_a_call)
+        return Measurement(seconds, self.chosen.images, self.calls * self.chosen.steps)
+
+    def batch_sizes(self) -> list[int]:
+        return [size for size in self.task.batch_sizes if size <= len(self.images)] or [len(self.images)]
+
+
+def _median_seconds(call: Advance, seconds: float, least: int = 3) -> float:
+    times: list[float] = []
+    until = time.perf_counter() + seconds
+    while len(times) < least or time.perf_counter() < until:
+        started = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - started)
+    return float(np.median(times))
 
 
 class DenseRunner(VariantRunner):
-    """Float32, or bfloat16, every layer in every step; eager, frozen with prepacked weights, or compiled."""
+    """Float32, or bfloat16, every layer in every step: eager, traced and frozen, or compiled."""
 
-    def variants(self) -> Iterable[tuple[str, int, int, Callable[[], Advance]]]:
-        dtype = getattr(torch, self.contestant.engine)
-        self.floats = FloatNetwork(self.network, dtype)
-        # TODO
-        for way in ("eager", "prepacked", "compiled"):
-            for batch in self.task.batch_sizes:
-                yield f"{way}, batch {batch}", batch, 1, lambda way=way, batch=batch: self.build(way, batch)
+    def variants(self, tried: Mapping[str, float | str]) -> Iterable[Variant]:
+        self.floats = FloatNetwork(self.network, getattr(torch, self.contestant.engine))
+        for way, build in (("eager", self._eager), ("frozen", self._frozen)):
+            for size in self.batch_sizes():
+                yield Variant(way, size, 1, partial(build, size))
+        if self.task.compile:
+            # A compilation takes long, so it is only tried where the others do well.
+            reached = {
+                size: max([rate for name, rate in tried.items() if name.endswith(f" {size}") and _is_rate(rate)] or [0])
+                for size in self.batch_sizes()
+            }
+            for size in sorted(reached, key=lambda size: -reached[size])[:2]:
+                yield Variant("compiled", size, 1, partial(self._compiled, size))
+
+    def _calls(self, step: Callable[..., torch.Tensor], size: int, inference: bool = True) -> Advance:
+        residuals, debts = self.floats.start(self.images[:size])
+        if not inference:
+            with torch.inference_mode(False):
+                residuals = [residual.clone(memory_format=torch.channels_last) for residual in residuals]
+                debts = [debt.clone(memory_format=torch.channels_last) for debt in debts]
+
+        def advance() -> torch.Tensor:
+            with torch.inference_mode() if inference else torch.no_grad():
+                return step(residuals, debts)
+
+        return advance
+
+    def _eager(self, size: int) -> Advance:
+        return self._calls(self.floats.step, size)
+
+    def _frozen(self, size: int) -> Advance:
+        """TorchScript with constants folded and oneDNN's weights in the layout it likes best."""
+        residuals, debts = self.floats.start(self.images[:size])
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            traced = torch.jit.trace(self.floats.step, (residuals, debts), check_trace=False)
+            frozen = torch.jit.optimize_for_inference(torch.jit.freeze(traced.eval()))
+        return self._calls(frozen, size, inference=False)
+
+    def _compiled(self, size: int) -> Advance:
+        """TorchInductor, weights frozen and prepacked."""
+        import torch._inductor.config as inductor
+
+        inductor.freezing = True
+        torch.compiler.reset()
+        return self._calls(torch.compile(self.floats.step, dynamic=False), size, inference=False)
+
+
+def _is_rate(value: float | str) -> bool:
+    return not isinstance(value, str)
+
+
+class SkippingRunner(VariantRunner):
+    """Float32, whole simulations of T time steps; a layer at rest in a whole batch is left out."""
+
+    def variants(self, tried: Mapping[str, float | str]) -> Iterable[Variant]:
+        self.floats = FloatNetwork(self.network)
+        self.predictions: dict[int, np.ndarray] = {}
+        for size in self.batch_sizes():
+            yield Variant("eager", size, self.timesteps, partial(self._build, size))
+
+    def _build(self, size: int) -> Advance:
+        starts = itertools.cycle(range(0, len(self.images) - size + 1, size))
+
+        def advance() -> None:
+            start = next(starts)
+            recording = self.floats.run(self.images[start : start + size], self.timesteps)
+            self.predictions |= dict(zip(range(start, start + size), recording.predictions[:, -1], strict=True))
+
+        return advance
+
+    def repeat(self) -> Measurement:
+        # Images differ in how long they spike, so every repetition simulates all of them.
+        size = self.chosen.images
+        starts = range(0, len(self.images) - size + 1, size)
+        self.advance = self._build(size)
+        self.calls = len(starts)
+        measured = super().repeat()
+        self.recording = {"final_predictions": np.array([self.predictions[i] for i in range(len(starts) * size)])}
+        return Measurement(measured.seconds, len(starts) * size, self.timesteps)
+
+
+class LibraryRunner(VariantRunner):
+    """Another library, step by step or several steps at once, whichever is faster."""
+
+    def variants(self, tried: Mapping[str, float | str]) -> Iterable[Variant]:
+        library = self.contestant.engine
+        for at_once in LIBRARIES[library][1]:
+            for size in self.batch_sizes():
+                if at_once * size <= 40:  # more activations than that leave the caches by far
+                    yield Variant(f"{at_once} steps at once", size, at_once, partial(self._build, at_once, size))
+
+    def _build(self, at_once: int, size: int) -> Advance:
+        network = LibraryNetwork(self.network, self.contestant.engine, at_once)
+        network.start(self.images[:size])
+        return network.advance
+
+
+RUNNERS: dict[str, type[Runner]] = {
+    "engine": EngineRunner,
+    "first call": FirstCallRunner,
+    "dense": DenseRunner,
+    "skipping": SkippingRunner,
+    "library": LibraryRunner,
+}

@@ -26,7 +26,6 @@ from benchmarks.images import make_images
 from negspike import SpikingNetwork
 from negspike.errors import InputError
 from negspike.quantization import round_weights
-from negspike.spiking.recorder import synapses_per_spike
 from negspike.topology import Shape, Topology, parse_topology
 
 FOLDER = Path(__file__).parent / "results"
