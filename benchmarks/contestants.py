@@ -62,7 +62,7 @@ CONTESTANTS = {
         Contestant("event-first-call", "first call", "event"),
         Contestant("dense", "engine", "dense", images=0),
         Contestant("dense-24bits", "engine", "dense", weight_bits=24, images=0),
-        Contestant("reference", "engine", "reference", images=1, timesteps=3),
+        Contestant("reference", "engine", "reference", threads=1, images=1, timesteps=3),
         Contestant("torch-float32", "dense", "float32"),
         Contestant("torch-bfloat16", "dense", "bfloat16"),
         Contestant("torch-float32-skipping", "skipping", "float32"),
@@ -286,30 +286,23 @@ class DenseRunner(VariantRunner):
             for size in sorted(reached, key=lambda size: -reached[size])[:2]:
                 yield Variant("compiled", size, 1, partial(self._compiled, size))
 
-    def _calls(self, step: Callable[..., torch.Tensor], size: int, inference: bool = True) -> Advance:
+    def _state(self, size: int) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        """Residuals and debts as ordinary tensors: compilers refuse those made in inference mode."""
         residuals, debts = self.floats.start(self.images[:size])
-        if not inference:
-            with torch.inference_mode(False):
-                residuals = [residual.clone(memory_format=torch.channels_last) for residual in residuals]
-                debts = [debt.clone(memory_format=torch.channels_last) for debt in debts]
-
-        def advance() -> torch.Tensor:
-            with torch.inference_mode() if inference else torch.no_grad():
-                return step(residuals, debts)
-
-        return advance
+        return _ordinary(residuals), _ordinary(debts)
 
     def _eager(self, size: int) -> Advance:
-        return self._calls(self.floats.step, size)
+        residuals, debts = self.floats.start(self.images[:size])
+        return partial(_advance, torch.inference_mode, self.floats.step, residuals, debts)
 
     def _frozen(self, size: int) -> Advance:
         """TorchScript with constants folded and oneDNN's weights in the layout it likes best."""
-        residuals, debts = self.floats.start(self.images[:size])
+        residuals, debts = self._state(size)
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
-            traced = torch.jit.trace(self.floats.step, (residuals, debts), check_trace=False)
+            traced = torch.jit.trace(self.floats.step, self._state(size), check_trace=False)
             frozen = torch.jit.optimize_for_inference(torch.jit.freeze(traced.eval()))
-        return self._calls(frozen, size, inference=False)
+        return partial(_advance, torch.no_grad, frozen, residuals, debts)
 
     def _compiled(self, size: int) -> Advance:
         """TorchInductor, weights frozen and prepacked."""
@@ -317,7 +310,17 @@ class DenseRunner(VariantRunner):
 
         inductor.freezing = True
         torch.compiler.reset()
-        return self._calls(torch.compile(self.floats.step, dynamic=False), size, inference=False)
+        compiled = torch.compile(self.floats.step, dynamic=False)
+        return partial(_advance, torch.no_grad, compiled, *self._state(size))
+
+
+def _ordinary(tensors: Iterable[torch.Tensor]) -> list[torch.Tensor]:
+    return [torch.empty_like(tensor, memory_format=torch.channels_last).copy_(tensor) for tensor in tensors]
+
+
+def _advance(mode: Any, step: Any, residuals: list[torch.Tensor], debts: list[torch.Tensor]) -> Any:
+    with mode():
+        return step(residuals, debts)
 
 
 def _is_rate(value: float | str) -> bool:

@@ -1,8 +1,8 @@
 """The same spiking network in plain float32: no exactness asked, everything for speed.
 
 Batch norm is folded away, so that every threshold is 1; activations lie channels last in memory; a time step is five
-passes over a layer's neurons beside the convolution. Sums round as they like, so a neuron near its threshold may spike a
-step earlier or later than the exact one, or not at all.
+passes over a layer's neurons beside the convolution. Sums round as they like, so a neuron near its threshold may spike
+a step earlier or later than the exact one, or not at all.
 """
 
 from __future__ import annotations

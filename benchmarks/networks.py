@@ -1,9 +1,9 @@
 """Networks whose spike counts over time are like those of the published, trained ones.
 
-Nobody can train full-width nets for a benchmark, and an event-driven engine's time depends on how many spikes there are and
-when. So weights are drawn at random, batch norm is calibrated layer by layer on images, and a few numbers for each
+Training a full-width net takes days of a GPU, and an event-driven engine's time depends on how many spikes there are
+and when. So weights are drawn at random, batch norm is calibrated layer by layer on images, and a few numbers for each
 (net, k) are tuned until synaptic operations, spikes and their course over the time steps come close to the published
-ones: ``python -m benchmarks.networks --calibrate``. What they reach: ``python -m benchmarks.networks``.
+ones: ``python -m benchmarks.networks --calibrate 60``. What they reach: ``python -m benchmarks.networks``.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ class Statistics:
         shift: of every batch norm output, in its standard deviations; lower is sparser.
         slope: how much lower or higher the last layer's shift is than the first one's.
         feeding: added to the shift of layers that feed a 3x3 convolution, whose spikes cost the most.
-        spread: of the channels' gains, the mean deviation of their logarithm above the weakest. Strong channels spike long.
+        spread: of the channels' gains, the standard deviation of their logarithm. Strong channels spike long.
         common: mean of the weights in their standard deviations. Above 0 layers excite, below 0 they inhibit.
     """
 

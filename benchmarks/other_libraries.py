@@ -1,8 +1,8 @@
 """The same topology and weights in other spiking libraries, with their own integrate-and-fire neurons.
 
 None of them has negative spikes, so theirs is another network with other spike counts: only image-steps per second can
-be compared. Their reset subtracts the threshold. The image's current is convolved once and then given in every step, as a
-constant input is, so that the first layer costs them no more than it costs us.
+be compared. Their reset subtracts the threshold. The image's current is convolved once and then given in every step,
+as a constant input is, so that the first layer costs them no more than it costs us.
 """
 
 from __future__ import annotations

@@ -275,6 +275,10 @@ class Benchmark:
             if own is not None and final is not None:
                 count = min(len(own), len(final))
                 row.note = f"{int((own[:count] == final[:count]).sum())} of {count} predictions as exact"
+            plain = worker.contestant.name.removesuffix("-2T")
+            once = next((w for w in workers if w.contestant.name == plain), worker)
+            if once is not worker:
+                row.note = f"{row.seconds_best / self.row(case, once).seconds_best:.3f} times as long as T"
             self.rows.append(row)
 
     def row(self, case: Case, worker: Worker) -> Row:
