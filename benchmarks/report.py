@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from negspike.files import atomic_path
 
@@ -135,9 +136,9 @@ def plot(rows: Sequence[Row], limit: float | None, folder: Path) -> None:
     sops = np.array([row.sops_per_image for row in drawn], float)
     seconds = np.array([row.seconds_median for row in drawn])
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(5.6, 4.6))
+        figure = Figure(figsize=(5.6, 5.0))
         FigureCanvasAgg(figure)
-        axes = figure.add_axes((0.11, 0.30, 0.80, 0.66))
+        axes = figure.add_axes((0.11, 0.345, 0.74, 0.60))
         axes.set_xscale("log")
         axes.set_yscale("log")
         left, right = sops.min() / 1.4, sops.max() * 1.4
@@ -164,10 +165,9 @@ def plot(rows: Sequence[Row], limit: float | None, folder: Path) -> None:
                 f"{net} k{k}",
                 (at, 1),
                 xycoords=("data", "axes fraction"),
-                xytext=(0, 2),
+                xytext=(0, 2 + 8 * nets.index(net)),
                 textcoords="offset points",
-                rotation=35,
-                ha="left",
+                ha="center",
                 va="bottom",
                 fontsize=6.5,
                 color=GREY,
@@ -176,10 +176,21 @@ def plot(rows: Sequence[Row], limit: float | None, folder: Path) -> None:
             _constant_rate(axes, 10.0**power, f"$10^{{{power}}}$ SOPs/s", (left, right, low, high), GREY, ":")
         if limit:
             low = min(low, left / limit)
-            _constant_rate(axes, limit, "row additions alone", (left, right, low, high), "#000000", "--")
+            _constant_rate(axes, limit, "", (left, right, low, high), "#000000", "--")
+            axes.annotate(
+                f"row additions alone, {limit / 1e9:.0f} billion/s",
+                (left * 1.03, left * 1.03 / limit),
+                xytext=(0, 14),
+                textcoords="offset points",
+                fontsize=6.5,
+            )
         axes.set_xlim(left, right)
+        ticks = [step * 10**power for power in range(13) for step in (1, 2, 5) if left <= step * 10**power <= right]
+        axes.xaxis.set_major_locator(FixedLocator(ticks))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / 1e6:g}"))
         axes.set_ylim(low, high)
-        axes.set_xlabel("synaptic operations per image")
+        axes.set_xlabel("synaptic operations per image (millions)")
         axes.set_ylabel(f"seconds per image, T = {drawn[0].timesteps}")
         figure.legend(handles, labels, loc="lower left", bbox_to_anchor=(0.06, 0.005), ncols=2)
         metadata = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {"Software": None}}
