@@ -279,10 +279,11 @@ class DenseRunner(VariantRunner):
                 yield Variant(way, size, 1, partial(build, size))
         if self.task.compile:
             # A compilation takes long, so it is only tried where the others do well.
-            reached = {
-                size: max([rate for name, rate in tried.items() if name.endswith(f" {size}") and _is_rate(rate)] or [0])
-                for size in self.batch_sizes()
-            }
+            reached: dict[int, float] = dict.fromkeys(self.batch_sizes(), 0.0)
+            for name, rate in tried.items():
+                if isinstance(rate, float):
+                    size = int(name.rsplit(" ", 1)[1])
+                    reached[size] = max(reached[size], rate)
             for size in sorted(reached, key=lambda size: -reached[size])[:2]:
                 yield Variant("compiled", size, 1, partial(self._compiled, size))
 
@@ -300,7 +301,7 @@ class DenseRunner(VariantRunner):
         residuals, debts = self._state(size)
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
-            traced = torch.jit.trace(self.floats.step, self._state(size), check_trace=False)
+            traced = torch.jit.trace(self.floats.step, self._state(size), check_trace=False)  # type: ignore[no-untyped-call]
             frozen = torch.jit.optimize_for_inference(torch.jit.freeze(traced.eval()))
         return partial(_advance, torch.no_grad, frozen, residuals, debts)
 
@@ -321,10 +322,6 @@ def _ordinary(tensors: Iterable[torch.Tensor]) -> list[torch.Tensor]:
 def _advance(mode: Any, step: Any, residuals: list[torch.Tensor], debts: list[torch.Tensor]) -> Any:
     with mode():
         return step(residuals, debts)
-
-
-def _is_rate(value: float | str) -> bool:
-    return not isinstance(value, str)
 
 
 class SkippingRunner(VariantRunner):

@@ -127,7 +127,7 @@ class FloatNetwork:
     def __init__(self, network: SpikingNetwork, dtype: torch.dtype = torch.float32) -> None:
         self.network = network
         self.step = Step(network, dtype).eval()
-        self.layers: list[FloatLayer] = [self.step.first, *self.step.layers]  # type: ignore[list-item]
+        self.layers: list[FloatLayer] = [self.step.first, *self.step.layers]
 
     @torch.inference_mode()
     def start(self, images: np.ndarray) -> tuple[list[torch.Tensor], list[torch.Tensor]]:

@@ -14,7 +14,7 @@ ROWS_BYTES = 256 << 10  # of each thread, beside its sums well inside a typical 
 ROWS_AT_ONCE = 8
 
 
-@numba.njit(parallel=True, nogil=True)  # type: ignore[misc]
+@numba.njit(parallel=True, nogil=True)
 def _add_rows(rows: np.ndarray, order: np.ndarray, sums: np.ndarray) -> None:
     """Add rows (threads, R, width) int16 in the given order to sums (threads, width) int32, eight rows a pass."""
     for thread in numba.prange(len(sums)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -55,8 +56,10 @@ class Row:
         return None if self.sops_per_image is None else self.sops_per_image / self.seconds_best
 
 
-COLUMNS = ("contestant", "threads", "T", "s/image best", "s/image median", "image-steps/s", "10^9 SOPs/s")
-COLUMNS += ("setup s", "peak MB", "how", "note")
+COLUMNS = (
+    *("contestant", "threads", "T", "s/image best", "s/image median", "image-steps/s", "10^9 SOPs/s"),
+    *("setup s", "peak MB", "how", "note"),
+)
 HEADER = "| " + " | ".join(COLUMNS) + " |\n|" + " --- |" * len(COLUMNS)
 # Theirs is another network, with other spikes.
 OTHER_DYNAMICS = ("spikingjelly", "sinabs", "snntorch")
@@ -103,7 +106,7 @@ SERIES = {
     "reference": ("reference", "#000000", "*"),
 }
 FORMATS = ("pdf", "svg", "png")
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 8.0,
     "axes.linewidth": 0.6,
@@ -159,7 +162,7 @@ def plot(rows: Sequence[Row], limit: float | None, folder: Path) -> None:
             handles.append(Line2D([], [], linestyle="none", color=GREY, marker="o", mfc=face))
             labels.append(f"{net} ({'filled' if number == 0 else 'open'})")
         for net, k in dict.fromkeys((row.net, row.k) for row in drawn):
-            at = next(row.sops_per_image for row in drawn if (row.net, row.k) == (net, k))
+            at = next(row.sops_per_image or 0 for row in drawn if (row.net, row.k) == (net, k))
             axes.axvline(at, color="#E3E3E3", linewidth=0.5, zorder=0)
             axes.annotate(
                 f"{net} k{k}",

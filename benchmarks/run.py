@@ -186,16 +186,14 @@ class Benchmark:
         self.summarise(case, workers)
 
     def task(self, case: Case, contestant: Contestant) -> Task:
-        quick = self.arguments.quick
-        return Task(
+        task = Task(
             contestant.name,
             str(case.networks[contestant.weight_bits]),
             str(case.images),
             self.arguments.timesteps,
             self.arguments.threads,
-            seconds=0.02 if quick else 2.0,
-            **({"batch_sizes": (1, 2), "compile": False} if quick else {}),
         )
+        return replace(task, seconds=0.02, batch_sizes=(1, 2), compile=False) if self.arguments.quick else task
 
     def environment(self, contestant: Contestant, cache: Path | None = None) -> dict[str, str]:
         """Threads and import paths of a worker."""

@@ -1,4 +1,4 @@
-"""The benchmark: a quick run from end to end, what it refuses, and the float32 contestants against the exact engines."""
+"""The benchmark: a quick run from end to end, what it refuses, and float32 against the exact engines."""
 
 from __future__ import annotations
 
@@ -258,8 +258,10 @@ def test_a_network_of_ones_own(tiny: SpikingNetwork, tmp_path: Path) -> None:
     tiny.save(path)
     out = tmp_path / "out"
     run.main(
-        ["--network", str(path), "--images", "2", "--timesteps", "8", "--repetitions", "1", "--threads", "1"]
-        + ["--out", str(out), "--only", "dense", "reference"]
+        [
+            *("--network", str(path), "--images", "2", "--timesteps", "8", "--repetitions", "1", "--threads", "1"),
+            *("--out", str(out), "--only", "dense", "reference"),
+        ]
     )
     rows = read(out / "summary.csv")
     assert {row["contestant"] for row in rows} == {"dense", "reference"}
