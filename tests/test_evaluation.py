@@ -122,7 +122,7 @@ def test_a_defective_event_engine_is_found(defect: str, monkeypatch: pytest.Monk
     network, images, labels = small_case()
     original = event.arrange
 
-    def arrange(network: SpikingNetwork) -> event.Weights:
+    def arrange(network: SpikingNetwork) -> event_kernels.Weights:
         weights = original(network)
         first = 1 if defect in ("rows", "image_rows") else int(weights.layers[1, event_kernels.FIRST_CHANNEL])
         array: np.ndarray = getattr(weights, defect).reshape(-1)
