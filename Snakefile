@@ -30,7 +30,7 @@ rule all:
         expand(
             "{results}/{net}/seed{seed}/{precision}/ann.json",
             results=RESULTS,
-            net=EXPERIMENT.nets,
-            seed=EXPERIMENT.seeds,
+            net=NETS,
+            seed=SEEDS,
             precision=PRECISIONS,
         ),

@@ -2,17 +2,22 @@
 import os
 import shutil
 import sys
+from itertools import product
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
 # The package beside this workflow is the one that is used, here and in every job, whatever environment the job has.
-PACKAGE = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).resolve().parents[1] / "src"
+RULES = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).resolve()
+SCRIPTS = RULES.parent / "scripts"
+PACKAGE = RULES.parents[1] / "src"
 sys.path.insert(0, str(PACKAGE))
 os.environ |= {"PYTHONPATH": os.pathsep.join(filter(None, [str(PACKAGE), os.getenv("PYTHONPATH")]))}
 
 from negspike.config import resolve_config
 from negspike.errors import InputError
+from negspike.files import file_sha256
+from negspike.fingerprint import DIGITS, checksums
 
 try:
     EXPERIMENT = resolve_config(config, workflow.source_path("../schemas/config.schema.yaml"))
@@ -21,7 +26,9 @@ except InputError as error:
 
 RESULTS = EXPERIMENT.results
 DATA = EXPERIMENT.data
-PRECISIONS = ["fp32", *(f"k{k}" for k in EXPERIMENT.k)]
+# Sorted, so that the order in the config is of no consequence.
+NETS, SEEDS, LEVELS = sorted(EXPERIMENT.nets), sorted(EXPERIMENT.seeds), sorted(EXPERIMENT.k)
+PRECISIONS = ["fp32", *(f"k{k}" for k in LEVELS)]
 # "auto" takes a GPU where there is one; the profile says how many this machine or cluster has to give.
 GPUS = int(EXPERIMENT.device == "cuda" or (EXPERIMENT.device == "auto" and shutil.which("nvidia-smi") is not None))
 
@@ -51,9 +58,13 @@ def dataset_images(wildcards):
     return f"{DATA}/{definition(wildcards).dataset}.npz"
 
 
-def modules(*names):
-    """Package modules whose change must redo a rule's result; Snakemake itself sees only the script."""
-    return [os.path.relpath(PACKAGE / "negspike" / f"{name}.py") for name in names]
+def modules(*names, script):
+    """Checksums of the code that decides a rule's result: package modules, functions of ``stages``, its script.
+
+    As a parameter, not as input files: those are compared by their times and paths too, and a fresh clone, another
+    folder or results copied without Snakemake's records would train everything anew.
+    """
+    return checksums(names, PACKAGE / "negspike") | {script: file_sha256(SCRIPTS / script)[:DIGITS]}
 
 
 def previous_phase(wildcards):
@@ -95,11 +106,14 @@ def simulations(file):
     return expand(
         "{results}/{net}/seed{seed}/k{k}/{file}",
         results=RESULTS,
-        net=EXPERIMENT.nets,
-        seed=EXPERIMENT.seeds,
-        k=EXPERIMENT.k,
+        net=NETS,
+        seed=SEEDS,
+        k=LEVELS,
         file=file,
     )
+
+
+RUNS = list(product(NETS, SEEDS, LEVELS))
 
 
 def figure_inputs():
@@ -110,11 +124,21 @@ def figure_inputs():
         "spike_collect": simulations("spike_collect.txt"),
         "sop_num": simulations("sop_num.txt"),
         "evaluations": simulations("evaluation.json"),
-        "fp32": expand(
-            "{results}/{net}/seed{seed}/fp32/ann.json", results=RESULTS, net=EXPERIMENT.nets, seed=EXPERIMENT.seeds
-        ),
-        "code": modules("figures", "logs", "metrics", "results"),
+        "fp32": expand("{results}/{net}/seed{seed}/fp32/ann.json", results=RESULTS, net=NETS, seed=SEEDS),
     }
+
+
+def figure_modules(name):
+    """The code behind one figure: not that of the others."""
+    return modules(
+        "figures/__init__",
+        f"figures/{name}",
+        "figures/style",
+        "logs",
+        "metrics",
+        "results",
+        script="draw_figure.py",
+    )
 
 
 def figure_outputs(name):

@@ -1,13 +1,13 @@
 """Draw the figure that the rule is named after."""
 
-from itertools import product
+from pathlib import Path
 
 from negspike.console import rule_log
 from negspike.figures import draw
 from negspike.results import collect
 
 with rule_log(snakemake.log[0]) as report:
-    runs = product(snakemake.config["nets"], snakemake.config["seeds"], snakemake.config["quantization_levels"])
-    results = collect(snakemake.config["results"], runs)
-    draw(snakemake.rule, results.curves, results.fp32, dict(snakemake.output.items()))
+    csv = Path(snakemake.output.csv)  # {results}/figs/{figure}.csv
+    results = collect(csv.parents[1], snakemake.params.runs)
+    draw(csv.stem, results.curves, results.fp32, dict(snakemake.output.items()))
     report(f"{len(results.curves)} simulated networks drawn")
