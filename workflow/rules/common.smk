@@ -5,12 +5,15 @@ import sys
 from itertools import product
 from pathlib import Path
 
+import yaml
 from snakemake.exceptions import WorkflowError
+from snakemake.utils import update_config
 
 # The package beside this workflow is the one that is used, here and in every job, whatever environment the job has.
 RULES = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).resolve()
 SCRIPTS = RULES.parent / "scripts"
 PACKAGE = RULES.parents[1] / "src"
+CONFIG = RULES.parents[1] / "config.yaml"
 sys.path.insert(0, str(PACKAGE))
 os.environ |= {"PYTHONPATH": os.pathsep.join(filter(None, [str(PACKAGE), os.getenv("PYTHONPATH")]))}
 
@@ -18,6 +21,28 @@ from negspike.config import resolve_config
 from negspike.errors import InputError
 from negspike.files import file_sha256
 from negspike.fingerprint import DIGITS, checksums
+
+
+def typed(value, given):
+    """What was given inside a list or mapping of --config, which Snakemake leaves as text, as YAML reads it."""
+    if isinstance(value, dict) and isinstance(given, dict):
+        return {key: typed(entry, given.get(key)) for key, entry in value.items()}
+    if value != given:
+        return value
+    if isinstance(value, list):
+        return [typed(entry, entry) for entry in value]
+    if isinstance(value, dict):
+        return {key: typed(entry, entry) for key, entry in value.items()}
+    return yaml.safe_load(value) if isinstance(value, str) else value
+
+
+# A workflow that uses this one as a module needs to say only what differs from the published experiment.
+published = yaml.safe_load(CONFIG.read_text(encoding="utf-8"))
+update_config(published, config)
+config = {
+    key: typed(value, given) if isinstance(given := workflow.config_settings.config.get(key), dict | list) else value
+    for key, value in published.items()
+}
 
 try:
     EXPERIMENT = resolve_config(config, workflow.source_path("../schemas/config.schema.yaml"))
@@ -142,5 +167,17 @@ def figure_modules(name):
 
 
 def figure_outputs(name):
-    """One figure in every format, and its numbers."""
-    return {suffix: f"{RESULTS}/figs/{name}.{suffix}" for suffix in ("pdf", "svg", "png", "csv")}
+    """One figure in every format, and its numbers; the report shows the SVG."""
+    paths = {suffix: f"{RESULTS}/figs/{name}.{suffix}" for suffix in ("pdf", "svg", "png", "csv")}
+    return paths | {"svg": in_report(paths["svg"], "Figures", name)}
+
+
+def in_report(path, subcategory, name):
+    """A result that the report shows, with its caption."""
+    return report(
+        path,
+        caption=f"../report/{name}.rst",
+        category="Spiking networks",
+        subcategory=subcategory,
+        labels={"result": name.replace("_", " ")},
+    )

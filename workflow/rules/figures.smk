@@ -53,7 +53,7 @@ rule table:
     input:
         **figure_inputs(),
     output:
-        table=f"{RESULTS}/table.csv",
+        table=in_report(f"{RESULTS}/table.csv", "Table", "table"),
     log:
         f"{RESULTS}/logs/table.log",
     benchmark:
