@@ -41,7 +41,7 @@ def run(folder: Path, *arguments: str, path: Path | None = None) -> str:
     if path is not None:
         environment["PATH"] = f"{path}{os.pathsep}{environment['PATH']}"
     result = subprocess.run(
-        [sys.executable, "-m", "snakemake", *arguments, "--cores", "2"],
+        [sys.executable, "-m", "snakemake", "--cores", "2", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -73,17 +73,17 @@ def named(files):
     return len(list(files)) == sum(end - start if end else 1 for start, end in files._names.values())
 with open("rules.json", "w") as stream:
     json.dump({{
-        rule.name: {{
-            "inputs_named": named(rule.input),
-            "outputs_named": named(rule.output),
-            "log": len(rule.log),
-            "benchmark": rule.benchmark is not None,
-            "conda": str(rule.conda_env),
-            "resources": sorted(rule.resources),
-            "wildcards": sorted(rule.wildcard_names),
-            "script": str(rule.script),
+        each.name: {{
+            "inputs_named": named(each.input),
+            "outputs_named": named(each.output),
+            "log": len(each.log),
+            "benchmark": each.benchmark is not None,
+            "conda": str(each.conda_env),
+            "resources": sorted(each.resources),
+            "wildcards": sorted(each.wildcard_names),
+            "script": str(each.script),
         }}
-        for rule in workflow.rules
+        for each in workflow.rules
     }}, stream)
     json.dump(sorted(workflow.wildcard_constraints), open("constraints.json", "w"))
 """
@@ -189,7 +189,7 @@ def test_an_archive_runs_elsewhere(finished_copy: Finished, conda: Path, tmp_pat
     shutil.rmtree(folder)
     planned = run(tmp_path / "elsewhere", "--configfile", "experiment.yaml", "--dry-run")
     assert "train_phase" in planned and "accuracy_speed" in planned
-    run(tmp_path / "elsewhere", "--configfile", "experiment.yaml", "data/digits.npz")
+    run(tmp_path / "elsewhere", "--configfile", "experiment.yaml", "--", "data/digits.npz")
     assert (tmp_path / "elsewhere/data/digits.npz").is_file()
 
 
@@ -247,9 +247,9 @@ rule best:
 
 def test_another_workflow_uses_this_one_as_a_module(tmp_path: Path) -> None:
     tiny = TINY["definitions"]["tiny"] | {"phases": [{"epochs": 1, "learning_rate": 1.0e-3}]}  # type: ignore[index]
-    # only what differs from the published experiment; 'seeds' is a key of both workflows, with another meaning
+    # only what differs from the published experiment
     spiking = {"nets": ["tiny"], "quantization_levels": [1], "definitions": {"tiny": tiny}, "device": "cpu"}
-    (tmp_path / "outer.yaml").write_text(yaml.safe_dump({"spiking": spiking, "seeds": "none"}))
+    (tmp_path / "outer.yaml").write_text(yaml.safe_dump({"spiking": spiking}))
     (tmp_path / "Snakefile").write_text(OUTER)
     run(tmp_path)
     assert "Nothing to be done" in run(tmp_path, "--dry-run")
