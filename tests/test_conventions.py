@@ -83,7 +83,7 @@ with open("rules.json", "w") as stream:
             "wildcards": sorted(each.wildcard_names),
             "script": str(each.script),
         }}
-        for each in workflow.rules
+        for each in workflow.rules if each.output
     }}, stream)
     json.dump(sorted(workflow.wildcard_constraints), open("constraints.json", "w"))
 """
@@ -91,13 +91,11 @@ with open("rules.json", "w") as stream:
 
 @pytest.fixture(scope="module")
 def rules(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, dict[str, Any]], set[str]]:
-    """Every rule but ``all`` as Snakemake has it, and the names of the constrained wildcards."""
+    """Every rule that makes files as Snakemake has it, and the names of the constrained wildcards."""
     folder = tmp_path_factory.mktemp("rules")
     (folder / "Snakefile").write_text(DESCRIBE)
     run(folder, "--list")
-    found = json.loads((folder / "rules.json").read_text())
-    assert found.pop("all")
-    return found, set(json.loads((folder / "constraints.json").read_text()))
+    return json.loads((folder / "rules.json").read_text()), set(json.loads((folder / "constraints.json").read_text()))
 
 
 def test_every_rule_is_complete(rules: tuple[dict[str, dict[str, Any]], set[str]]) -> None:
@@ -122,8 +120,8 @@ def test_every_rule_says_so_itself() -> None:
         directives = set(re.findall(r"^    (\w+):", block, re.MULTILINE))
         if " as " in block.splitlines()[0]:
             assert {"output", "log", "benchmark", "params"} <= directives, block.splitlines()[0]
-        elif name[0] != "all":
-            assert {"output", "log", "benchmark", "conda", "threads", "resources", "script"} <= directives, name[0]
+        elif "output" in directives:
+            assert {"log", "benchmark", "conda", "threads", "resources", "script"} <= directives, name[0]
 
 
 def test_each_stage_opens_with_what_it_reads_and_writes() -> None:
@@ -150,6 +148,14 @@ def test_the_catalogue_file_says_what_is_there() -> None:
     assert usage["report"] is True and usage["software-stack-deployment"]["conda"] is True
     assert (ROOT / "config/README.md").is_file() and (ROOT / "workflow/Snakefile").is_file()
     assert {"snakemake", "workflow"} <= set(re.findall(r"\w+", (ROOT / "README.md").read_text().lower()))
+
+
+def test_every_profile_decides_alike_what_is_run_again() -> None:
+    """A profile given with --workflow-profile takes the place of the default one."""
+    profiles = {path.parent.name: yaml.safe_load(path.read_text()) for path in ROOT.glob("profiles/*/config.yaml")}
+    for name, profile in profiles.items():
+        for key in ("rerun-triggers", "max-checksum-file-size"):
+            assert profile.get(key) == profiles["default"][key], f"profiles/{name}: {key}"
 
 
 def test_graphs(finished_copy: Finished) -> None:

@@ -1,4 +1,4 @@
-"""Draw the figure that the rule is named after."""
+"""Draw the figure that the output is named after."""
 
 from pathlib import Path
 
@@ -7,7 +7,8 @@ from negspike.figures import draw
 from negspike.results import collect
 
 with rule_log(snakemake.log[0]) as report:
-    csv = Path(snakemake.output.csv)  # {results}/figs/{figure}.csv
-    results = collect(csv.parents[1], snakemake.params.runs)
-    draw(csv.stem, results.curves, results.fp32, dict(snakemake.output.items()))
+    # {results}/{net}/seed{seed}/k{k}/accuracy.txt; not the config's folder, which a module may have moved
+    folder = Path(snakemake.input.accuracy[0]).parents[3]
+    results = collect(folder, snakemake.params.runs)
+    draw(Path(snakemake.output.csv).stem, results.curves, results.fp32, dict(snakemake.output.items()))
     report(f"{len(results.curves)} simulated networks drawn")

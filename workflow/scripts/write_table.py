@@ -7,5 +7,6 @@ from negspike.metrics import write_table
 from negspike.results import collect
 
 with rule_log(snakemake.log[0]):
-    table = Path(snakemake.output.table)  # {results}/table.csv
-    write_table(collect(table.parent, snakemake.params.runs).curves, table)
+    # {results}/{net}/seed{seed}/k{k}/accuracy.txt; not the config's folder, which a module may have moved
+    folder = Path(snakemake.input.accuracy[0]).parents[3]
+    write_table(collect(folder, snakemake.params.runs).curves, snakemake.output.table)
