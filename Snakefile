@@ -10,7 +10,10 @@ min_version("9.0")
 
 
 # beside this file, whatever folder the results go to (--directory)
-configfile: f"{workflow.basedir}/config.yaml"
+configfile: workflow.current_basedir.join("config.yaml").get_path_or_uri(secret_free=True)
+
+
+report: "workflow/report/workflow.rst"
 
 
 include: "workflow/rules/common.smk"
@@ -30,7 +33,7 @@ rule all:
         expand(
             "{results}/{net}/seed{seed}/{precision}/ann.json",
             results=RESULTS,
-            net=EXPERIMENT.nets,
-            seed=EXPERIMENT.seeds,
+            net=NETS,
+            seed=SEEDS,
             precision=PRECISIONS,
         ),

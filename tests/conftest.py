@@ -7,6 +7,7 @@ import io
 import tarfile
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -16,6 +17,9 @@ from hypothesis import settings
 from negspike.datasets import Dataset, load_dataset, read_archives, save_dataset
 from negspike.datasets import dataset_spec as spec_of
 from negspike.images import prepare_images
+
+if TYPE_CHECKING:
+    from finished_workflow import Finished
 
 torch.set_num_threads(1)
 # The same examples on every run: a continuous integration that fails by chance is soon ignored.
@@ -90,6 +94,16 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 def digit_images(digits: Dataset) -> torch.Tensor:
     """A few prepared test images, (40, 1, 8, 8) float32."""
     return torch.from_numpy(prepare_images(digits.spec, digits.test.pixels[:40]))
+
+
+@pytest.fixture(scope="session")
+def finished_copy(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """A copy of the repository with a finished experiment; who changes it restores it."""
+    from finished_workflow import run_experiment
+
+    folder = tmp_path_factory.mktemp("copy") / "negspike"
+    folder.mkdir()
+    return run_experiment(folder)
 
 
 class OneLine:

@@ -2,17 +2,47 @@
 import os
 import shutil
 import sys
+from itertools import product
 from pathlib import Path
 
+import yaml
 from snakemake.exceptions import WorkflowError
+from snakemake.utils import update_config
 
 # The package beside this workflow is the one that is used, here and in every job, whatever environment the job has.
-PACKAGE = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).resolve().parents[1] / "src"
+RULES = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).resolve()
+SCRIPTS = RULES.parent / "scripts"
+PACKAGE = RULES.parents[1] / "src"
+CONFIG = RULES.parents[1] / "config.yaml"
 sys.path.insert(0, str(PACKAGE))
 os.environ |= {"PYTHONPATH": os.pathsep.join(filter(None, [str(PACKAGE), os.getenv("PYTHONPATH")]))}
 
 from negspike.config import resolve_config
 from negspike.errors import InputError
+from negspike.files import file_sha256
+from negspike.fingerprint import DIGITS, checksums
+
+
+def typed(value, given):
+    """What was given inside a list or mapping of --config, which Snakemake leaves as text, as YAML reads it."""
+    if isinstance(value, dict) and isinstance(given, dict):
+        return {key: typed(entry, given.get(key)) for key, entry in value.items()}
+    if value != given:
+        return value
+    if isinstance(value, list):
+        return [typed(entry, entry) for entry in value]
+    if isinstance(value, dict):
+        return {key: typed(entry, entry) for key, entry in value.items()}
+    return yaml.safe_load(value) if isinstance(value, str) else value
+
+
+# A workflow that uses this one as a module needs to say only what differs from the published experiment.
+published = yaml.safe_load(CONFIG.read_text(encoding="utf-8"))
+update_config(published, config)
+config = {
+    key: typed(value, given) if isinstance(given := workflow.config_settings.config.get(key), dict | list) else value
+    for key, value in published.items()
+}
 
 try:
     EXPERIMENT = resolve_config(config, workflow.source_path("../schemas/config.schema.yaml"))
@@ -21,7 +51,9 @@ except InputError as error:
 
 RESULTS = EXPERIMENT.results
 DATA = EXPERIMENT.data
-PRECISIONS = ["fp32", *(f"k{k}" for k in EXPERIMENT.k)]
+# Sorted, so that the order in the config is of no consequence.
+NETS, SEEDS, LEVELS = sorted(EXPERIMENT.nets), sorted(EXPERIMENT.seeds), sorted(EXPERIMENT.k)
+PRECISIONS = ["fp32", *(f"k{k}" for k in LEVELS)]
 # "auto" takes a GPU where there is one; the profile says how many this machine or cluster has to give.
 GPUS = int(EXPERIMENT.device == "cuda" or (EXPERIMENT.device == "auto" and shutil.which("nvidia-smi") is not None))
 
@@ -51,9 +83,13 @@ def dataset_images(wildcards):
     return f"{DATA}/{definition(wildcards).dataset}.npz"
 
 
-def modules(*names):
-    """Package modules whose change must redo a rule's result; Snakemake itself sees only the script."""
-    return [os.path.relpath(PACKAGE / "negspike" / f"{name}.py") for name in names]
+def modules(*names, script):
+    """Checksums of the code that decides a rule's result: package modules, functions of ``stages``, its script.
+
+    As a parameter, not as input files: those are compared by their times and paths too, and a fresh clone, another
+    folder or results copied without Snakemake's records would train everything anew.
+    """
+    return checksums(names, PACKAGE / "negspike") | {script: file_sha256(SCRIPTS / script)[:DIGITS]}
 
 
 def timesteps_cap(wildcards):
@@ -101,11 +137,14 @@ def simulations(file):
     return expand(
         "{results}/{net}/seed{seed}/k{k}/{file}",
         results=RESULTS,
-        net=EXPERIMENT.nets,
-        seed=EXPERIMENT.seeds,
-        k=EXPERIMENT.k,
+        net=NETS,
+        seed=SEEDS,
+        k=LEVELS,
         file=file,
     )
+
+
+RUNS = list(product(NETS, SEEDS, LEVELS))
 
 
 def figure_inputs():
@@ -116,13 +155,35 @@ def figure_inputs():
         "spike_collect": simulations("spike_collect.txt"),
         "sop_num": simulations("sop_num.txt"),
         "evaluations": simulations("evaluation.json"),
-        "fp32": expand(
-            "{results}/{net}/seed{seed}/fp32/ann.json", results=RESULTS, net=EXPERIMENT.nets, seed=EXPERIMENT.seeds
-        ),
-        "code": modules("figures", "logs", "metrics", "results"),
+        "fp32": expand("{results}/{net}/seed{seed}/fp32/ann.json", results=RESULTS, net=NETS, seed=SEEDS),
     }
 
 
+def figure_modules(name):
+    """The code behind one figure: not that of the others."""
+    return modules(
+        "figures/__init__",
+        f"figures/{name}",
+        "figures/style",
+        "logs",
+        "metrics",
+        "results",
+        script="draw_figure.py",
+    )
+
+
 def figure_outputs(name):
-    """One figure in every format, and its numbers."""
-    return {suffix: f"{RESULTS}/figs/{name}.{suffix}" for suffix in ("pdf", "svg", "png", "csv")}
+    """One figure in every format, and its numbers; the report shows the SVG."""
+    paths = {suffix: f"{RESULTS}/figs/{name}.{suffix}" for suffix in ("pdf", "svg", "png", "csv")}
+    return paths | {"svg": in_report(paths["svg"], "Figures", name)}
+
+
+def in_report(path, subcategory, name):
+    """A result that the report shows, with its caption."""
+    return report(
+        path,
+        caption=f"../report/{name}.rst",
+        category="Spiking networks",
+        subcategory=subcategory,
+        labels={"result": name.replace("_", " ")},
+    )

@@ -16,7 +16,7 @@ rule download:
         mem_mb=500,
         runtime=60,
     params:
-        # not the URL: a copy elsewhere with the same checksum is the same file
+        # not the URL, nor the code: a file with this checksum is this file, however it came here
         sha256=lambda wildcards: EXPERIMENT.sources[wildcards.dataset][wildcards.file].sha256,
     script:
         "../scripts/download.py"
@@ -39,5 +39,7 @@ rule prepare_dataset:
     resources:
         mem_mb=2000,
         runtime=10,
+    params:
+        code=modules("stages:prepare_dataset", "datasets", script="prepare_dataset.py"),
     script:
         "../scripts/prepare_dataset.py"

@@ -6,7 +6,6 @@
 rule convert:
     input:
         weights=final_weights,
-        code=modules("conversion", "network", "quantization", "spiking/network", "topology"),
     output:
         spiking=f"{RESULTS}/{{net}}/seed{{seed}}/k{{k}}/spiking.npz",
     log:
@@ -20,6 +19,19 @@ rule convert:
         mem_mb=2000,
         runtime=10,
     params:
+        code=modules(
+            "stages:convert",
+            "conversion",
+            "datasets",
+            "images",
+            "network",
+            "quantization",
+            "spiking/convolution",
+            "spiking/network",
+            "topology",
+            "weights",
+            script="convert.py",
+        ),
         net=net_science,
         weight_bits=EXPERIMENT.weight_bits,
     script:
@@ -31,18 +43,6 @@ rule evaluate:
         spiking=rules.convert.output.spiking,
         weights=final_weights,
         images=dataset_images,
-        code=modules(
-            "evaluation",
-            "logs",
-            "spiking/convolution",
-            "spiking/dense",
-            "spiking/event",
-            "spiking/event_kernels",
-            "spiking/network",
-            "spiking/recorder",
-            "spiking/reference",
-            "spiking/simulation",
-        ),
     output:
         accuracy=f"{RESULTS}/{{net}}/seed{{seed}}/k{{k}}/accuracy.txt",
         sop_num=f"{RESULTS}/{{net}}/seed{{seed}}/k{{k}}/sop_num.txt",
@@ -62,6 +62,26 @@ rule evaluate:
         runtime=12 * 60,
         gpu=GPUS,
     params:
+        code=modules(
+            "stages:evaluate_spiking",
+            "datasets",
+            "evaluation",
+            "images",
+            "logs",
+            "network",
+            "quantization",
+            "spiking/convolution",
+            "spiking/dense",
+            "spiking/event",
+            "spiking/event_kernels",
+            "spiking/network",
+            "spiking/recorder",
+            "spiking/reference",
+            "spiking/simulation",
+            "topology",
+            "weights",
+            script="evaluate.py",
+        ),
         net=net_science,
         timesteps=lambda wildcards: definition(wildcards).timesteps,
         timesteps_cap=timesteps_cap,

@@ -18,6 +18,9 @@ rule accuracy_speed:
     resources:
         mem_mb=1000,
         runtime=10,
+    params:
+        code=figure_modules("accuracy_speed"),
+        runs=RUNS,
     script:
         "../scripts/draw_figure.py"
 
@@ -29,6 +32,9 @@ use rule accuracy_speed as sparsity with:
         f"{RESULTS}/logs/figs/sparsity.log",
     benchmark:
         f"{RESULTS}/benchmarks/figs/sparsity.tsv"
+    params:
+        code=figure_modules("sparsity"),
+        runs=RUNS,
 
 
 use rule accuracy_speed as sops with:
@@ -38,13 +44,16 @@ use rule accuracy_speed as sops with:
         f"{RESULTS}/logs/figs/sops.log",
     benchmark:
         f"{RESULTS}/benchmarks/figs/sops.tsv"
+    params:
+        code=figure_modules("sops"),
+        runs=RUNS,
 
 
 rule table:
     input:
         **figure_inputs(),
     output:
-        table=f"{RESULTS}/table.csv",
+        table=in_report(f"{RESULTS}/table.csv", "Table", "table"),
     log:
         f"{RESULTS}/logs/table.log",
     benchmark:
@@ -55,5 +64,8 @@ rule table:
     resources:
         mem_mb=1000,
         runtime=10,
+    params:
+        code=modules("logs", "metrics", "results", script="write_table.py"),
+        runs=RUNS,
     script:
         "../scripts/write_table.py"

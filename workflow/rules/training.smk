@@ -7,7 +7,6 @@ rule train_phase:
     input:
         images=dataset_images,
         previous=previous_phase,
-        code=modules("training", "augmentation", "images", "network", "quantization", "topology", "weights"),
     output:
         weights=f"{RESULTS}/{{net}}/seed{{seed}}/{{precision}}/phase{{phase}}.pt",
         history=f"{RESULTS}/{{net}}/seed{{seed}}/{{precision}}/phase{{phase}}.csv",
@@ -23,6 +22,18 @@ rule train_phase:
         runtime=24 * 60,
         gpu=GPUS,
     params:
+        code=modules(
+            "stages:train",
+            "augmentation",
+            "datasets",
+            "images",
+            "network",
+            "quantization",
+            "topology",
+            "training",
+            "weights",
+            script="train_phase.py",
+        ),
         net=net_science,
         phase=phase_settings,
         weight_bits=trained_weight_bits,
@@ -48,6 +59,16 @@ rule summarize_training:
         mem_mb=1000,
         runtime=10,
     params:
+        code=modules(
+            "stages:summarize_training",
+            "datasets",
+            "images",
+            "network",
+            "quantization",
+            "topology",
+            "weights",
+            script="summarize_training.py",
+        ),
         net=net_science,
         weight_bits=trained_weight_bits,
     script:

@@ -1,13 +1,14 @@
-"""Draw the figure that the rule is named after."""
+"""Draw the figure that the output is named after."""
 
-from itertools import product
+from pathlib import Path
 
 from negspike.console import rule_log
 from negspike.figures import draw
 from negspike.results import collect
 
 with rule_log(snakemake.log[0]) as report:
-    runs = product(snakemake.config["nets"], snakemake.config["seeds"], snakemake.config["quantization_levels"])
-    results = collect(snakemake.config["results"], runs)
-    draw(snakemake.rule, results.curves, results.fp32, dict(snakemake.output.items()))
+    # {results}/{net}/seed{seed}/k{k}/accuracy.txt; not the config's folder, which a module may have moved
+    folder = Path(snakemake.input.accuracy[0]).parents[3]
+    results = collect(folder, snakemake.params.runs)
+    draw(Path(snakemake.output.csv).stem, results.curves, results.fp32, dict(snakemake.output.items()))
     report(f"{len(results.curves)} simulated networks drawn")
