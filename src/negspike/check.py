@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from negspike.config import Experiment
@@ -19,26 +19,11 @@ from negspike.cost import (
 )
 from negspike.devices import choose_device
 from negspike.machine import DataFile, Machine, cannot_write, existing_folder, free_bytes, look_for
-from negspike.plan import Job, Resources, count_jobs, schedule
+from negspike.plan import Job, Limits, Resources, count_jobs, schedule, side_by_side
 from negspike.probe import measure_evaluation, measure_startup, measure_training
 
 PROBE_SECONDS = 10.0
 DAY = 86_400.0
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What Snakemake may use at once.
-
-    Attributes:
-        cores: ``--cores``.
-        gpus: the limit of the resource ``gpu``; None for none.
-        memory_mb: the limit of the resource ``mem_mb``; None for none.
-    """
-
-    cores: int
-    gpus: int | None
-    memory_mb: int | None
 
 
 @dataclass(frozen=True)
@@ -84,13 +69,14 @@ def check(
         speeds: what :func:`measure` gave.
     """
     todo = [job for job in jobs if job.todo]
-    cores = min(limits.cores, machine.cores)
+    # more cores than there are make nothing faster
+    real = replace(limits, cores=min(limits.cores, machine.cores))
     seconds = {job: job_seconds(job, experiment, speeds) for job in todo}
-    total = schedule(jobs, seconds, resources, cores, limits.gpus, experiment)
-    side_by_side = _side_by_side(resources, cores, limits.gpus)
-    disk = disk_use(jobs, experiment, side_by_side)
+    total = schedule(jobs, seconds, resources, real, experiment)
+    together = side_by_side("train_phase", resources, real)
+    disk = disk_use(jobs, experiment, together)
     files = _data_files(experiment, jobs)
-    warnings, problems = _remarks(experiment, todo, resources, limits, machine, total, disk, files, side_by_side)
+    warnings, problems = _remarks(experiment, todo, resources, limits, machine, total, disk, files, together)
     trainings = _training_table(experiment, todo, seconds, speeds)
     evaluations = _evaluation_table(experiment, todo, seconds, speeds)
     lines = [
@@ -102,7 +88,7 @@ def check(
     lines += [*trainings, ""] if trainings else []
     lines += [*evaluations, ""] if evaluations else []
     lines += _aligned(
-        _summary(experiment, todo, limits, machine, seconds, total, disk, files, side_by_side, speeds), right=False
+        _summary(experiment, todo, limits, machine, seconds, total, disk, files, together, speeds), right=False
     )
     return Check(lines, warnings, problems, total, disk)
 
@@ -163,13 +149,6 @@ def measure(
         for net, found in evaluations.items()
     }
     return Speeds(measure_startup(), training, evaluation)
-
-
-def _side_by_side(resources: Mapping[str, Resources], cores: int, gpus: int | None) -> int:
-    """Trainings that run at once."""
-    need = resources["train_phase"]
-    count = max(1, cores // max(1, min(need.threads, cores)))
-    return count if gpus is None or need.gpus == 0 else max(1, min(count, gpus // need.gpus))
 
 
 def _data_files(experiment: Experiment, jobs: Sequence[Job]) -> list[DataFile]:
@@ -236,7 +215,7 @@ def _summary(
     total: float,
     disk: Disk,
     files: Sequence[DataFile],
-    side_by_side: int,
+    together: int,
     speeds: Speeds,
 ) -> list[tuple[str, ...]]:
     device = f"{len(machine.gpus)} GPU ({machine.gpus[0]})" if machine.gpus else "no GPU that PyTorch finds"
@@ -245,14 +224,14 @@ def _summary(
         (
             "time",
             f"about {_duration(total)} with --cores {limits.cores}"
-            + (f", {side_by_side} training{'s' * (side_by_side > 1)} at a time" if training else "")
+            + (f", {together} training{'s' * (together > 1)} at a time" if training else "")
             + f" ({_duration(sum(seconds.values()))} of jobs one after the other; downloads not counted)",
         )
     ]
     partial = sorted(
         f"{net} {speed.measured_batch} of {experiment.definitions[net].phases[0].batch_size}"
-        for (net, quantised), speed in speeds.training.items()
-        if speed.measured_batch < experiment.definitions[net].phases[0].batch_size and (quantised or speed)
+        for (net, _), speed in speeds.training.items()
+        if speed.measured_batch < experiment.definitions[net].phases[0].batch_size
     )
     if partial:
         rows.append(("", f"from smaller batches than configured, images: {', '.join(dict.fromkeys(partial))}"))
@@ -290,7 +269,7 @@ def _remarks(
     total: float,
     disk: Disk,
     files: Sequence[DataFile],
-    side_by_side: int,
+    together: int,
 ) -> tuple[list[str], list[str]]:
     """Warnings and problems, one line each."""
     warnings: list[str] = []
@@ -314,7 +293,7 @@ def _remarks(
         warnings.append(
             "there is an nvidia-smi, but PyTorch finds no CUDA device: jobs would run on the CPU, one a GPU"
         )
-    warnings += _memory_warnings(experiment, todo, resources, limits, machine, side_by_side)
+    warnings += _memory_warnings(experiment, todo, resources, machine, together)
     if todo:
         peak, job = _largest(experiment, todo)
         if machine.memory is not None and peak > machine.memory:
@@ -349,18 +328,17 @@ def _memory_warnings(
     experiment: Experiment,
     todo: Sequence[Job],
     resources: Mapping[str, Resources],
-    limits: Limits,
     machine: Machine,
-    side_by_side: int,
+    together: int,
 ) -> list[str]:
     if not todo:
         return []
     warnings = []
     needs = sorted((job_memory(job, experiment) for job in todo), reverse=True)
-    together = sum(needs[:side_by_side])
-    if machine.available is not None and side_by_side > 1 and together > machine.available >= needs[0]:
+    total = sum(needs[:together])
+    if machine.available is not None and together > 1 and total > machine.available >= needs[0]:
         warnings.append(
-            f"memory: {side_by_side} jobs side by side take about {_size(together)}, {_size(machine.available)} are "
+            f"memory: {together} jobs side by side take about {_size(total)}, {_size(machine.available)} are "
             f"available; use fewer --cores, or --resources mem_mb={machine.available // 10**6}"
         )
     elif (

@@ -67,9 +67,14 @@ def read_memory(path: Path = Path("/proc/meminfo")) -> tuple[int | None, int | N
 def existing_folder(folder: Path | str) -> Path:
     """The folder, or the nearest above it that is there."""
     path = Path(folder).absolute()
-    while not path.exists():
-        path = path.parent
-    return path
+    return next(candidate for candidate in (path, *path.parents) if _exists(candidate))
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except PermissionError:
+        return False  # inside a folder that cannot be entered
 
 
 def free_bytes(folder: Path | str) -> int:

@@ -30,6 +30,21 @@ class Resources:
 
 
 @dataclass(frozen=True)
+class Limits:
+    """What Snakemake may use at once; None for no limit.
+
+    Attributes:
+        cores: ``--cores``.
+        gpus: the resource ``gpu``.
+        memory_mb: the resource ``mem_mb``.
+    """
+
+    cores: int
+    gpus: int | None = None
+    memory_mb: int | None = None
+
+
+@dataclass(frozen=True)
 class Job:
     """One job of the workflow.
 
@@ -78,15 +93,15 @@ def count_jobs(jobs: Iterable[Job]) -> dict[str, tuple[int, int]]:
     """For each rule, in the order of the workflow's stages: jobs still to do and jobs done."""
     jobs = list(jobs)
     todo, done = (Counter(job.rule for job in jobs if job.todo is wanted) for wanted in (True, False))
-    return {rule: (todo[rule], done[rule]) for rule in sorted({job.rule for job in jobs}, key=_stage)}
+    rules = sorted({job.rule for job in jobs}, key=lambda rule: (_stage(rule), rule))
+    return {rule: (todo[rule], done[rule]) for rule in rules}
 
 
 def schedule(
     jobs: Sequence[Job],
     seconds: Mapping[Job, float],
     resources: Mapping[str, Resources],
-    cores: int,
-    gpus: int | None,
+    limits: Limits,
     experiment: Experiment,
 ) -> float:
     """Seconds until the last job ends when jobs start as Snakemake starts them: what is ready and fits.
@@ -95,35 +110,45 @@ def schedule(
         jobs: all of them; what is done takes no time.
         seconds: of each job that is to do.
         resources: what a job of each rule reserves.
-        cores: shared by the jobs that run side by side.
-        gpus: how many may be in use at once, or None for no limit.
+        limits: what the jobs that run side by side share.
         experiment: says what a job waits for.
     """
-    waiting = [job for job in jobs if job.todo]
-    waiting.sort(key=lambda job: _stage(job.rule))
+    waiting = sorted((job for job in jobs if job.todo), key=lambda job: _stage(job.rule))
     missing = {result for job in waiting for result in _gives(job)}
+    needs = {job: _share(resources[job.rule], limits) for job in waiting}
+    free = _share(Resources(limits.cores, _LARGE, _LARGE), limits)
     running: list[tuple[float, Job]] = []
-    now, free_cores, free_gpus = 0.0, cores, gpus
+    now = 0.0
     while waiting or running:
         for job in list(waiting):
-            need = resources[job.rule]
-            threads = min(need.threads, cores)  # as Snakemake cuts them down
-            if any(result in missing for result in _needs(job, experiment)) or threads > free_cores:
-                continue
-            if free_gpus is not None and need.gpus > free_gpus:
-                continue
-            waiting.remove(job)
-            running.append((now + seconds[job], job))
-            free_cores -= threads
-            free_gpus = None if free_gpus is None else free_gpus - need.gpus
-        if not running:
-            raise InputError(f"rule '{waiting[0].rule}' asks for more GPUs than there are; none of its jobs can start")
+            fits = all(need <= left for need, left in zip(needs[job], free, strict=True))
+            if fits and not any(result in missing for result in _needs(job, experiment)):
+                waiting.remove(job)
+                running.append((now + seconds[job], job))
+                free = tuple(left - need for need, left in zip(needs[job], free, strict=True))
         now, job = min(running, key=lambda pair: pair[0])
         running.remove((now, job))
         missing -= set(_gives(job))
-        free_cores += min(resources[job.rule].threads, cores)
-        free_gpus = None if free_gpus is None else free_gpus + resources[job.rule].gpus
+        free = tuple(left + need for need, left in zip(needs[job], free, strict=True))
     return now
+
+
+_LARGE = 1 << 62
+
+
+def _share(resources: Resources, limits: Limits) -> tuple[int, ...]:
+    """Threads, GPUs and memory that a job takes of the limits, cut down to them as Snakemake does."""
+    return (
+        min(resources.threads, limits.cores),
+        min(resources.gpus, _LARGE if limits.gpus is None else limits.gpus),
+        min(resources.memory_mb, _LARGE if limits.memory_mb is None else limits.memory_mb),
+    )
+
+
+def side_by_side(rule: str, resources: Mapping[str, Resources], limits: Limits) -> int:
+    """How many jobs of a rule run at once, if there are that many."""
+    needs, free = _share(resources[rule], limits), _share(Resources(limits.cores, _LARGE, _LARGE), limits)
+    return max(1, min(left // need for need, left in zip(needs, free, strict=True) if need))
 
 
 def _expression(pattern: str) -> re.Pattern[str]:

@@ -88,7 +88,7 @@ def measure_training(
         weight_bits: width of the rounded weights.
         device: where to.
         threads: CPU threads of a training job.
-        seconds: about how long the measurement may take; one step with two images is always timed.
+        seconds: about how long the measurement may take; steps with two and with eight images are always timed.
     """
     make_deterministic(threads)
     spec = dataset_spec(definition.dataset)
@@ -198,8 +198,8 @@ def time_per_batch(
 ) -> tuple[float, int]:
     """Seconds that ``run(full)`` takes, measured with as many images as there is time for.
 
-    Larger batches are tried until the next one would take too long; from the last two the full batch is
-    extrapolated, since a step has a part that does not depend on the number of images.
+    Larger batches are tried until the next one would take too long, two sizes at least; from the last two the full
+    batch is extrapolated, since a step has a part that does not depend on the number of images.
 
     Returns:
         The seconds, and the largest number of images that was timed.
@@ -210,7 +210,7 @@ def time_per_batch(
     while count < full:
         larger = min(4 * count, full)
         # each size once to warm up, since libraries prepare themselves for it, and once for the measurement
-        if time.perf_counter() + 2 * duration * larger / count > deadline:
+        if before is not None and time.perf_counter() + 2 * duration * larger / count > deadline:
             break
         before = (count, duration)
         count, duration = larger, _repeated(run, larger, 1, device)
@@ -219,8 +219,7 @@ def time_per_batch(
         duration = _repeated(run, count, min(repetitions, REPETITIONS), device)
     if count == full:
         return duration, count
-    if before is None:
-        return duration * full / count, count
+    assert before is not None
     fewer, faster = before
     slope = min(max((duration - faster) / (count - fewer), 0.0), duration / count)
     return duration + slope * (full - count), count

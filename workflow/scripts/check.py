@@ -6,12 +6,12 @@ import sys
 import tempfile
 from pathlib import Path
 
-from negspike.check import Limits, check, measure
+from negspike.check import check, measure
 from negspike.config import resolve_config
 from negspike.console import rule_log
 from negspike.errors import InputError
 from negspike.machine import read_machine
-from negspike.plan import Resources, read_plan
+from negspike.plan import Limits, Resources, read_plan
 
 
 def summary():
