@@ -193,8 +193,8 @@ def test_the_full_batch_is_extrapolated_from_two_sizes(monkeypatch: pytest.Monke
         clock[0] += 1.0 + 0.5 * count
 
     monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
-    seconds, measured = time_per_batch(run, 2, 200, 1.0, CPU)
-    assert seconds == pytest.approx(1.0 + 0.5 * 200) and measured == 8 and set(sizes) == {2, 8}
+    seconds, measured = time_per_batch(run, 4, 200, 1.0, CPU)
+    assert seconds == pytest.approx(1.0 + 0.5 * 200) and measured == 16 and set(sizes) == {4, 16}
     seconds, measured = time_per_batch(run, 2, 200, 10_000.0, CPU)
     assert seconds == pytest.approx(101.0) and measured == 200
     seconds, measured = time_per_batch(run, 1, 1, 0.0, CPU)
@@ -358,15 +358,15 @@ def test_jobs_are_counted_as_snakemake_plans_them(stages: Stages) -> None:
     _, _, plans, told = stages
     assert [counts(output) for output in told] == plans
     assert plans[0]["train_phase"] == 4 and plans[1]["train_phase"] == 2 and plans[2] == {}
-    assert "15 of 15 jobs are still to do" in told[0] and "0 of 15 jobs are still to do" in told[2]
+    assert "13 of 13 jobs are still to do" in told[0] and "0 of 13 jobs are still to do" in told[2]
 
 
 def test_the_table_is_in_the_log_too(stages: Stages) -> None:
     folder, _, _, told = stages
     lines = (folder / "logs" / "check.log").read_text().splitlines()
-    start = lines.index("0 of 15 jobs are still to do; results in results/tiny, data in data")
+    start = lines.index("0 of 13 jobs are still to do; results in results/tiny, data in data")
     assert all(line in told[2].splitlines() for line in lines[start:]) and any("disk " in line for line in lines)
-    assert not any("15 of 15" in line for line in lines)
+    assert not any("13 of 13" in line for line in lines)
 
 
 def test_a_check_makes_nothing_run_again_and_is_no_part_of_all(stages: Stages) -> None:
@@ -417,16 +417,21 @@ def test_the_digits_are_checked_in_seconds(tmp_path: Path) -> None:
 
 def test_problems_end_with_an_error(tmp_path: Path) -> None:
     sources = {"cifar10": {"archive": {"url": "file:///nowhere/cifar.tar.gz", "sha256": "0" * 64, "size": None}}}
-    tiny = copy.deepcopy(TINY) | {"quantization_levels": [1], "datasets": sources, "results": "results/tiny"}
+    tiny = copy.deepcopy(TINY) | {"quantization_levels": [1], "datasets": sources}
     tiny["definitions"]["tiny"]["dataset"] = "cifar10"  # type: ignore[index]
-    (tmp_path / "results").write_text("a file where a folder should be")
     told = snakemake(tmp_path, "check", "--configfile", write_config(tmp_path, tiny))
     assert told.returncode != 0
     problems = [line for line in told.stdout.splitlines() if line.startswith("PROBLEM: ")]
-    assert len(problems) == 2 and "Traceback" not in told.stdout, told.stdout
-    assert "file:///nowhere/cifar.tar.gz: there is no such file" in problems[0]
-    assert "results: nothing can be written into results/tiny" in problems[1]
-    assert not (tmp_path / "data").exists()
+    assert problems == ["PROBLEM: file:///nowhere/cifar.tar.gz: there is no such file"], told.stdout
+    assert "Traceback" not in told.stdout and not (tmp_path / "data").exists() and not (tmp_path / "results").exists()
+
+
+def test_a_file_in_the_place_of_a_folder_is_one_clear_line(tmp_path: Path) -> None:
+    (tmp_path / "results").write_text("a file where a folder should be")
+    told = snakemake(tmp_path, "check", "--configfile", write_config(tmp_path, TINY))
+    assert told.returncode != 0 and "Traceback" not in told.stdout
+    lines = [line for line in told.stdout.splitlines() if "results: nothing can be written into results/tiny" in line]
+    assert len(lines) == 1 and "is a file" in lines[0], told.stdout
 
 
 def test_a_device_that_is_not_there_is_one_clear_line(tmp_path: Path) -> None:

@@ -274,10 +274,7 @@ def _remarks(
     """Warnings and problems, one line each."""
     warnings: list[str] = []
     problems = [file.problem for file in files if file.problem]
-    for name, folder in (("results", experiment.results), ("data", experiment.data)):
-        reason = cannot_write(folder)
-        if reason:
-            problems.append(f"{name}: nothing can be written into {folder} ({reason})")
+    problems += folder_problems(experiment)
     problems += _disk_problems(experiment, disk)
     if total > DAY:
         warnings.append(
@@ -307,6 +304,15 @@ def _remarks(
             f"{len(checkpoints)} trainings go on from a checkpoint; they are counted from their first epoch"
         )
     return warnings, problems
+
+
+def folder_problems(experiment: Experiment) -> list[str]:
+    """Which of the two folders cannot be written into, and why."""
+    reasons = {
+        f"{name}: nothing can be written into {folder}": cannot_write(folder)
+        for name, folder in (("results", experiment.results), ("data", experiment.data))
+    }
+    return [f"{problem} ({reason})" for problem, reason in reasons.items() if reason]
 
 
 def _disk_problems(experiment: Experiment, disk: Disk) -> list[str]:

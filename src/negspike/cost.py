@@ -22,9 +22,9 @@ STANDARD_IMAGES = {"cifar10": (50_000, 10_000), "fashion_mnist": (60_000, 10_000
 # Measured on finished runs (docs/cost.md).
 TENSOR_OVERHEAD = 450  # bytes that a file of weights spends on each tensor beside its numbers
 ARRAY_OVERHEAD = 270  # the same for each array of an .npz
-LOG_BYTES = 4_000  # log and benchmark of one job
+LOG_BYTES = 1_000  # log and benchmark of one job
 HISTORY_BYTES = 160  # one epoch: its line in two tables and in the log
-FIGURE_BYTES = 220_000  # one figure in all its formats
+FIGURE_BYTES, CURVE_BYTES = 110_000, 27_000  # one figure in all its formats, and each network drawn in it
 EVALUATION_BYTES, EVALUATION_GROWTH = 0.9, 1.7  # evaluation.npz an image and time step at k = 0, more for each k
 PROCESS_BYTES = 230e6  # Python with PyTorch, before it has read anything
 
@@ -141,7 +141,7 @@ def result_bytes(job: Job, experiment: Experiment) -> float:
     """Everything that a job leaves under the results folder, its log included."""
     if job.rule not in ("train_phase", "summarize_training", "convert", "evaluate"):
         networks = len(experiment.nets) * len(experiment.seeds) * len(experiment.k)
-        return LOG_BYTES + (200 * networks if job.rule == "table" else FIGURE_BYTES)
+        return LOG_BYTES + (200 * networks if job.rule == "table" else FIGURE_BYTES + CURVE_BYTES * networks)
     definition = experiment.definitions[job["net"]]
     topology = definition.topology
     if job.rule == "train_phase":

@@ -6,7 +6,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from negspike.check import check, measure
+from negspike.check import check, folder_problems, measure
 from negspike.config import resolve_config
 from negspike.console import rule_log
 from negspike.errors import InputError
@@ -14,7 +14,7 @@ from negspike.machine import read_machine
 from negspike.plan import Limits, Resources, read_plan
 
 
-def summary():
+def summary(experiment):
     """What Snakemake itself would do for the whole experiment, as it says with --summary."""
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "config.json"
@@ -24,14 +24,15 @@ def summary():
         command += ["--rerun-triggers", *snakemake.params.triggers]
         result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode:
-        raise InputError(f"snakemake --summary failed: {' '.join(result.stderr.split())[-500:]}")
+        lines = [line.strip() for line in result.stderr.splitlines() if line.strip()]
+        raise InputError("; ".join(folder_problems(experiment) or [f"snakemake --summary failed: {lines[-1:]}"]))
     return result.stdout
 
 
 with rule_log(snakemake.log[0]) as report:
     machine = read_machine()
     experiment = resolve_config(snakemake.config, snakemake.params.schema)
-    jobs = read_plan(summary(), snakemake.params.patterns)
+    jobs = read_plan(summary(experiment), snakemake.params.patterns)
     threads, gpus, memory_mb = snakemake.params.threads, snakemake.params.gpus, snakemake.params.memory_mb
     resources = {rule: Resources(threads[rule], gpus[rule], memory_mb[rule]) for rule in threads}
     limits = snakemake.params.limits
