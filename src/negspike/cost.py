@@ -26,7 +26,7 @@ LOG_BYTES = 1_000  # log and benchmark of one job
 HISTORY_BYTES = 160  # one epoch: its line in two tables and in the log
 FIGURE_BYTES, CURVE_BYTES = 110_000, 27_000  # one figure in all its formats, and each network drawn in it
 EVALUATION_BYTES, EVALUATION_GROWTH = 0.9, 1.7  # evaluation.npz an image and time step at k = 0, more for each k
-PROCESS_BYTES = 230e6  # Python with PyTorch, before it has read anything
+PROCESS_BYTES = 300e6  # Python with PyTorch and an optimiser, before any image is read
 
 
 @dataclass(frozen=True)
