@@ -187,3 +187,22 @@ def in_report(path, subcategory, name):
         subcategory=subcategory,
         labels={"result": name.replace("_", " ")},
     )
+
+
+def plain(resource):
+    """A resource as a number; None where there is none, or where only a job can say."""
+    try:
+        value = getattr(resource, "value", resource)
+    except ValueError:
+        value = None
+    return value if isinstance(value, int) else None
+
+
+def reserved(name):
+    """What a job of each rule reserves of a resource."""
+    return {rule.name: plain(rule.resources.get(name)) or 0 for rule in workflow.rules}
+
+
+def allowed(name):
+    """The limit of a resource on the command line or in a profile, or None."""
+    return plain(workflow.global_resources.get(name))
