@@ -59,6 +59,9 @@ class Source:
     size: int | None
 
 
+EXPECTED_TIMESTEPS = 100
+
+
 @dataclass(frozen=True)
 class Definition:
     """A net: its topology, its dataset and how it is trained and simulated.
@@ -76,6 +79,11 @@ class Definition:
     topology: Topology
     timesteps: int | str
     phases: tuple[Phase, ...]
+
+    @property
+    def expected_timesteps(self) -> int:
+        """T, or what is reckoned with before a run where images are simulated until they are silent."""
+        return EXPECTED_TIMESTEPS if isinstance(self.timesteps, str) else self.timesteps
 
     def science(self) -> dict[str, Any]:
         """What a network is, without its schedule: small, plain and in a fixed order, as a parameter should be."""

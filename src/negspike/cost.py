@@ -152,14 +152,14 @@ def result_bytes(job: Job, experiment: Experiment) -> float:
     if job.rule == "convert":
         return LOG_BYTES + spiking_bytes(topology, experiment.weight_bits)
     test = image_counts(definition.dataset, experiment.data)[2]
-    lines = ceil(test / experiment.batch_size) * definition.timesteps
+    lines = ceil(test / experiment.batch_size) * definition.expected_timesteps
     batch = min(test, experiment.batch_size)
     # one digit for every factor of ten in what a batch counts to in the end, and the line's end
     spikes = batch * topology.neurons * 2 ** int(job["k"]) / 2
     operations = batch * topology.macs * 2 ** int(job["k"]) / 4
     digits = sum(log10(max(number, 10.0)) + 1.5 for number in (batch, spikes, 100 * spikes, operations))
     compressed = min(EVALUATION_BYTES * EVALUATION_GROWTH ** int(job["k"]), 25.0)
-    return LOG_BYTES + lines * digits + compressed * test * definition.timesteps
+    return LOG_BYTES + lines * digits + compressed * test * definition.expected_timesteps
 
 
 def _weights(topology: Topology) -> int:
@@ -221,5 +221,5 @@ def job_memory(job: Job, experiment: Experiment) -> float:
     # the integer ANN is computed in float64, whose convolutions unfold their windows
     windows = max(prod(layer.weight_shape[1:]) * prod(layer.out_shape[1:]) for layer in topology.layers)
     compared = 8 * topology.neurons * chunk + 8 * (windows + 2 * largest * chunk)
-    recorded = test * definition.timesteps * (40 + 16 * len(topology.layers))
+    recorded = test * definition.expected_timesteps * (40 + 16 * len(topology.layers))
     return PROCESS_BYTES + pixels + test * seen * 36 + simulated + compared + recorded + 12 * _weights(topology)

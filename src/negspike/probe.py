@@ -146,7 +146,7 @@ def measure_evaluation(
         seconds: about how long the measurement may take.
     """
     torch.set_num_threads(threads)
-    topology, timesteps = definition.topology, definition.timesteps
+    topology, timesteps = definition.topology, definition.expected_timesteps
     spec = dataset_spec(definition.dataset)
     images = prepare_images(spec, random_pixels(spec, CALIBRATION_IMAGES))
     network = from_network(calibrated_network(topology, max(levels), weight_bits, images), {})
@@ -266,7 +266,7 @@ def _work_per_image(
     for k in levels:
         network = from_network(calibrated_network(narrow, k, weight_bits, images), {})
         engine = DenseEngine(network, torch.device("cpu"))  # the quickest, and every engine gives the same numbers
-        recording = engine.run(network.encode(images[:SIMULATED_IMAGES]), definition.timesteps)
+        recording = engine.run(network.encode(images[:SIMULATED_IMAGES]), definition.expected_timesteps)
         work[k] = _work(runner, narrow, recording) / SIMULATED_IMAGES * (topology.macs / narrow.macs)
     return work
 
