@@ -521,16 +521,20 @@ def sort_spikes(layer, records, duration, row_bytes, words, state, counted, acti
         begin[:] = 0
         for x in range(width):
             if active[y * width + x] != 0:
-                begin += counted[y * width + x]
+                for t in range(BLOCK):
+                    begin[t] += counted[y * width + x, t]
         for t in range(duration):
             amount = begin[t]
             begin[t] = total
             total += amount
         for x in range(width):
-            first[y * (width + 1) + x] = begin
+            for t in range(BLOCK):
+                first[y * (width + 1) + x, t] = begin[t]
             if active[y * width + x] != 0:
-                begin += counted[y * width + x]
-        first[y * (width + 1) + width] = begin
+                for t in range(BLOCK):
+                    begin[t] += counted[y * width + x, t]
+        for t in range(BLOCK):
+            first[y * (width + 1) + width, t] = begin[t]
     if total + 16 > len(entries):
         entries = np.empty(total + total // 2 + 16, np.int32)
     for record in range(records):
@@ -628,15 +632,24 @@ def classify(layer, records, duration, state, classifier, logits, predictions):
                     change[state.step[record], number] += sign * classifier[feature, number]
                 word &= word - np.uint64(1)
     for t in range(duration):
-        logits += change[t]
         best = 0
-        for number in range(1, classes):
+        for number in range(classes):
+            logits[number] += change[t, number]
             if logits[number] > logits[best]:
                 best = number
         predictions[t] = best
 
 
 # --- whole images ---------------------------------------------------------------------------------------------------
+
+
+@njit(nogil=True)
+def any_set(flags, first, stop):
+    """Whether one of the flags from ``first`` to ``stop`` is not zero."""
+    for index in range(first, stop):
+        if flags[index] != 0:
+            return True
+    return False
 
 
 @njit(nogil=True)
@@ -647,9 +660,11 @@ def start_image(timesteps, weights, state):
         first, channels = layer[FIRST_CHANNEL], layer[TILES] * layer[WIDTH]
         for position in range(layer[OUT_HEIGHT] * layer[OUT_WIDTH]):
             neuron = layer[FIRST_NEURON] + position * channels
-            state.potential[neuron : neuron + channels] = weights.start[first : first + channels]
+            for channel in range(channels):
+                state.potential[neuron + channel] = weights.start[first + channel]
             if len(state.residual) > 0:
-                state.residual[neuron : neuron + channels] = -weights.base[first : first + channels]
+                for channel in range(channels):
+                    state.residual[neuron + channel] = -weights.base[first + channel]
     state.above[:] = 0
     state.pending[:] = 1
 
@@ -689,7 +704,7 @@ def simulate_image(
             emitted.active[:positions] = 0
             if number == 0:
                 records = run_first_layer(layer, start, duration, state, settled, emitted.active)
-            elif arriving or state.pending[layer[FIRST_MASK] : layer[FIRST_MASK] + masks].any():
+            elif arriving or any_set(state.pending, layer[FIRST_MASK], layer[FIRST_MASK] + masks):
                 if not arriving:
                     spikes.active[:] = 0
                 records, bound = run_layer(
@@ -705,8 +720,8 @@ def simulate_image(
                 ups[:] = 0
                 downs[:] = 0
                 tally(layer, duration, weights.costs, state, emitted.active, ups, downs, sops[start:])
-                positive[start : start + duration, number] = ups[:duration]
-                negative[start : start + duration, number] = downs[:duration]
+                for t in range(duration):
+                    positive[start + t, number], negative[start + t, number] = ups[t], downs[t]
                 if number < last:
                     row_bytes = layers[number + 1][WIDTH] * weights.rows.itemsize
                     up = sort_spikes(
@@ -725,8 +740,12 @@ def simulate_image(
             *(layers[last], records, duration, state, weights.classifier, logits),
             predictions[start : start + duration],
         )
-        if not state.pending.any() and settled.max() <= start + duration:
-            predictions[start + duration :] = predictions[start + duration - 1]
+        busy = any_set(state.pending, 0, len(state.pending))
+        for neuron in range(len(settled)):
+            busy |= settled[neuron] > start + duration
+        if not busy:
+            for t in range(start + duration, timesteps):
+                predictions[t] = predictions[start + duration - 1]
             break
     for neuron in range(len(settled)):
         counts[neuron] = settled[neuron]
