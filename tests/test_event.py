@@ -19,6 +19,7 @@ from negspike.spiking import event, event_kernels
 from negspike.spiking.convolution import convolve_int64
 from negspike.spiking.event import EventEngine, arrange, tile_width
 from negspike.spiking.network import THRESHOLD_EXTRA_BITS
+from negspike.spiking.recorder import Recording
 from negspike.spiking.reference import ReferenceEngine
 from negspike.topology import parse_topology
 
@@ -55,10 +56,10 @@ def random_network(
     return SpikingNetwork.from_batchnorm(topology, shape, k, layers, classifier, padding, weight_bits)
 
 
-def check(network: SpikingNetwork, encoded: np.ndarray, timesteps: int, threads: int = 1) -> EventEngine:
-    engine = EventEngine(network, threads)
-    assert_same_recording(engine.run(encoded, timesteps), ReferenceEngine(network).run(encoded, timesteps))
-    return engine
+def check(network: SpikingNetwork, encoded: np.ndarray, timesteps: int, threads: int = 1) -> Recording:
+    found = EventEngine(network, threads).run(encoded, timesteps)
+    assert_same_recording(found, ReferenceEngine(network).run(encoded, timesteps))
+    return found
 
 
 @examples(150)
@@ -113,8 +114,7 @@ def test_nothing_depends_on_chunks_tasks_threads_or_batches(case: Case, chunk: i
 def test_tiles_and_lists(topology: str, shape: tuple[int, int, int], padding: str, weight_bits: int) -> None:
     network = random_network(topology, shape, 1, weight_bits, padding)
     encoded = network.encode(np.random.default_rng(1).normal(0, 1, (3, *shape)))
-    engine = check(network, encoded, 80, threads=2)
-    recording = engine.run(encoded, 80)
+    recording = check(network, encoded, 80, threads=2)
     assert (recording.positive.sum((0, 1)) > 0).all(), "a layer never spikes: nothing was tested"
     assert recording.negative.sum() > 0
     positions = [layer.geometry.out_shape[1] * layer.geometry.out_shape[2] for layer in network.layers]
@@ -124,7 +124,7 @@ def test_tiles_and_lists(topology: str, shape: tuple[int, int, int], padding: st
 def test_lists_longer_than_one_part() -> None:
     network = random_network("160C3-64C3-10", (3, 16, 16), 2)
     encoded = network.encode(np.random.default_rng(1).normal(0, 3, (1, 3, 16, 16)))
-    recording = check(network, encoded, 40).run(encoded, 40)
+    recording = check(network, encoded, 40)
     assert recording.sops.sum() / 64 > 2 * event_kernels.LIST_ENTRIES
 
 
@@ -147,11 +147,10 @@ def test_potentials_that_leave_32_bits_are_done_again_with_64(inputs: int, theta
     network = bombardment(inputs, 32767, theta, sign=sign)
     assert not arrange(network).wide.any()
     images = np.array([200.0, 0.0, 3.0, 200.0]).reshape(4, 1, 1, 1)
-    engine = check(network, network.encode(images), 140)
-    assert 0 < engine.reached[1] <= event_kernels.LARGEST_INT32
+    recording = check(network, network.encode(images), 140)
+    assert 0 < recording.potential_bounds[1] <= event_kernels.LARGEST_INT32
     # 3 steps of input stay within 32 bits, 140 do not.
-    recording = engine.run(network.encode(images[2:3]), 140)
-    assert recording.positive[0, :, 0].sum() == 3 * inputs
+    assert recording.positive[2, :, 0].sum() == 3 * inputs
 
 
 def test_sums_of_24_bit_weights_are_cut_before_they_leave_32_bits() -> None:
@@ -189,11 +188,10 @@ def test_large_thresholds_take_64_bits_in_their_tile_alone(theta: int) -> None:
 @examples(60)
 @given(case=cases(bits=(2, 16)))
 def test_no_potential_went_beyond_the_bound(case: Case) -> None:
-    """``reached`` covers the largest potential of a plain simulation, and 32 bits cover ``reached``."""
+    """The bound covers the largest potential of a plain simulation, and 32 bits cover the bound."""
     network = case.network()
     encoded = network.encode(case.images)
-    engine = EventEngine(network, 1)
-    engine.run(encoded, case.timesteps)
+    bounds = EventEngine(network, 1).run(encoded, case.timesteps).potential_bounds
     largest = np.zeros(len(network.layers), np.int64)
     for steps in range(1, case.timesteps + 1):
         # Net counts after each step give the input, and with it every residual, of the next layer.
@@ -212,7 +210,7 @@ def test_no_potential_went_beyond_the_bound(case: Case) -> None:
         tiles = slice(layers[number, event_kernels.FIRST_TILE], None)
         tiles = slice(tiles.start, tiles.start + layers[number, event_kernels.TILES])
         if not wide[tiles].any():
-            assert largest[number] <= engine.reached[number] <= event_kernels.LARGEST_INT32
+            assert largest[number] <= bounds[number] <= event_kernels.LARGEST_INT32
 
 
 def test_layers_too_large_for_32_bit_addresses_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -110,7 +110,10 @@ def evaluate(
 
 
 def describe_layers(network: SpikingNetwork, log: SimulationLog) -> list[dict[str, Any]]:
-    """Per layer: size, spikes per image, and the bound that makes the dense engine's float32 sums exact."""
+    """Per layer: size, spikes per image, and the bounds that make the engines' 32 bits exact.
+
+    ``largest_potential_bound`` is there if the engine had 32-bit potentials in this layer.
+    """
     images = len(log.predictions)
     return [
         {
@@ -123,6 +126,7 @@ def describe_layers(network: SpikingNetwork, log: SimulationLog) -> list[dict[st
                 int(np.abs(part).sum((1, 2, 3)).max()) for part, _ in weight_parts(layer.weight)
             ),
         }
+        | ({"largest_potential_bound": int(log.potential_bounds[number])} if log.potential_bounds[number] else {})
         for number, layer in enumerate(network.layers)
     ]
 

@@ -182,11 +182,6 @@ class EventEngine:
     Args:
         network: the network to simulate.
         threads: CPU threads, or None for as many as this process may use.
-
-    Attributes:
-        reached: (layers,) int64, bounds on the absolute 32-bit potentials of everything simulated so far, in units of
-            a weight; each was checked against 2^31 before the potentials could get there. Zero for the first layer and
-            for layers of 64-bit potentials.
     """
 
     def __init__(self, network: SpikingNetwork, threads: int | None = None) -> None:
@@ -194,7 +189,6 @@ class EventEngine:
         self.threads = threads or len(os.sched_getaffinity(0))
         self.neurons = int(_neurons(self.weights.layers).sum())
         self.chunk_size = int(np.clip(CHUNK_BYTES // (4 * self.neurons), 1, LARGEST_CHUNK))
-        self.reached = np.zeros(len(self.weights.layers), np.int64)
         self._idle: list[_Workspace] = []
 
     def run(self, encoded: np.ndarray, timesteps: int) -> Recording:
@@ -205,7 +199,7 @@ class EventEngine:
         tasks = [slice(first, first + size) for first in range(0, len(encoded), size)]
         with ThreadPoolExecutor(self.threads) as pool:
             for reached in pool.map(lambda task: self._simulate(encoded, timesteps, counts, recording, task), tasks):
-                np.maximum(self.reached, reached, out=self.reached)
+                np.maximum(recording.potential_bounds, reached, out=recording.potential_bounds)
         recording.counts = [self._layer_counts(counts, number) for number in range(len(self.weights.layers))]
         return recording
 

@@ -646,7 +646,7 @@ def classify(layer, records, duration, state, classifier, logits, predictions):
 @njit(nogil=True)
 def any_set(flags, first, stop):
     """Whether one of the flags from ``first`` to ``stop`` is not zero."""
-    for index in range(first, stop):
+    for index in range(first, stop):  # noqa: SIM110, Numba does not compile generators
         if flags[index] != 0:
             return True
     return False

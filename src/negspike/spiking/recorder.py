@@ -45,6 +45,8 @@ class Recording:
         negative: (N, T, layers) int64, negative spikes emitted in each step.
         sops: (N, T) int64, synaptic operations of each step.
         counts: per layer, (N, outputs, height, width) int32 net spike counts at the end.
+        potential_bounds: (layers,) int64, what the absolute value of 32-bit potentials is proved to have stayed below;
+            zero where a layer has none.
     """
 
     predictions: np.ndarray
@@ -52,6 +54,7 @@ class Recording:
     negative: np.ndarray
     sops: np.ndarray
     counts: list[np.ndarray]
+    potential_bounds: np.ndarray
 
     @classmethod
     def empty(cls, topology: Topology, images: int, timesteps: int) -> Recording:
@@ -62,6 +65,7 @@ class Recording:
             np.zeros((images, timesteps, len(topology.layers)), np.int64),
             np.zeros((images, timesteps), np.int64),
             [],
+            np.zeros(len(topology.layers), np.int64),
         )
 
 
@@ -84,6 +88,7 @@ class SimulationLog:
         counts: per layer, (N, outputs, height, width) int32 net counts at the end; empty when they were handed over
             chunk by chunk instead.
         batch_size: images that share one run of lines in the log files.
+        potential_bounds: (layers,) int64, as in :class:`Recording`, of all images.
     """
 
     correct: np.ndarray
@@ -96,6 +101,7 @@ class SimulationLog:
     silent: np.ndarray
     counts: list[np.ndarray]
     batch_size: int
+    potential_bounds: np.ndarray
 
     @classmethod
     def from_recording(cls, recording: Recording, labels: np.ndarray, batch_size: int) -> SimulationLog:
@@ -113,6 +119,7 @@ class SimulationLog:
             silent=(positive + negative)[:, -1] == 0,
             counts=recording.counts,
             batch_size=batch_size,
+            potential_bounds=recording.potential_bounds,
         )
 
     def until_silent(self) -> SimulationLog:
@@ -139,6 +146,7 @@ class SimulationLog:
             **{name: np.concatenate([getattr(part, name) for part in parts]) for name in ("predictions", "silent")},
             counts=[np.concatenate(layer) for layer in zip(*(part.counts for part in parts), strict=True)],
             batch_size=parts[0].batch_size,
+            potential_bounds=np.max([part.potential_bounds for part in parts], 0),
         )
 
     def write(self, directory: Path | str) -> None:
