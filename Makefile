@@ -1,12 +1,13 @@
 # make setup   the environment, in .venv
 # make demo    all three figures from real handwritten digits, in minutes
 # make test    every test, and the linters
+# make benchmark   the engines side by side; docs/performance.md
 PYTHON ?= python3
 CORES ?= 2
 BIN := .venv/bin
 CONSTRAINTS := envs/constraints.txt
 
-.PHONY: setup demo test lint clean
+.PHONY: setup demo test lint benchmark clean
 .DELETE_ON_ERROR:
 
 setup: .venv/setup
@@ -24,6 +25,9 @@ lint: .venv/setup-dev
 	$(BIN)/mypy
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/snakemake --lint --configfile presets/digits.yaml
+
+benchmark: .venv/setup
+	$(BIN)/python -m benchmarks
 
 clean:
 	rm -rf .venv

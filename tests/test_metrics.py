@@ -68,6 +68,17 @@ def test_still_spiking_is_a_spike_in_the_last_step() -> None:
     assert curves_from_logs(one_step, net="n", seed=0, k=0, images=1, neurons=1, reference_operations=1).still_spiking
 
 
+def test_a_network_goes_on_as_it_ended() -> None:
+    run = hand_made()
+    longer = run.continued(run.timesteps + 3)
+    assert longer.timesteps == run.timesteps + 3
+    for name in ("accuracy", "spikes", "net_spikes", "sops"):
+        before, after = getattr(run, name), getattr(longer, name)
+        assert after.tolist() == before.tolist() + [before[-1]] * 3
+    assert not longer.still_spiking
+    assert (longer.settled_step, longer.net, longer.neurons) == (run.settled_step, run.net, run.neurons)
+
+
 def test_a_silent_network_has_no_negative_share() -> None:
     silent = Logs(*(np.array([[count, count]]) for count in (1, 0, 0, 0)))
     curves = curves_from_logs(silent, net="n", seed=0, k=0, images=1, neurons=1, reference_operations=1)

@@ -6,6 +6,7 @@ import csv
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -116,10 +117,37 @@ def test_engines_and_batch_sizes_give_the_same_integers(finished: tuple[Path, st
     folder, config = finished
     target = "results/tiny/tiny/seed0/k1/sop_num.txt"
     before = (folder / target).read_bytes()
-    other = ["--config", "evaluation={engine: reference}"]
-    result = snakemake(folder, "--configfile", config, *other, "--force", "--", target)
+    summary = folder / "results/tiny/tiny/seed0/k1/evaluation.json"
+    assert json.loads(summary.read_text())["engine"] in ("event", "dense")
+    for engine in ("reference", "dense", "event"):
+        other = ["--config", f"evaluation={{engine: {engine}}}"]
+        result = snakemake(folder, "--configfile", config, *other, "--force", "--", target)
+        assert result.returncode == 0, result.stdout
+        assert (folder / target).read_bytes() == before
+        assert json.loads(summary.read_text())["engine"] == engine
+
+
+def test_until_silent(finished: tuple[Path, str], tmp_path: Path) -> None:
+    """Each k for as long as it takes; the figures go on as far as the longest."""
+    folder = tmp_path / "copy"
+    shutil.copytree(finished[0], folder)
+    before = {k: (folder / f"results/tiny/tiny/seed0/k{k}/sop_num.txt").read_text().split() for k in (0, 1)}
+    change = ["--config", "definitions={tiny: {timesteps: until_silent}}"]
+    result = snakemake(folder, "--configfile", finished[1], *change)
     assert result.returncode == 0, result.stdout
-    assert (folder / target).read_bytes() == before
+    assert planned(result.stdout).get("train_phase") is None and planned(result.stdout)["evaluate"] == 2
+    steps = {}
+    for k in (0, 1):
+        where = folder / f"results/tiny/tiny/seed0/k{k}"
+        facts = json.loads((where / "evaluation.json").read_text())
+        steps[k] = facts["timesteps"]
+        assert facts["until_silent"] and facts["lossless_check"]["images_still_spiking"] == 0
+        found = (where / "sop_num.txt").read_text().split()
+        assert len(found) == steps[k] * -(-facts["images"] // 50)
+        # the first batch, step by step: what it had been with T = 30
+        assert found[: min(steps[k], 30)] == before[k][: min(steps[k], 30)]
+    rows = list(csv.DictReader((folder / "results/tiny/figs/sops.csv").open()))
+    assert {int(row["k"]) for row in rows if int(row["timestep"]) == max(steps.values())} == {0, 1}
 
 
 @pytest.mark.parametrize(

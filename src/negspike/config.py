@@ -60,6 +60,7 @@ class Source:
 
 
 EXPECTED_TIMESTEPS = 100
+_PATTERNS = {r"^until_silent\Z": "expected a whole number or until_silent"}
 
 
 @dataclass(frozen=True)
@@ -227,13 +228,13 @@ def _explain(error: jsonschema.ValidationError, config: Mapping[str, Any]) -> st
         "minItems": lambda count: f"expected at least {count} {'entry' if count == 1 else 'entries'}",
         "minLength": lambda _: "expected text that is not empty",
         "uniqueItems": lambda _: "expected each entry once",
-        "pattern": lambda pattern: f"expected text that matches {pattern}",
+        "pattern": lambda pattern: _PATTERNS.get(pattern, f"expected text that matches {pattern}"),
     }
     phrase = phrases.get(str(error.validator))
     expected = phrase(rule) if phrase else " ".join(error.message.split())
     hint = ""
-    if error.validator == "type" and isinstance(value, str) and _is_number(value):
-        if "number" in rule:
+    if error.validator in ("type", "pattern") and isinstance(value, str) and _is_number(value):
+        if error.validator == "type" and "number" in rule:
             hint = f"; YAML reads {value} as text, write it with a decimal point and a signed exponent, such as 1.0e-3"
         else:
             hint = f"; YAML reads {value} as text, write it in plain digits without quotes"
