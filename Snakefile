@@ -20,6 +20,20 @@ include: "workflow/rules/evaluation.smk"
 include: "workflow/rules/figures.smk"
 
 
+# Seconds of work each, or a download: where jobs go to a cluster these stay where Snakemake runs, since they would wait
+# in the queue for longer than they take, and a cluster's nodes often have no internet.
+localrules:
+    all,
+    download,
+    prepare_dataset,
+    summarize_training,
+    convert,
+    accuracy_speed,
+    sparsity,
+    sops,
+    table,
+
+
 rule all:
     default_target: True
     input:

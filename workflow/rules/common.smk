@@ -56,6 +56,11 @@ def modules(*names):
     return [os.path.relpath(PACKAGE / "negspike" / f"{name}.py") for name in names]
 
 
+def growing(amount):
+    """A resource that grows with every attempt: a cluster ends a job that runs out of what it asked for."""
+    return lambda wildcards, attempt: amount * attempt
+
+
 def previous_phase(wildcards):
     """The weights a phase starts from; none for the first."""
     phase = int(wildcards.phase)

@@ -56,8 +56,8 @@ rule evaluate:
         "../../envs/environment.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=12 * 60,
+        mem_mb=growing(4000),
+        runtime=growing(12 * 60),
         gpu=GPUS,
     params:
         net=net_science,
