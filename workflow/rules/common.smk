@@ -22,8 +22,10 @@ except InputError as error:
 RESULTS = EXPERIMENT.results
 DATA = EXPERIMENT.data
 PRECISIONS = ["fp32", *(f"k{k}" for k in EXPERIMENT.k)]
-# "auto" takes a GPU where there is one; the profile says how many this machine or cluster has to give.
-GPUS = int(EXPERIMENT.device == "cuda" or (EXPERIMENT.device == "auto" and shutil.which("nvidia-smi") is not None))
+# "auto" takes a GPU where there is one; the profile says how many this machine or cluster has to give. Without one the
+# resource is absent: some executors take gpu=0 for a request.
+NEEDS_GPU = EXPERIMENT.device == "cuda" or (EXPERIMENT.device == "auto" and shutil.which("nvidia-smi") is not None)
+GPU = {"gpu": 1} if NEEDS_GPU else {}
 
 
 wildcard_constraints:

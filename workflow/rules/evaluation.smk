@@ -58,7 +58,7 @@ rule evaluate:
     resources:
         mem_mb=growing(4000),
         runtime=growing(12 * 60),
-        gpu=GPUS,
+        **GPU,
     params:
         net=net_science,
         timesteps=lambda wildcards: definition(wildcards).timesteps,

@@ -21,7 +21,7 @@ rule train_phase:
     resources:
         mem_mb=growing(4000),
         runtime=growing(12 * 60),
-        gpu=GPUS,
+        **GPU,
     params:
         net=net_science,
         phase=phase_settings,
