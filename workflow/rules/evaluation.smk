@@ -56,9 +56,9 @@ rule evaluate:
         "../../envs/environment.yaml"
     threads: 1
     resources:
+        **GPU,
         mem_mb=growing(4000),
         runtime=growing(12 * 60),
-        **GPU,
     params:
         net=net_science,
         timesteps=lambda wildcards: definition(wildcards).timesteps,

@@ -19,9 +19,9 @@ rule train_phase:
         "../../envs/environment.yaml"
     threads: 1
     resources:
+        **GPU,
         mem_mb=growing(4000),
         runtime=growing(12 * 60),
-        **GPU,
     params:
         net=net_science,
         phase=phase_settings,
