@@ -27,5 +27,5 @@ def test_one_gpu_gets_one_training_at_a_time(tmp_path: Path) -> None:
     targets = [f"results/tiny/tiny/seed0/{precision}/phase1.pt" for precision in ("fp32", "k0")]
     result = snakemake(tmp_path, "--configfile", config, "--set-resources", "train_phase:gpu=1", "--", *targets)
     assert result.returncode == 0, result.stdout
-    events = re.findall(r"^(rule|Finished) (?:jobid: \d+ \(Rule: )?train_phase", result.stdout, re.MULTILINE)
+    events = re.findall(r"^(?:local)?(rule|Finished) (?:jobid: \d+ \(Rule: )?train_phase", result.stdout, re.MULTILINE)
     assert events == ["rule", "Finished", "rule", "Finished"], result.stdout
