@@ -77,7 +77,11 @@ def jobs(folder: Path) -> list[Job]:
     command = ["squeue", "--states=all", "--noheader", "--sort=i", f"--Format={form}"]
     lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     rows = [line.split("|") for line in lines]
-    return [Job(*row[:7], *map(_when, row[7:10])) for row in rows if row[10] == str(folder)]
+    return [
+        Job(*row[:7], submitted=_when(row[7]), started=_when(row[8]), ended=_when(row[9]))
+        for row in rows
+        if row[10] == str(folder)
+    ]
 
 
 def _when(cell: str) -> datetime:
