@@ -24,6 +24,8 @@ include: "workflow/rules/figures.smk"
 include: "workflow/rules/check.smk"
 
 
+# Rules of a few seconds, and downloads, have localrule: True. Where jobs go to a cluster they stay where Snakemake runs:
+# they would wait in the queue for longer than they take, and a cluster's nodes often have no internet.
 rule all:
     default_target: True
     input:
@@ -38,3 +40,4 @@ rule all:
             seed=SEEDS,
             precision=PRECISIONS,
         ),
+    localrule: True

@@ -54,8 +54,10 @@ DATA = EXPERIMENT.data
 # Sorted, so that the order in the config is of no consequence.
 NETS, SEEDS, LEVELS = sorted(EXPERIMENT.nets), sorted(EXPERIMENT.seeds), sorted(EXPERIMENT.k)
 PRECISIONS = ["fp32", *(f"k{k}" for k in LEVELS)]
-# "auto" takes a GPU where there is one; the profile says how many this machine or cluster has to give.
-GPUS = int(EXPERIMENT.device == "cuda" or (EXPERIMENT.device == "auto" and shutil.which("nvidia-smi") is not None))
+# "auto" takes a GPU where there is one; the profile says how many this machine or cluster has to give. Without one the
+# resource is absent: some executors take gpu=0 for a request.
+NEEDS_GPU = EXPERIMENT.device == "cuda" or (EXPERIMENT.device == "auto" and shutil.which("nvidia-smi") is not None)
+GPU = {"gpu": 1} if NEEDS_GPU else {}
 
 
 wildcard_constraints:
@@ -96,6 +98,11 @@ def timesteps_cap(wildcards):
     """The most time steps that an image is simulated."""
     timesteps = definition(wildcards).timesteps
     return EXPERIMENT.timesteps_cap if timesteps == "until_silent" else timesteps
+
+
+def growing(amount):
+    """A resource that grows with every attempt: a cluster ends a job that runs out of what it asked for."""
+    return lambda wildcards, attempt: amount * attempt
 
 
 def previous_phase(wildcards):
@@ -190,11 +197,10 @@ def in_report(path, subcategory, name):
 
 
 def plain(resource):
-    """A resource as a number; None where there is none, or where only a job can say."""
-    try:
-        value = getattr(resource, "value", resource)
-    except ValueError:
-        value = None
+    """A resource as a number, that of a first attempt; None where there is none."""
+    if hasattr(resource, "is_evaluable") and resource.is_evaluable():
+        resource = resource.evaluate(wildcards=None, attempt=1)
+    value = getattr(resource, "value", resource)
     return value if isinstance(value, int) else None
 
 

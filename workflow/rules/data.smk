@@ -9,6 +9,7 @@ rule download:
         f"{DATA}/logs/download/{{dataset}}/{{file}}.log",
     benchmark:
         f"{DATA}/benchmarks/download/{{dataset}}/{{file}}.tsv"
+    localrule: True
     conda:
         "../../envs/environment.yaml"
     threads: 1
@@ -33,6 +34,7 @@ rule prepare_dataset:
         f"{DATA}/logs/prepare/{{dataset}}.log",
     benchmark:
         f"{DATA}/benchmarks/prepare/{{dataset}}.tsv"
+    localrule: True
     conda:
         "../../envs/environment.yaml"
     threads: 1

@@ -12,6 +12,7 @@ rule convert:
         f"{RESULTS}/logs/{{net}}/seed{{seed}}/k{{k}}/convert.log",
     benchmark:
         f"{RESULTS}/benchmarks/{{net}}/seed{{seed}}/k{{k}}/convert.tsv"
+    localrule: True
     conda:
         "../../envs/environment.yaml"
     threads: 1
@@ -58,9 +59,9 @@ rule evaluate:
         "../../envs/environment.yaml"
     threads: 4
     resources:
-        mem_mb=4000,
-        runtime=12 * 60,
-        gpu=GPUS,
+        **GPU,
+        mem_mb=growing(4000),
+        runtime=growing(12 * 60),
     params:
         code=modules(
             "stages:evaluate_spiking",

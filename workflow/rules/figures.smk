@@ -12,6 +12,7 @@ rule accuracy_speed:
         f"{RESULTS}/logs/figs/accuracy_speed.log",
     benchmark:
         f"{RESULTS}/benchmarks/figs/accuracy_speed.tsv"
+    localrule: True
     conda:
         "../../envs/environment.yaml"
     threads: 1
@@ -58,6 +59,7 @@ rule table:
         f"{RESULTS}/logs/table.log",
     benchmark:
         f"{RESULTS}/benchmarks/table.tsv"
+    localrule: True
     conda:
         "../../envs/environment.yaml"
     threads: 1

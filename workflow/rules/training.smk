@@ -18,9 +18,9 @@ rule train_phase:
         "../../envs/environment.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=24 * 60,
-        gpu=GPUS,
+        **GPU,
+        mem_mb=growing(4000),
+        runtime=growing(12 * 60),
     params:
         code=modules(
             "stages:train",
@@ -52,6 +52,7 @@ rule summarize_training:
         f"{RESULTS}/logs/{{net}}/seed{{seed}}/{{precision}}/ann.log",
     benchmark:
         f"{RESULTS}/benchmarks/{{net}}/seed{{seed}}/{{precision}}/ann.tsv"
+    localrule: True
     conda:
         "../../envs/environment.yaml"
     threads: 1
