@@ -376,14 +376,14 @@ def test_weights_that_are_none(small: Dataset, tmp_path: Path) -> None:
 
 
 def test_history_columns(tmp_path: Path) -> None:
-    rows = [Epoch(1, 1, 1e-3, 0.1 + 0.2, 0.5, None, 0.25), Epoch(1, 2, 1e-3, 0.1, 1.0, 0.75, 1.0)]
+    rows = [Epoch(1, 1, 1e-3, 0.1 + 0.2, 0.5, None, 0.25, 1.5), Epoch(1, 2, 1e-3, 0.1, 1.0, 0.75, 1.0, 2.0)]
     write_history(tmp_path / "phase1.csv", rows)
     text = (tmp_path / "phase1.csv").read_bytes()
     assert b"\r" not in text
     header, *lines = csv.reader(text.decode().splitlines())
-    columns = "phase epoch learning_rate loss training_accuracy validation_accuracy test_accuracy"
+    columns = "phase epoch learning_rate loss training_accuracy validation_accuracy test_accuracy seconds"
     assert header == columns.split()
     assert lines == [
-        ["1", "1", "0.001", "0.30000000000000004", "0.5", "", "0.25"],
-        ["1", "2", "0.001", "0.1", "1.0", "0.75", "1.0"],
+        ["1", "1", "0.001", "0.30000000000000004", "0.5", "", "0.25", "1.5"],
+        ["1", "2", "0.001", "0.1", "1.0", "0.75", "1.0", "2.0"],
     ]

@@ -49,7 +49,9 @@ def load_weights(network: Network, path: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise InputError(f"{path}: there is no such file") from error
     except Exception as error:
-        raise InputError(f"{path}: not a weights file of this workflow ({type(error).__name__})") from error
+        raise InputError(
+            f"{path}: not a weights file of this workflow ({type(error).__name__}); delete it and run again"
+        ) from error
     expected = {name: tuple(value.shape) for name, value in network.state_dict().items()}
     for name in sorted(expected.keys() | found.keys()):
         if expected.get(name) != found.get(name):
