@@ -1,8 +1,8 @@
 """Faults: what is killed, cut off, full or in the way loses nothing that was finished (docs/reliability.md).
 
 Real Snakemake, real signals, real full disks. One undisturbed run is shared; each test copies its folder, removes the
-result of one rule and makes that rule fail. How a job is hit at a chosen moment: Python imports ``sitecustomize`` when it
-starts, and the one on the path of these tests does something when a file of a given name is about to take its place.
+result of one rule and makes that rule fail. How a job is hit at a chosen moment: Python imports ``sitecustomize`` when
+it starts, and the one on the path of these tests acts when a file of a given name is about to take its place.
 """
 
 from __future__ import annotations
@@ -61,9 +61,7 @@ if fault:
 
     pathlib.Path.replace = replace
 """
-KILL_ALL = (
-    "os.killpg(0, signal.SIGKILL)"  # Snakemake, its shell and the job: power, a cluster, the kernel out of memory
-)
+KILL_ALL = "os.killpg(0, signal.SIGKILL)"  # Snakemake, its shell and the job
 KILL_JOB = "os.kill(os.getpid(), signal.SIGKILL)"
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="the signals are those of POSIX")
@@ -212,7 +210,7 @@ HALF = "os.truncate(self, self.stat().st_size // 2); "
 def test_sigkill_in_every_rule(
     rule: str, file: str, call: int, when: str, line: str, folder: Folder, undisturbed: Folder
 ) -> None:
-    """Snakemake and the job are killed in the middle of writing a file, or between two; the same command then goes on."""
+    """Snakemake and its job are killed while a file is half written, or between two; the same command goes on."""
     without(folder, *RULES[rule])
     target = RULES[rule][0]
     action = (HALF if when == "before" else "") + KILL_ALL

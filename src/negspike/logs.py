@@ -109,9 +109,10 @@ def read_logs(directory: Path | str, timesteps: int, batch_size: int | None = No
         batch_size: images of a full batch, where it is known: then no batch may have more right answers.
 
     Raises:
-        InputError: a file is missing, empty or cut off, a line is not a whole number, the lines are not a multiple of T or
-            differ in number between the files, or the counts are impossible: negative, going down, more net spikes
-            than spikes, negative spikes in the first step (a sign that T is wrong), more right answers than images.
+        InputError: a file is missing, empty or cut off, a line is not a whole number, the lines are not a multiple of
+            T or differ in number between the files, or the counts are impossible: negative, going down, more net
+            spikes than spikes, negative spikes in the first step (a sign that T is wrong), more right answers than
+            images.
     """
     directory = Path(directory)
     arrays: dict[str, Counts] = {}
