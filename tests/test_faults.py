@@ -360,7 +360,7 @@ def test_a_full_disk(rule: str, free: int, folder: Folder, undisturbed: Folder) 
     run = namespace(FULL.replace("$FREE", str(free)), folder, "--", RULES[rule][0])
     failed, _, succeeded = run.stdout.partition("STOPPED")
     assert run.returncode == 0 and f"rule {rule}:" in succeeded, run.stdout
-    assert "No space left on device" in line_with(failed, ": error: ")
+    assert "No space left on device: 'results/" in line_with(failed, ": error: ")
     full = folder.path / "full"
     left = [path.relative_to(full) for path in full.rglob("*") if path.is_file() and path.name != "filler"]
     assert not [path for path in left if path.name.startswith(".")], "half a file"
@@ -381,11 +381,14 @@ mount -o remount,bind,ro results
 
 @pytest.mark.usefixtures("mounts")
 def test_a_read_only_results_folder(folder: Folder, undisturbed: Folder) -> None:
-    before = folder.results()
     run = namespace(READ_ONLY, folder, "--force", "--", RULES["table"][0])
-    assert run.returncode == 1, run.stdout
-    assert "Read-only file system" in run.stdout
-    assert folder.results() == before == undisturbed.results()
+    assert run.returncode == 1 and "Write-protected output files for rule table" in run.stdout, run.stdout
+    assert folder.results() == undisturbed.results()
+    without(folder, *RULES["table"])
+    run = namespace(READ_ONLY, folder, "--", RULES["table"][0])
+    assert run.returncode == 1 and "Read-only file system" in run.stdout, run.stdout
+    folder.finish("--", RULES["table"][0])
+    assert folder.results() == undisturbed.results()
 
 
 # ---- damaged files
@@ -398,3 +401,124 @@ def test_a_log_cut_off_in_mid_line(folder: Folder) -> None:
     code, output = folder.run("--", *RULES["sops"])
     assert code == 1 and f"{K1}/accuracy.txt: its last line has no end" in line_with(output, "error: ")
     assert not (folder.path / RULES["sops"][0]).exists()
+
+
+@pytest.mark.parametrize(
+    ("rule", "file", "size", "words"),
+    [
+        ("train_phase", "data/cifar10.npz", 1000, "data/cifar10.npz: not a dataset written by this workflow"),
+        ("convert", f"{K1}/phase1.pt", 0, f"{K1}/phase1.pt: not a weights file of this workflow"),
+        ("evaluate", f"{K1}/spiking.npz", 0, f"{K1}/spiking.npz: not a spiking network written by this package"),
+        ("table", f"{K1}/sop_num.txt", 0, f"{K1}/sop_num.txt: the file is empty"),
+        ("table", f"{K1}/evaluation.json", 100, f"{K1}/evaluation.json: not JSON"),
+    ],
+)
+def test_a_damaged_input_is_named(
+    rule: str, file: str, size: int, words: str, folder: Folder, undisturbed: Folder
+) -> None:
+    """Empty or cut off, as a disk may leave a file after a power cut. Its time stays, so that Snakemake trusts it."""
+    path = folder.path / file
+    times = path.stat()
+    os.truncate(path, size)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    without(folder, *RULES[rule])
+    target = RULES[rule][0]
+    code, output = folder.run("--rerun-triggers", "mtime", "--", target)
+    assert code == 1 and words in line_with(output, ": error: ")
+    assert not (folder.path / target).exists()
+    path.unlink()
+    folder.finish()
+    assert folder.results() == undisturbed.results()
+
+
+@pytest.mark.parametrize("size", [0, 2000])
+def test_a_truncated_checkpoint_is_not_used(size: int, folder: Folder, undisturbed: Folder) -> None:
+    without(folder, *RULES["train_phase"])
+    target = f"{K1}/phase1.pt"
+    action = f"os.truncate(target, {size}); {KILL_JOB}"
+    folder.run("--", target, file=".phase1.checkpoint", call=2, when="after", action=action)
+    assert (folder.path / K1 / ".phase1.checkpoint").stat().st_size == size
+    assert "its epochs are trained again" in line_with(folder.finish("--", target), ".phase1.checkpoint: damaged")
+    assert folder.results() == undisturbed.results()
+
+
+def test_snakemakes_own_records_lost(folder: Folder, undisturbed: Folder) -> None:
+    """What a power cut may leave of files that are not ours."""
+    for record in (folder.path / ".snakemake" / "metadata").rglob("*"):
+        if record.is_file():
+            os.truncate(record, 0)
+    output = folder.finish()
+    assert "Nothing to be done" in output, output
+    assert folder.results() == undisturbed.results()
+
+
+def test_an_input_deleted_while_it_runs(folder: Folder, undisturbed: Folder) -> None:
+    without(folder, *RULES["convert"], *RULES["evaluate"])
+    target = f"{K1}/accuracy.txt"
+    action = "os.unlink('data/cifar10.npz')"
+    code, output = folder.run("--", target, file="spiking.npz", action=action)
+    assert code == 1 and "data/cifar10.npz" in output and "Traceback" not in output, output
+    assert (folder.path / K1 / "spiking.npz").exists() and not (folder.path / target).exists()
+    folder.finish()
+    assert folder.results() == undisturbed.results()
+
+
+# ---- folders and clocks
+
+
+@pytest.mark.parametrize("when", [1.0e8, 4.0e9], ids=["1973", "2096"])
+def test_a_clock_that_was_wrong(when: float, folder: Folder, undisturbed: Folder) -> None:
+    """All times equal, long ago or far ahead, as a copy or a clock set back may leave them."""
+    for top in ("data", "results"):
+        for path in (folder.path / top).rglob("*"):
+            os.utime(path, (when, when))
+    assert "Nothing to be done" in folder.finish()
+    without(folder, *RULES["sops"])
+    folder.finish()
+    assert folder.results() == undisturbed.results()
+
+
+def test_a_symlinked_results_folder(folder: Folder, undisturbed: Folder) -> None:
+    (folder.path / "results").rename(folder.path / "elsewhere")
+    (folder.path / "results").symlink_to("elsewhere")
+    without(folder, *RULES["table"], *RULES["train_phase"])
+    target = f"{K1}/phase1.pt"
+    folder.run("--", target, file=".phase1.checkpoint", call=2, when="after", action=KILL_JOB)
+    assert "going on after epoch 2 of 4" in folder.finish("--", target)
+    folder.finish()
+    assert (folder.path / "results").is_symlink()
+    assert folder.results() == undisturbed.results()
+
+
+def test_another_config_in_the_same_folder(folder: Folder, undisturbed: Folder, tmp_path: Path) -> None:
+    """Nothing of the other net is taken for this one's, and the way back gives the first results again."""
+    target = f"{K1}/accuracy.txt"
+    other = yaml.safe_load(folder.config.read_text())
+    other["definitions"]["tiny"]["topology"] = "3C3-P2-5"
+    (tmp_path / "other.yaml").write_text(yaml.safe_dump(other))
+    without(folder, *RULES["train_phase"])
+    folder.run("--", target, file=".phase1.checkpoint", call=2, when="after", action=KILL_JOB)
+    output = Folder(folder.path, tmp_path / "other.yaml").finish("--", target)
+    assert "not used" in line_with(output, ".phase1.checkpoint: of another net")
+    assert all(f"rule {rule}:" in output for rule in ("train_phase", "convert", "evaluate"))
+    assert folder.results()[target] != undisturbed.results()[target]
+    folder.finish()
+    assert folder.results() == undisturbed.results()
+
+
+# ---- configurations
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("nets:\n- &a [x, x]\n" + "".join(f"- &a [{', '.join(['*a'] * 10)}]\n" for _ in range(9)), "100,000 entries"),
+        ("nets: &a [*a]\n", "an alias holds itself"),
+    ],
+    ids=["bomb", "cycle"],
+)
+def test_a_yaml_bomb_of_lists(text: str, words: str, folder: Folder, undisturbed: Folder, tmp_path: Path) -> None:
+    (tmp_path / "bomb.yaml").write_text(text)
+    code, output = Folder(folder.path, tmp_path / "bomb.yaml").run("--dry-run")
+    assert code == 1 and line_with(output, words)
+    assert folder.results() == undisturbed.results()

@@ -23,7 +23,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from negspike.errors import InputError
-from negspike.files import atomic_path, write_text
+from negspike.files import write_bytes, write_text
 from negspike.metrics import Curves, Series
 
 if TYPE_CHECKING:
@@ -91,8 +91,9 @@ def draw(
     with matplotlib.rc_context(_STYLE):
         for suffix in FORMATS:
             if suffix in outputs:
-                with atomic_path(outputs[suffix]) as path:
-                    figure.savefig(path, format=suffix, dpi=300, metadata=metadata[suffix])
+                content = io.BytesIO()
+                figure.savefig(content, format=suffix, dpi=300, metadata=metadata[suffix])
+                write_bytes(outputs[suffix], content.getbuffer())
     if "csv" in outputs:
         write_text(outputs["csv"], _KINDS[kind].table(curves, fp32))
 

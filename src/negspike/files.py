@@ -41,8 +41,10 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
         temporary.chmod(0o666 & ~umask)
         temporary.replace(path)
         _flush_folder(path.parent)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno is not None and error.filename is None:
+            error.filename = str(path)  # a disk that is full does not say whose file it was
         raise
 
 
@@ -67,6 +69,15 @@ def write_text(path: Path | str, text: str) -> None:
     """Write a text file atomically, UTF-8 with ``\\n`` line ends."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")
+
+
+def write_bytes(path: Path | str, content: bytes | memoryview) -> None:
+    """Write a file atomically.
+
+    For what libraries write through a stream of ours: on a full disk some of them end in an error of their own.
+    """
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
 
 
 def write_json(path: Path | str, value: Mapping[str, Any]) -> None:

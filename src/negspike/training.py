@@ -25,12 +25,12 @@ from negspike.augmentation import training_images
 from negspike.console import format_duration
 from negspike.datasets import Dataset, Images
 from negspike.errors import InputError
-from negspike.files import atomic_path, write_text
+from negspike.files import write_text
 from negspike.images import prepare_images
 from negspike.network import Network, predict
 from negspike.provenance import environment
 from negspike.schedule import Phase
-from negspike.weights import read_tensors
+from negspike.weights import read_tensors, write_tensors
 
 PROGRESS_SECONDS = 15.0
 # What decides the weights: a checkpoint of other code is no more worth than finished weights, which Snakemake redoes.
@@ -293,18 +293,16 @@ def _save_checkpoint(
     history: list[Epoch],
     sessions: list[dict[str, Any]],
 ) -> None:
-    # Given a path instead of a stream, torch writes the temporary name into the file, and refuses some names.
-    with atomic_path(path) as temporary, open(temporary, "wb") as stream:
-        torch.save(
-            {
-                "settings": settings,
-                "weights": network.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "history": [list(asdict(row).values()) for row in history],
-                "sessions": sessions,
-            },
-            stream,
-        )
+    write_tensors(
+        path,
+        {
+            "settings": settings,
+            "weights": network.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "history": [list(asdict(row).values()) for row in history],
+            "sessions": sessions,
+        },
+    )
 
 
 def write_history(path: Path, history: list[Epoch]) -> None:
