@@ -497,7 +497,7 @@ def test_another_config_in_the_same_folder(folder: Folder, undisturbed: Folder, 
     other["definitions"]["tiny"]["topology"] = "3C3-P2-5"
     (tmp_path / "other.yaml").write_text(yaml.safe_dump(other))
     without(folder, *RULES["train_phase"])
-    folder.run("--", target, file=".phase1.checkpoint", call=2, when="after", action=KILL_JOB)
+    folder.run("--", f"{K1}/phase1.pt", file=".phase1.checkpoint", call=2, when="after", action=KILL_JOB)
     output = Folder(folder.path, tmp_path / "other.yaml").finish("--", target)
     assert "not used" in line_with(output, ".phase1.checkpoint: of another net")
     assert all(f"rule {rule}:" in output for rule in ("train_phase", "convert", "evaluate"))
@@ -509,10 +509,14 @@ def test_another_config_in_the_same_folder(folder: Folder, undisturbed: Folder, 
 # ---- configurations
 
 
+# ten of ten of ten ...: 10^9 entries in nine lines
+BOMB = "nets:\n- &a0 [x]\n" + "".join(f"- &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 10))
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("nets:\n- &a [x, x]\n" + "".join(f"- &a [{', '.join(['*a'] * 10)}]\n" for _ in range(9)), "100,000 entries"),
+        (BOMB, "100,000 entries"),
         ("nets: &a [*a]\n", "an alias holds itself"),
     ],
     ids=["bomb", "cycle"],

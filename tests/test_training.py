@@ -23,6 +23,7 @@ from negspike import training as module
 from negspike.datasets import DATASETS, Dataset, Images, load_dataset, save_dataset
 from negspike.errors import InputError
 from negspike.network import Network
+from negspike.provenance import environment
 from negspike.schedule import Phase
 from negspike.topology import parse_topology
 from negspike.training import Epoch, PhaseResult, train_phase, write_history
@@ -140,6 +141,7 @@ from pathlib import Path
 import torch
 from negspike.datasets import load_dataset
 from negspike.network import Network
+from negspike.provenance import environment
 from negspike.topology import parse_topology
 from negspike.schedule import Phase
 from negspike.training import train_phase
@@ -338,7 +340,7 @@ def test_another_machine_goes_on_and_is_recorded(
     checkpoint = tmp_path / "checkpoint"
     with pytest.raises(Interrupted):
         train(start(small), small, checkpoint, report=stop_at("epoch 2/3 done"))
-    here = module.environment(CPU, torch.get_num_threads())
+    here = environment(CPU, torch.get_num_threads())
     there = here | {"threads": 7, "torch": "9.9"}
     monkeypatch.setattr(module, "environment", lambda *_: there)
     lines: list[str] = []
