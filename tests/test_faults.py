@@ -93,6 +93,8 @@ class Folder:
             cwd=ROOT,
             env=environment,
             start_new_session=True,
+            # a shell that starts the tests in the background has their children ignore Ctrl-C
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     def run(self, *arguments: str, **fault: object) -> tuple[int, str]:
@@ -463,15 +465,30 @@ def test_an_input_deleted_while_it_runs(folder: Folder, undisturbed: Folder) -> 
 # ---- folders and clocks
 
 
-@pytest.mark.parametrize("when", [1.0e8, 4.0e9], ids=["1973", "2096"])
-def test_a_clock_that_was_wrong(when: float, folder: Folder, undisturbed: Folder) -> None:
-    """All times equal, long ago or far ahead, as a copy or a clock set back may leave them."""
+def set_times(folder: Folder, when: float) -> None:
     for top in ("data", "results"):
         for path in (folder.path / top).rglob("*"):
             os.utime(path, (when, when))
-    assert "Nothing to be done" in folder.finish()
+
+
+def test_old_modification_times(folder: Folder, undisturbed: Folder) -> None:
+    """A copy or a clock set back: Snakemake takes the scripts for newer, and would make everything again."""
+    set_times(folder, 1.0e8)
+    assert "Code has changed since last execution" in folder.finish("--dry-run")
+    folder.finish("--touch")
+    output = folder.finish()
+    assert "Nothing to be done" in output, output
+    assert folder.results() == undisturbed.results()
+
+
+def test_modification_times_in_the_future(folder: Folder, undisturbed: Folder) -> None:
+    set_times(folder, 4.0e9)
     without(folder, *RULES["sops"])
-    folder.finish()
+    target = RULES["sops"][0]
+    code, output = folder.run("--", target)
+    assert code == 1 and "clock skew" in line_with(output, "older modification time")
+    subprocess.run(["find", "data", "results", "-exec", "touch", "{}", "+"], cwd=folder.path, check=True)
+    folder.finish("--", target)
     assert folder.results() == undisturbed.results()
 
 
