@@ -43,7 +43,7 @@ SETTINGS = {
     },
 }
 FAULT = """
-import json, os, pathlib, shutil, signal, sys
+import atexit, json, os, pathlib, signal
 fault = json.loads(os.environ.get("FAULT", "null"))
 if fault:
     real = pathlib.Path.replace
@@ -62,6 +62,7 @@ if fault:
     pathlib.Path.replace = replace
 """
 KILL_ALL = "os.killpg(0, signal.SIGKILL)"  # Snakemake, its shell and the job
+KILL_ALL_AT_THE_END = f"atexit.register(lambda: {KILL_ALL})"  # the job is done, and Snakemake does not know it
 KILL_JOB = "os.kill(os.getpid(), signal.SIGKILL)"
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="the signals are those of POSIX")
@@ -215,7 +216,7 @@ def test_sigkill_in_every_rule(
     """Snakemake and its job are killed while a file is half written, or between two; the same command goes on."""
     without(folder, *RULES[rule])
     target = RULES[rule][0]
-    action = (HALF if when == "before" else "") + KILL_ALL
+    action = HALF + KILL_ALL if when == "before" else KILL_ALL_AT_THE_END
     code, output = folder.run("--", target, file=file, call=call, when=when, action=action)
     assert code == -signal.SIGKILL and f"rule {rule}:" in output, output
     published = {name for name in RULES[rule] if (folder.path / name).exists()}
