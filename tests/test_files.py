@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import signal
 import stat
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from negspike.console import format_duration, rule_log
 from negspike.errors import InputError
-from negspike.files import atomic_path, write_json, write_text
+from negspike.files import ABANDONED_SECONDS, atomic_path, write_json, write_text
 
 
 def test_a_file_appears_when_it_is_complete(tmp_path: Path) -> None:
@@ -34,6 +38,41 @@ def test_the_old_file_stays_when_writing_fails(error: type[BaseException], tmp_p
         raise error
     assert path.read_text() == "old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["table.csv"]
+
+
+def test_the_content_is_on_the_disk_before_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise a power cut could leave an empty file where a good one was."""
+    path, steps = tmp_path / "table.csv", list[str]()
+    fsync, replace = os.fsync, Path.replace
+
+    def recorded_fsync(handle: int) -> None:
+        kind = os.fstat(handle)
+        steps.append("folder" if stat.S_ISDIR(kind.st_mode) else f"{kind.st_size} bytes")
+        fsync(handle)
+
+    def recorded_replace(self: Path, target: Path) -> Path:
+        steps.append("rename")
+        return replace(self, target)
+
+    monkeypatch.setattr(os, "fsync", recorded_fsync)
+    monkeypatch.setattr(Path, "replace", recorded_replace)
+    write_text(path, "content")
+    assert steps == ["7 bytes", "rename", "folder"]
+
+
+def test_what_a_killed_process_left_is_removed_when_it_is_old(tmp_path: Path) -> None:
+    for name, age in ((".table-abcdefgh.csv", 2), (".table-ijklmnop.csv", 0.5), (".other-abcdefgh.csv", 2)):
+        (tmp_path / name).write_text("half")
+        then = time.time() - age * ABANDONED_SECONDS
+        os.utime(tmp_path / name, (then, then))
+    write_text(tmp_path / "table.csv", "whole")
+    left = {entry.name for entry in tmp_path.iterdir()}
+    assert left == {"table.csv", ".table-ijklmnop.csv", ".other-abcdefgh.csv"}
+
+
+def test_an_error_of_the_disk_names_the_file(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match=r"No space left on device: '.*table\.csv'"), atomic_path(tmp_path / "table.csv"):
+        raise OSError(errno.ENOSPC, "No space left on device")
 
 
 @pytest.mark.skipif(os.name != "posix", reason="permissions are those of POSIX")
@@ -77,6 +116,51 @@ def test_a_mistake_of_the_user_is_one_line(
     assert caught.value.code == 1
     assert capsys.readouterr().err == f"rule: error: {error}\n"
     assert (tmp_path / "rule.log").read_text().splitlines()[-1].endswith(f"error: {error}")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the signals are those of POSIX")
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGINT"])
+def test_a_signal_is_one_line(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    number = getattr(signal, name)
+    before = signal.getsignal(number)
+    with pytest.raises(SystemExit) as caught, rule_log(tmp_path / "rule.log"), atomic_path(tmp_path / "half"):
+        os.kill(os.getpid(), number)
+        time.sleep(10)
+    assert caught.value.code == 128 + number
+    assert capsys.readouterr().err == (
+        f"rule: stopped by {name}; the same command goes on, a training after its last finished epoch\n"
+    )
+    assert [entry.name for entry in tmp_path.iterdir()] == ["rule.log"]
+    assert signal.getsignal(number) == before
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this system has no SIGHUP")
+def test_nohup_is_respected(tmp_path: Path) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with rule_log(tmp_path / "rule.log"):
+            os.kill(os.getpid(), signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_a_log_that_cannot_be_written_ends_no_job(capsys: pytest.CaptureFixture[str]) -> None:
+    with rule_log("/dev/full") as report:
+        report("half way")
+    assert capsys.readouterr().err.endswith("half way\n")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_a_terminal_that_is_gone_ends_no_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with open("/dev/full", "w") as gone:
+        monkeypatch.setattr(sys, "stderr", gone)
+        with rule_log(tmp_path / "rule.log") as report:
+            report("half way")
+            report("done")
+        monkeypatch.undo()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), gone.fileno())  # or closing it would fail
+    assert (tmp_path / "rule.log").read_text().endswith("done\n")
 
 
 def test_a_mistake_of_ours_leaves_its_traceback_in_the_log(tmp_path: Path) -> None:

@@ -99,7 +99,7 @@ def test_net_spikes_may_be_written_in_other_ways(folder: Path) -> None:
     np.savetxt(path, np.loadtxt(path))
     assert "e+" in path.read_text()
     assert same(read_logs(folder, T), expected)
-    path.write_text("\r\n".join(str(int(count)) for count in np.loadtxt(path)), newline="")
+    path.write_text("".join(f"{int(count)}\r\n" for count in np.loadtxt(path)), newline="")
     assert same(read_logs(folder, T), expected)
 
 
@@ -121,11 +121,21 @@ def keep_lines(name: str, count: int) -> Callable[[Path], None]:
     return change
 
 
+def cut(name: str, count: int) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        path = folder / f"{name}.txt"
+        path.write_bytes(path.read_bytes()[:-count])
+
+    return change
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
         (lambda folder: (folder / "sop_num.txt").unlink(), ("sop_num.txt", "no such file")),
         (keep_lines("accuracy", 0), ("accuracy.txt", "empty")),
+        (cut("sop_num", 1), ("sop_num.txt", "last line has no end")),
+        (cut("sop_num", 2), ("sop_num.txt", "last line has no end")),
         (keep_lines("spike_num", 8), ("spike_num.txt", "8 lines", "3 time steps")),
         (keep_lines("spike_num", 6), ("spike_num.txt", "6 lines", "accuracy.txt", "9")),
         (replace_line("sop_num", 5, "many"), ("sop_num.txt, line 5", "'many'")),

@@ -79,7 +79,12 @@ def jobs(folder: Path) -> list[Job]:
     lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     rows = [line.split("|") for line in lines]
     return [
-        Job(*row[:7], submitted=_when(row[7]), started=_when(row[8]), ended=_when(row[9]))
+        Job(
+            *(row[0], row[1], row[2], row[3], row[4], row[5], row[6]),
+            submitted=_when(row[7]),
+            started=_when(row[8]),
+            ended=_when(row[9]),
+        )
         for row in rows
         if row[10] == str(folder)
     ]

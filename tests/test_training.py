@@ -23,6 +23,7 @@ from negspike import training as module
 from negspike.datasets import DATASETS, Dataset, Images, load_dataset, save_dataset
 from negspike.errors import InputError
 from negspike.network import Network
+from negspike.provenance import environment
 from negspike.schedule import Phase
 from negspike.topology import parse_topology
 from negspike.training import Epoch, PhaseResult, train_phase, write_history
@@ -140,6 +141,7 @@ from pathlib import Path
 import torch
 from negspike.datasets import load_dataset
 from negspike.network import Network
+from negspike.provenance import environment
 from negspike.topology import parse_topology
 from negspike.schedule import Phase
 from negspike.training import train_phase
@@ -309,6 +311,89 @@ def test_a_learning_rate_far_too_high(small: Dataset, tmp_path: Path) -> None:
         train(start(small), small, tmp_path / "checkpoint", Phase(1, 3, 1e30, 50))
 
 
+def test_weights_that_are_not_finite_after_the_last_step(
+    small: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No loss has seen them yet."""
+    network = start(small)
+
+    def spoil(*_: object) -> tuple[float, float]:
+        with torch.no_grad():
+            network.classifier[0, 0] = math.inf
+        return 1.0, 0.5
+
+    monkeypatch.setattr(module, "_train_epoch", spoil)
+    with OneLine(InputError, "phase 1, epoch 1", "classifier is no longer finite", "learning_rate (0.001)"):
+        train(network, small, tmp_path / "checkpoint")
+    assert not (tmp_path / "checkpoint").exists()
+
+
+def test_a_single_image_is_refused(small: Dataset, tmp_path: Path) -> None:
+    one = Dataset(small.spec, part(small.train, 1), small.validation, small.test, small.checksum)
+    with OneLine(InputError, "digits has 1 training image", "at least 2"):
+        train(start(one), one, tmp_path / "checkpoint")
+
+
+def test_another_machine_goes_on_and_is_recorded(
+    small: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = tmp_path / "checkpoint"
+    with pytest.raises(Interrupted):
+        train(start(small), small, checkpoint, report=stop_at("epoch 2/3 done"))
+    here = environment(CPU, torch.get_num_threads())
+    there = here | {"threads": 7, "torch": "9.9"}
+    monkeypatch.setattr(module, "environment", lambda *_: there)
+    lines: list[str] = []
+    result = train(start(small), small, checkpoint, report=lines.append)
+    assert result.sessions == [{"first_epoch": 1, "environment": here}, {"first_epoch": 2, "environment": there}]
+    assert "going on after epoch 1 of 3" in lines[0]
+    assert f"threads {here['threads']} (now 7)" in lines[1] and "(now 9.9)" in lines[1] and "device" not in lines[1]
+    # asked for again when it is finished, it is what it was
+    monkeypatch.setattr(module, "environment", lambda *_: here)
+    assert train(start(small), small, checkpoint, report=lines.append).sessions == result.sessions
+
+
+def test_an_interruption_on_the_same_machine_leaves_no_trace(small: Dataset, tmp_path: Path) -> None:
+    with pytest.raises(Interrupted):
+        train(start(small), small, tmp_path / "checkpoint", report=stop_at("epoch 3/3 done"))
+    assert (
+        train(start(small), small, tmp_path / "checkpoint").sessions
+        == train(start(small), small, tmp_path / "other").sessions
+    )
+
+
+def test_a_checkpoint_that_cannot_be_read_is_not_replaced(
+    small: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = tmp_path / "checkpoint"
+    train(start(small), small, checkpoint)
+    before = checkpoint.read_bytes()
+
+    def broken(_: Path) -> None:
+        raise OSError(5, "Input/output error", str(checkpoint))
+
+    monkeypatch.setattr(module, "read_tensors", broken)
+    with pytest.raises(OSError, match="Input/output error"):
+        train(start(small), small, checkpoint)
+    assert checkpoint.read_bytes() == before
+
+
+def test_the_rule_redoes_what_a_checkpoint_is_refused_for() -> None:
+    rule = (ROOT / "workflow" / "rules" / "training.smk").read_text()
+    names = ", ".join(f'"{name}"' for name in module.CODE)
+    assert f"code=modules({names})" in rule
+
+
+def test_the_checkpoint_of_other_code_is_ignored(
+    small: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(start(small), small, tmp_path / "checkpoint")
+    monkeypatch.setattr(module, "_code_checksum", lambda: "other")
+    lines: list[str] = []
+    train(start(small), small, tmp_path / "checkpoint", report=lines.append)
+    assert "code, not used" in lines[0] and not any("going on" in line for line in lines)
+
+
 def test_progress_says_how_long_it_takes(small: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "PROGRESS_SECONDS", 0.0)
     lines: list[str] = []
@@ -376,14 +461,14 @@ def test_weights_that_are_none(small: Dataset, tmp_path: Path) -> None:
 
 
 def test_history_columns(tmp_path: Path) -> None:
-    rows = [Epoch(1, 1, 1e-3, 0.1 + 0.2, 0.5, None, 0.25), Epoch(1, 2, 1e-3, 0.1, 1.0, 0.75, 1.0)]
+    rows = [Epoch(1, 1, 1e-3, 0.1 + 0.2, 0.5, None, 0.25, 1.5), Epoch(1, 2, 1e-3, 0.1, 1.0, 0.75, 1.0, 2.0)]
     write_history(tmp_path / "phase1.csv", rows)
     text = (tmp_path / "phase1.csv").read_bytes()
     assert b"\r" not in text
     header, *lines = csv.reader(text.decode().splitlines())
-    columns = "phase epoch learning_rate loss training_accuracy validation_accuracy test_accuracy"
+    columns = "phase epoch learning_rate loss training_accuracy validation_accuracy test_accuracy seconds"
     assert header == columns.split()
     assert lines == [
-        ["1", "1", "0.001", "0.30000000000000004", "0.5", "", "0.25"],
-        ["1", "2", "0.001", "0.1", "1.0", "0.75", "1.0"],
+        ["1", "1", "0.001", "0.30000000000000004", "0.5", "", "0.25", "1.5"],
+        ["1", "2", "0.001", "0.1", "1.0", "0.75", "1.0", "2.0"],
     ]

@@ -82,6 +82,8 @@ def _load_config(path: Path) -> Experiment:
         raise InputError(f"{path}: no such file; name the configuration that defines the nets with --config")
     try:
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except RecursionError:
+        raise InputError(f"{path}: nested too deeply") from None
     except yaml.YAMLError as error:
         raise InputError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     schema = path.parent / SCHEMA

@@ -20,6 +20,11 @@ from negspike.topology import Topology, parse_topology
 
 PRECISIONS = "fp32, k0, k1, ..."
 
+# Aliases of aliases make a few lines of YAML into billions of entries, one of itself into an endless one. No
+# experiment has as many, or so deep.
+LARGEST_CONFIG = 100_000
+DEEPEST_CONFIG = 30
+
 # JSON Schema takes 16.0 for an integer and knows no NaN; as a level or a number of epochs 16.0 is neither a folder's
 # name nor a loop's end, and NaN passes every limit.
 _Validator: Any = jsonschema.validators.extend(  # type: ignore[no-untyped-call]
@@ -139,6 +144,7 @@ def resolve_config(config: Mapping[str, Any], schema: Path | str) -> Experiment:
     """
     if not isinstance(config, Mapping):
         raise InputError(f"the config is {_short(config)}: expected {_TYPES['object']}, as in config.yaml")
+    _check_size(config, {})
     _check_names(config)
     rules = yaml.safe_load(Path(schema).read_text(encoding="utf-8"))
     errors = sorted(
@@ -189,6 +195,20 @@ def _definition(name: str, entry: Mapping[str, Any]) -> Definition:
         for number, phase in enumerate(entry["phases"], start=1)
     )
     return Definition(name, entry["dataset"], topology, entry["timesteps"], phases)
+
+
+def _check_size(value: Any, known: dict[int, int], depth: int = 0) -> int:
+    """Count entries as they would be written out, looking at each shared one once."""
+    if depth > DEEPEST_CONFIG:
+        raise InputError(f"the config is nested more than {DEEPEST_CONFIG} levels deep, or an alias holds itself")
+    if not isinstance(value, Mapping | list | tuple):
+        return 1
+    if id(value) not in known:
+        entries = value.values() if isinstance(value, Mapping) else value
+        known[id(value)] = 1 + sum(_check_size(entry, known, depth + 1) for entry in entries)
+        if known[id(value)] > LARGEST_CONFIG:
+            raise InputError(f"the config has more than {LARGEST_CONFIG:,} entries once its aliases are written out")
+    return known[id(value)]
 
 
 def _check_names(value: Any, path: str = "") -> None:

@@ -1,25 +1,33 @@
-"""Writing files so that a reader never sees half of one."""
+"""Writing files so that a reader never sees half of one, and that a power cut leaves the old one or the new one."""
 
 from __future__ import annotations
 
+import contextlib
+import glob
 import hashlib
 import json
 import os
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+# A file that is being written changes more often than this, in seconds; one that does not was left by a killed process.
+ABANDONED_SECONDS = 3600.0
 
 
 @contextmanager
 def atomic_path(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; it takes the place of ``path`` when the block ends, or is removed.
 
-    The suffix is kept, since writers such as matplotlib choose the format by it.
+    The suffix is kept, since writers such as matplotlib choose the format by it. What killed processes left of earlier
+    attempts is removed.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_abandoned(path)
     handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
     os.close(handle)
     temporary = Path(name)
@@ -27,17 +35,49 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
         yield temporary
         umask = os.umask(0)
         os.umask(umask)
+        # Renamed before its content is on the disk, a file can be empty after a power cut.
+        with open(temporary, "rb+") as stream:
+            os.fsync(stream.fileno())
         temporary.chmod(0o666 & ~umask)
         temporary.replace(path)
-    except BaseException:
+        _flush_folder(path.parent)
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno is not None and error.filename is None:
+            error.filename = str(path)  # a disk that is full does not say whose file it was
         raise
+
+
+def _remove_abandoned(path: Path) -> None:
+    for abandoned in path.parent.glob(f".{glob.escape(path.stem)}-????????{glob.escape(path.suffix)}"):
+        with contextlib.suppress(OSError):
+            if time.time() - abandoned.stat().st_mtime > ABANDONED_SECONDS:
+                abandoned.unlink()
+
+
+def _flush_folder(folder: Path) -> None:
+    """Bring a rename to the disk, where the system can do that."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def write_text(path: Path | str, text: str) -> None:
     """Write a text file atomically, UTF-8 with ``\\n`` line ends."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")
+
+
+def write_bytes(path: Path | str, content: bytes | memoryview) -> None:
+    """Write a file atomically.
+
+    For what libraries write through a stream of ours: on a full disk some of them end in an error of their own.
+    """
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
 
 
 def write_json(path: Path | str, value: Mapping[str, Any]) -> None:

@@ -109,9 +109,10 @@ def read_logs(directory: Path | str, timesteps: int, batch_size: int | None = No
         batch_size: images of a full batch, where it is known: then no batch may have more right answers.
 
     Raises:
-        InputError: a file is missing or empty, a line is not a whole number, the lines are not a multiple of T or
-            differ in number between the files, or the counts are impossible: negative, going down, more net spikes
-            than spikes, negative spikes in the first step (a sign that T is wrong), more right answers than images.
+        InputError: a file is missing, empty or cut off, a line is not a whole number, the lines are not a multiple of
+            T or differ in number between the files, or the counts are impossible: negative, going down, more net
+            spikes than spikes, negative spikes in the first step (a sign that T is wrong), more right answers than
+            images.
     """
     directory = Path(directory)
     arrays: dict[str, Counts] = {}
@@ -133,11 +134,14 @@ def read_logs(directory: Path | str, timesteps: int, batch_size: int | None = No
 
 def _read_counts(path: Path) -> Counts:
     try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        text = path.read_text(encoding="utf-8", errors="replace")
     except (FileNotFoundError, NotADirectoryError):
         raise InputError(f"{path}: no such file; a log is four files: {', '.join(f'{n}.txt' for n in NAMES)}") from None
-    if not lines:
+    if not text:
         raise InputError(f"{path}: the file is empty")
+    if not text.endswith("\n"):  # 12 cut off after the 1 would be another number
+        raise InputError(f"{path}: its last line has no end; the file is cut off")
+    lines = text.splitlines()
     counts = np.empty(len(lines), np.int64)
     for index, line in enumerate(lines):
         try:

@@ -18,7 +18,7 @@ def environment(device: torch.device, threads: int) -> dict[str, Any]:
         "negspike": __version__,
         "python": platform.python_version(),
         "numpy": np.__version__,
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),  # a class of its own, which a checkpoint cannot hold
         "device": f"{device.type} ({name})",
         "threads": threads,
     }

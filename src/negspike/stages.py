@@ -25,7 +25,7 @@ from negspike.schedule import Phase
 from negspike.spiking.network import SpikingNetwork
 from negspike.spiking.simulation import UNTIL_SILENT, choose_engine
 from negspike.topology import Topology, parse_topology
-from negspike.training import train_phase, write_history
+from negspike.training import checkpoint_path, train_phase, write_history
 from negspike.weights import load_weights, save_weights
 
 Report = Callable[[str], None]
@@ -65,9 +65,8 @@ def train(
     network = Network(network_topology(net), precision_level(precision), weight_bits, seed)
     if previous is not None:
         load_weights(network, previous)
-    # Snakemake knows nothing of the checkpoint, and so does not delete it when a job failed or is run again.
-    checkpoint = output.with_name(f".{output.stem}.checkpoint")
-    result = train_phase(network, dataset, phase, seed, device, checkpoint, report)
+        checkpoint_path(previous).unlink(missing_ok=True)
+    result = train_phase(network, dataset, phase, seed, device, checkpoint_path(output), report)
     write_history(history, result.history)
     how = {
         "net": dict(net),
@@ -76,11 +75,9 @@ def train(
         "phase": vars(phase),
         "seed": seed,
         "data_checksum": dataset.checksum,
-        "environment": environment(device, threads),
-        "wall_seconds": round(result.wall_seconds, 1),
+        "sessions": result.sessions,
     }
     save_weights(network, output, {"provenance": json.dumps(how)})
-    checkpoint.unlink(missing_ok=True)
 
 
 def summarize_training(
@@ -104,6 +101,7 @@ def summarize_training(
     if len({phase["data_checksum"] for phase in phases}) > 1:
         raise InputError(f"{weights[-1]}: its phases were trained on different data; train them again")
     last = phases[-1]
+    sessions = [{"phase": phase["phase"]["number"], **session} for phase in phases for session in phase["sessions"]]
     write_json(
         output,
         {
@@ -118,10 +116,16 @@ def summarize_training(
             "neurons": network.topology.neurons,
             "reference_operations": network.topology.reference_operations,
             "data_checksum": last["data_checksum"],
-            "environment": last["environment"],
-            "wall_seconds": round(sum(phase["wall_seconds"] for phase in phases), 1),
+            "environment": sessions[-1]["environment"],
+            "same_environment_throughout": all(
+                session["environment"] == sessions[0]["environment"] for session in sessions
+            ),
+            "sessions": sessions,
+            "wall_seconds": round(sum(float(row["seconds"]) for row in table), 1),
         },
     )
+    for path in weights:
+        checkpoint_path(path).unlink(missing_ok=True)
 
 
 def convert(
@@ -144,6 +148,7 @@ def convert(
     }
     converted = from_network(network, origin)
     converted.save(output)
+    checkpoint_path(weights).unlink(missing_ok=True)
     report(f"{name}, k = {k}: {len(converted.layers)} spiking layers, {converted.topology.neurons:,} neurons")
 
 

@@ -1,7 +1,8 @@
 """Training one phase of one network: deterministic, resumable after every epoch, on the CPU or CUDA.
 
 Every random number is drawn from a generator seeded by (seed, phase, epoch), so that a training that was interrupted
-goes on from its last finished epoch to the same weights, to the bit.
+goes on from its last finished epoch to the same weights, to the bit. On another device, another number of threads or
+another PyTorch it goes on as well, to weights that are as good but not the same; the result says so.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ import io
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,13 +25,16 @@ from negspike.augmentation import training_images
 from negspike.console import format_duration
 from negspike.datasets import Dataset, Images
 from negspike.errors import InputError
-from negspike.files import atomic_path, write_text
+from negspike.files import write_text
 from negspike.images import prepare_images
 from negspike.network import Network, predict
+from negspike.provenance import environment
 from negspike.schedule import Phase
-from negspike.weights import read_tensors
+from negspike.weights import read_tensors, write_tensors
 
 PROGRESS_SECONDS = 15.0
+# What decides the weights: a checkpoint of other code is no more worth than finished weights, which Snakemake redoes.
+CODE = ("training", "augmentation", "images", "network", "quantization", "topology", "weights")
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,7 @@ class Epoch:
         training_accuracy: over the same images, while the weights were changing.
         validation_accuracy: after the epoch; None for a dataset that holds out no image.
         test_accuracy: after the epoch. It is recorded, never used to choose a model.
+        seconds: that training and testing took.
     """
 
     phase: int
@@ -52,6 +58,7 @@ class Epoch:
     training_accuracy: float
     validation_accuracy: float | None
     test_accuracy: float
+    seconds: float = field(compare=False)
 
 
 @dataclass(frozen=True)
@@ -60,11 +67,21 @@ class PhaseResult:
 
     Attributes:
         history: one row an epoch.
-        wall_seconds: time spent training and testing, summed over all the sessions it took.
+        sessions: one entry for each environment it was trained in, usually one in all: ``first_epoch`` and
+            ``environment``, as :func:`negspike.provenance.environment` describes it.
     """
 
     history: list[Epoch]
-    wall_seconds: float
+    sessions: list[dict[str, Any]]
+
+
+def checkpoint_path(weights: Path) -> Path:
+    """Where the state of an unfinished phase is kept, beside the weights it will write.
+
+    Snakemake knows nothing of it, and so does not delete it when a job failed or is run again. It stays until a later
+    stage reads the weights: what is written can be thrown away as long as Snakemake has not recorded the job as done.
+    """
+    return weights.with_name(f".{weights.stem}.checkpoint")
 
 
 def train_phase(
@@ -84,13 +101,18 @@ def train_phase(
         phase: what to do.
         seed: of this repetition.
         device: where images and weights live.
-        checkpoint: the state after the last finished epoch; used when it belongs to these very settings, ignored
-            otherwise. The caller removes it once the result is safe.
+        checkpoint: the state after the last finished epoch; used when it belongs to these very settings, replaced
+            otherwise. It stays when the phase is finished; the caller removes it once the result is safe.
         report: takes progress lines.
 
     Raises:
-        InputError: the loss is no longer finite.
+        InputError: there are fewer than two images, or the loss or a weight is no longer finite.
+        OSError: the checkpoint cannot be written, or is there but cannot be read.
     """
+    if len(dataset.train.labels) < 2:
+        raise InputError(
+            f"dataset {dataset.spec.name} has {len(dataset.train.labels)} training image: batch norm needs at least 2"
+        )
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     pixels = torch.from_numpy(dataset.train.pixels).to(device)
     labels = torch.from_numpy(dataset.train.labels).to(device)
@@ -101,11 +123,17 @@ def train_phase(
     }
     optimizer = torch.optim.Adam(network.parameters(), lr=phase.learning_rate)
     settings = _settings(network, dataset, phase, seed)
-    history, spent = _resume(checkpoint, settings, network, optimizer)
+    history, sessions = _resume(checkpoint, settings, network, optimizer, report)
+    already, here = len(history), environment(device, torch.get_num_threads())
     if history:
-        report(f"phase {phase.number}: going on after epoch {len(history)} of {phase.epochs}, from {checkpoint}")
-    started, already = time.monotonic(), len(history)
+        report(f"phase {phase.number}: going on after epoch {already} of {phase.epochs}, from {checkpoint}")
+    if already < phase.epochs and (not sessions or sessions[-1]["environment"] != here):
+        if sessions:
+            report(f"phase {phase.number}: {_changes(sessions[-1]['environment'], here)}")
+        sessions.append({"first_epoch": already + 1, "environment": here})
+    started = time.monotonic()
     for epoch in range(already + 1, phase.epochs + 1):
+        epoch_started = time.monotonic()
         random = _generator(seed, phase.number, epoch)
 
         def progress(done: int, loss: float, accuracy: float, epoch: int = epoch) -> None:
@@ -123,18 +151,30 @@ def train_phase(
             raise InputError(
                 f"phase {phase.number}, epoch {epoch}: the loss is {loss}; lower learning_rate ({phase.learning_rate})"
             )
+        for name, value in network.state_dict().items():
+            if not torch.isfinite(value).all():  # after the last step, which no loss has seen
+                raise InputError(
+                    f"phase {phase.number}, epoch {epoch}: {name} is no longer finite; "
+                    f"lower learning_rate ({phase.learning_rate})"
+                )
         accuracies = {name: evaluation.accuracy(network) for name, evaluation in held_out.items()}
         row = Epoch(
-            phase.number, epoch, phase.learning_rate, loss, accuracy, accuracies.get("validation"), accuracies["test"]
+            phase.number,
+            epoch,
+            phase.learning_rate,
+            loss,
+            accuracy,
+            accuracies.get("validation"),
+            accuracies["test"],
+            round(time.monotonic() - epoch_started, 3),
         )
         history.append(row)
         report(
             f"phase {phase.number} epoch {epoch}/{phase.epochs} done: loss {loss:.4f}, training accuracy "
             f"{accuracy:.2%}, test accuracy {row.test_accuracy:.2%}"
         )
-        elapsed = spent + time.monotonic() - started
-        _save_checkpoint(checkpoint, settings, network, optimizer, history, elapsed)
-    return PhaseResult(history, spent + time.monotonic() - started)
+        _save_checkpoint(checkpoint, settings, network, optimizer, history, sessions)
+    return PhaseResult(history, sessions)
 
 
 def _train_epoch(
@@ -201,23 +241,48 @@ def _settings(network: Network, dataset: Dataset, phase: Phase, seed: int) -> st
     topology = network.topology
     return (
         f"{topology.text} {topology.padding} {topology.width} k={network.k} weight_bits={network.weight_bits} "
-        f"data={dataset.checksum} seed={seed} {phase} start={digest.hexdigest()}"
+        f"data={dataset.checksum} seed={seed} {phase} start={digest.hexdigest()} code={_code_checksum()}"
+    )
+
+
+def _code_checksum() -> str:
+    files = (Path(__file__).with_name(f"{name}.py") for name in CODE)
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+
+
+def _changes(before: dict[str, Any], now: dict[str, Any]) -> str:
+    changed = ", ".join(f"{key} {before.get(key)} (now {now[key]})" for key in now if before.get(key) != now[key])
+    return (
+        f"its first epochs were trained with {changed}: the weights will not be those of an uninterrupted training "
+        "to the bit; ann.json records it"
     )
 
 
 def _resume(
-    checkpoint: Path, settings: str, network: Network, optimizer: torch.optim.Optimizer
-) -> tuple[list[Epoch], float]:
+    checkpoint: Path,
+    settings: str,
+    network: Network,
+    optimizer: torch.optim.Optimizer,
+    report: Callable[[str], None],
+) -> tuple[list[Epoch], list[dict[str, Any]]]:
     try:
         state = read_tensors(checkpoint)
-        if state["settings"] != settings:
-            return [], 0.0
-        history = [Epoch(*row) for row in state["history"]]
-    except Exception:
-        return [], 0.0  # none, or cut short by a full disk: start the phase again
+        same = state["settings"] == settings
+        history = [Epoch(*row) for row in state["history"]] if same else []
+        sessions = list(state["sessions"])
+    except FileNotFoundError:
+        return [], []
+    except OSError:
+        raise  # it may be readable tomorrow: not to be replaced
+    except Exception as error:
+        report(f"{checkpoint}: damaged ({type(error).__name__}), its epochs are trained again")
+        return [], []
+    if not same:
+        report(f"{checkpoint}: of another net, schedule, seed, data or code, not used")
+        return [], []
     network.load_state_dict(state["weights"])
     optimizer.load_state_dict(state["optimizer"])
-    return history, state["wall_seconds"]
+    return history, sessions
 
 
 def _save_checkpoint(
@@ -226,20 +291,18 @@ def _save_checkpoint(
     network: Network,
     optimizer: torch.optim.Optimizer,
     history: list[Epoch],
-    wall_seconds: float,
+    sessions: list[dict[str, Any]],
 ) -> None:
-    # Given a path instead of a stream, torch writes the temporary name into the file, and refuses some names.
-    with atomic_path(path) as temporary, open(temporary, "wb") as stream:
-        torch.save(
-            {
-                "settings": settings,
-                "weights": network.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "history": [list(asdict(row).values()) for row in history],
-                "wall_seconds": wall_seconds,
-            },
-            stream,
-        )
+    write_tensors(
+        path,
+        {
+            "settings": settings,
+            "weights": network.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "history": [list(asdict(row).values()) for row in history],
+            "sessions": sessions,
+        },
+    )
 
 
 def write_history(path: Path, history: list[Epoch]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import torch
 
 from negspike.errors import InputError
-from negspike.files import atomic_path
+from negspike.files import write_bytes
 from negspike.network import Network
 
 
@@ -28,11 +29,18 @@ def read_tensors(path: Path) -> dict[str, Any]:
     return stored
 
 
+def write_tensors(path: Path, stored: Mapping[str, Any]) -> None:
+    """Write tensors and plain values atomically; read with :func:`read_tensors`."""
+    # Given a path, torch writes its temporary name into the file; given a full disk, it fails in words of its own.
+    content = io.BytesIO()
+    torch.save(stored, content)
+    write_bytes(path, content.getbuffer())
+
+
 def save_weights(network: Network, path: Path, metadata: Mapping[str, str | int | float | bool | None]) -> None:
     """Write a network's weights, on the CPU, and how they were made; read with :func:`load_weights`."""
     weights = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
-    with atomic_path(path) as temporary, open(temporary, "wb") as stream:
-        torch.save({"weights": weights, "metadata": dict(metadata)}, stream)
+    write_tensors(path, {"weights": weights, "metadata": dict(metadata)})
 
 
 def load_weights(network: Network, path: Path) -> dict[str, Any]:
@@ -49,7 +57,9 @@ def load_weights(network: Network, path: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise InputError(f"{path}: there is no such file") from error
     except Exception as error:
-        raise InputError(f"{path}: not a weights file of this workflow ({type(error).__name__})") from error
+        raise InputError(
+            f"{path}: not a weights file of this workflow ({type(error).__name__}); delete it and run again"
+        ) from error
     expected = {name: tuple(value.shape) for name, value in network.state_dict().items()}
     for name in sorted(expected.keys() | found.keys()):
         if expected.get(name) != found.get(name):

@@ -7,6 +7,7 @@ redraws that one; they share :mod:`negspike.figures.style`.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from matplotlib.figure import Figure
 from negspike.errors import InputError
 from negspike.figures import accuracy_speed, sops, sparsity
 from negspike.figures.style import STYLE, Panel, arrange
-from negspike.files import atomic_path, write_text
+from negspike.files import write_bytes, write_text
 from negspike.metrics import Curves
 
 FORMATS = ("pdf", "svg", "png")
@@ -63,8 +64,9 @@ def draw(
     with matplotlib.rc_context(STYLE):
         for suffix in FORMATS:
             if suffix in outputs:
-                with atomic_path(outputs[suffix]) as path:
-                    figure.savefig(path, format=suffix, dpi=300, metadata=metadata[suffix])
+                content = io.BytesIO()
+                figure.savefig(content, format=suffix, dpi=300, metadata=metadata[suffix])
+                write_bytes(outputs[suffix], content.getbuffer())
     if "csv" in outputs:
         write_text(outputs["csv"], _KINDS[kind].numbers(curves, fp32))
 

@@ -234,7 +234,9 @@ class SpikingNetwork:
             raise InputError(f"{path}: there is no such file") from error
         except _UNREADABLE as error:
             reason = " ".join(str(error).split())
-            raise InputError(f"{path}: not a spiking network written by this package ({reason})") from error
+            raise InputError(
+                f"{path}: not a spiking network written by this package ({reason}); convert again"
+            ) from error
 
     @classmethod
     def _read(cls, path: Path | str) -> SpikingNetwork:
