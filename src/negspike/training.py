@@ -34,7 +34,7 @@ from negspike.weights import read_tensors, write_tensors
 
 PROGRESS_SECONDS = 15.0
 # What decides the weights: a checkpoint of other code is no more worth than finished weights, which Snakemake redoes.
-CODE = ("training", "augmentation", "images", "network", "quantization", "topology", "weights")
+CODE = ("augmentation", "datasets", "images", "network", "quantization", "topology", "training", "weights")
 
 
 @dataclass(frozen=True)
