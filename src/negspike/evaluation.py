@@ -17,6 +17,9 @@ from negspike.spiking.network import SpikingNetwork
 from negspike.spiking.recorder import Recording, SimulationLog
 from negspike.spiking.simulation import simulate
 
+# The integer ANN's activations are 64 bits wide: a few images at a time.
+COMPARED_IMAGES = 10
+
 
 class NotLosslessError(ArithmeticError):
     """A silent image's counts differ from the integer ANN's: a defect of an engine, never of the user's input."""
@@ -95,10 +98,13 @@ def evaluate(
     differing = np.zeros(len(images), np.int64)
 
     def compare(chunk: slice, recording: Recording) -> None:
-        activations = network.activations(images[chunk])
-        integer_predictions[chunk] = network.logits(activations[-1]).argmax(1)
-        for expected, found in zip(activations, recording.counts, strict=True):
-            differing[chunk] += (expected != found).sum((1, 2, 3))
+        for first in range(chunk.start, chunk.stop, COMPARED_IMAGES):
+            part = slice(first, min(first + COMPARED_IMAGES, chunk.stop))
+            activations = network.activations(images[part])
+            integer_predictions[part] = network.logits(activations[-1]).argmax(1)
+            for expected, counts in zip(activations, recording.counts, strict=True):
+                found = counts[part.start - chunk.start : part.stop - chunk.start]
+                differing[part] += (expected != found).sum((1, 2, 3))
 
     log = simulate(
         *(network, images, labels, timesteps, batch_size, engine, threads, device),
