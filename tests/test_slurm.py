@@ -78,16 +78,13 @@ def jobs(folder: Path) -> list[Job]:
     command = ["squeue", "--states=all", "--noheader", "--sort=i", f"--Format={form}"]
     lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     rows = [line.split("|") for line in lines]
-    return [
-        Job(
-            *(row[0], row[1], row[2], row[3], row[4], row[5], row[6]),
-            submitted=_when(row[7]),
-            started=_when(row[8]),
-            ended=_when(row[9]),
-        )
-        for row in rows
-        if row[10] == str(folder)
-    ]
+    found = []
+    for *words, submitted, started, ended, workdir, _ in rows:
+        job_id, rule, state, limit, memory, cpus, gpus = words
+        times = _when(submitted), _when(started), _when(ended)
+        if workdir == str(folder):
+            found.append(Job(job_id, rule, state, limit, memory, cpus, gpus, *times))
+    return found
 
 
 def _when(cell: str) -> datetime:
