@@ -186,7 +186,7 @@ class EventEngine:
 
     def __init__(self, network: SpikingNetwork, threads: int | None = None) -> None:
         self.network, self.weights = network, arrange(network)
-        self.threads = threads or len(os.sched_getaffinity(0))
+        self.threads = threads or _cores()
         self.neurons = int(_neurons(self.weights.layers).sum())
         self.chunk_size = int(np.clip(CHUNK_BYTES // (4 * self.neurons), 1, LARGEST_CHUNK))
         self._idle: list[_Workspace] = []
@@ -252,6 +252,11 @@ class EventEngine:
         first = int(layer[kernels.FIRST_NEURON])
         part = counts[:, first : first + height * width * channels].reshape(-1, height, width, channels)
         return part[..., :outputs].transpose(0, 3, 1, 2)
+
+
+def _cores() -> int:
+    """Cores that this process may use, where the system tells."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _positions(layers: np.ndarray) -> np.ndarray:
