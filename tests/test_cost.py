@@ -268,7 +268,7 @@ def test_a_checkpoint_is_mentioned(tmp_path: Path) -> None:
     folder = tmp_path / "results" / "tiny" / "tiny" / "seed0" / "k1"
     folder.mkdir(parents=True)
     (folder / ".phase2.checkpoint").write_bytes(b"")
-    assert any("1 trainings go on from a checkpoint" in line for line in result(config).warnings)
+    assert any("from their first epoch: 1" in line for line in result(config).warnings)
 
 
 def test_a_folder_that_cannot_be_written_is_a_problem(tmp_path: Path) -> None:

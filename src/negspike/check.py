@@ -301,7 +301,7 @@ def _remarks(
     checkpoints = [job for job in todo if job.rule == "train_phase" and _checkpoint(experiment, job).is_file()]
     if checkpoints:
         warnings.append(
-            f"{len(checkpoints)} trainings go on from a checkpoint; they are counted from their first epoch"
+            f"trainings that go on from a checkpoint, but are counted from their first epoch: {len(checkpoints)}"
         )
     return warnings, problems
 
