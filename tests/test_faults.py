@@ -473,10 +473,8 @@ def set_times(folder: Folder, when: float) -> None:
 
 
 def test_old_modification_times(folder: Folder, undisturbed: Folder) -> None:
-    """A copy or a clock set back: Snakemake takes the scripts for newer, and would make everything again."""
+    """A copy or a clock set back: code counts by its contents, not by the times of its files."""
     set_times(folder, 1.0e8)
-    assert "Code has changed since last execution" in folder.finish("--dry-run")
-    folder.finish("--touch")
     output = folder.finish()
     assert "Nothing to be done" in output, output
     assert folder.results() == undisturbed.results()
