@@ -124,7 +124,7 @@ GREY = "#6E6E6E"
 
 
 def plot(rows: Sequence[Row], limit: float | None, folder: Path) -> None:
-    """Time per image against SOPs per image, all networks, one series a contestant; ``time.{pdf,svg,png}``.
+    """Best time per image against SOPs per image, one series a contestant; ``time.{pdf,svg,png}``.
 
     Nothing is drawn while nobody has counted SOPs.
 
@@ -137,7 +137,7 @@ def plot(rows: Sequence[Row], limit: float | None, folder: Path) -> None:
     if not drawn:
         return
     sops = np.array([row.sops_per_image for row in drawn], float)
-    seconds = np.array([row.seconds_median for row in drawn])
+    seconds = np.array([row.seconds_best for row in drawn])
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(5.6, 5.0))
         FigureCanvasAgg(figure)
@@ -149,7 +149,7 @@ def plot(rows: Sequence[Row], limit: float | None, folder: Path) -> None:
         for name, (label, colour, marker) in SERIES.items():
             mine = [row for row in drawn if row.contestant == name]
             for number, net in enumerate(dict.fromkeys(row.net for row in drawn)):
-                points = sorted((row.sops_per_image or 0, row.seconds_median) for row in mine if row.net == net)
+                points = sorted((row.sops_per_image or 0, row.seconds_best) for row in mine if row.net == net)
                 if points:
                     face = colour if number == 0 else "white"
                     axes.plot(*zip(*points, strict=True), color=colour, marker=marker, mfc=face, zorder=3)
@@ -182,9 +182,11 @@ def plot(rows: Sequence[Row], limit: float | None, folder: Path) -> None:
             _constant_rate(axes, limit, "", (left, right, low, high), "#000000", "--")
             axes.annotate(
                 f"row additions alone, {limit / 1e9:.0f} billion/s",
-                (left * 1.03, left * 1.03 / limit),
-                xytext=(0, 14),
+                (right, right / limit),
+                xytext=(-4, -22),
                 textcoords="offset points",
+                ha="right",
+                va="top",
                 fontsize=6.5,
             )
         axes.set_xlim(left, right)
