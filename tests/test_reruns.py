@@ -290,6 +290,7 @@ FOR_ONE_RULE = {
     "download": {"download": "a file with the right checksum is the right file"},
     "prepare_dataset": {"topology": "the name of the type of a shape"},
     "summarize_training": {"training": "the name of the checkpoint, which it removes"},
+    "convert": {"training": "the name of the checkpoint, which it removes"},
     "evaluate": {"conversion": "its result is an input, spiking.npz"},
 } | {figure: {f"figures/{other}": "another figure" for other in FIGURES - {figure}} for figure in FIGURES}
 
