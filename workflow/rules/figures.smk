@@ -33,6 +33,7 @@ use rule accuracy_speed as sparsity with:
         f"{RESULTS}/logs/figs/sparsity.log",
     benchmark:
         f"{RESULTS}/benchmarks/figs/sparsity.tsv"
+    localrule: True
     params:
         code=figure_modules("sparsity"),
         runs=RUNS,
@@ -45,6 +46,7 @@ use rule accuracy_speed as sops with:
         f"{RESULTS}/logs/figs/sops.log",
     benchmark:
         f"{RESULTS}/benchmarks/figs/sops.tsv"
+    localrule: True
     params:
         code=figure_modules("sops"),
         runs=RUNS,
