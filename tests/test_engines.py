@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ import torch.nn.functional as F
 from conftest import OneLine
 from hypothesis import given
 from hypothesis import strategies as st
-from spiking_networks import Case, cases, examples, integer_network, naive_simulation
+from spiking_networks import Case, cases, constants, examples, integer_network, naive_simulation
 
 from negspike import SimulationLog, SpikingNetwork, simulate
 from negspike.errors import InputError
@@ -47,15 +46,6 @@ def assert_same_log(found: SimulationLog, expected: SimulationLog) -> None:
         np.testing.assert_array_equal(array, other)
 
 
-@contextmanager
-def constants(**values: Any) -> Iterator[None]:
-    """Other constants of the dense engine."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in values.items():
-            patch.setattr(dense, name, value)
-        yield
-
-
 # --- the engines against each other ---------------------------------------------------------------------------------
 
 
@@ -80,7 +70,7 @@ def test_dense_equals_reference(case: Case) -> None:
 def test_nothing_depends_on_chunks_threads_or_batches(case: Case, chunk: int, share: float) -> None:
     network = case.network()
     expected = simulate(network, case.images, case.labels, case.timesteps, 50, "reference")
-    with constants(LARGEST_CHUNK=chunk, WHOLE_CHUNK_SHARE=share):
+    with constants(dense, LARGEST_CHUNK=chunk, WHOLE_CHUNK_SHARE=share):
         assert make_engine(network, "dense").chunk_size == chunk
         threads = 1 + chunk % 2
         found = simulate(network, case.images, case.labels, case.timesteps, chunk + 1, "dense", threads)
@@ -220,7 +210,7 @@ def test_fires_without_any_input(depth: int) -> None:
 def test_fires_without_input_in_every_chunk() -> None:
     """The state of the chunk before is forgotten, what is at rest included."""
     network = integer_network("1-1", (1, 1, 1), [[1], [1]], [1 << 16] * 2, [0, -2 << 16], [[0], [1]])
-    with constants(LARGEST_CHUNK=1):
+    with constants(dense, LARGEST_CHUNK=1):
         log = simulate(network, np.zeros((3, 1, 1, 1)), np.array([1, 1, 0]), 4, engine="dense")
     assert log.spikes.tolist() == [[1, 2, 2, 2]] * 3
     assert log.correct[:, -1].tolist() == [True, True, False]

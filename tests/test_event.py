@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from spiking_networks import Case, cases, examples, integer_network, naive_simulation
+from spiking_networks import Case, cases, constants, examples, integer_network, naive_simulation
 from test_engines import assert_same_log, assert_same_recording
 
 from negspike import SpikingNetwork, simulate
@@ -22,15 +20,6 @@ from negspike.spiking.network import THRESHOLD_EXTRA_BITS
 from negspike.spiking.recorder import Recording
 from negspike.spiking.reference import ReferenceEngine
 from negspike.topology import parse_topology
-
-
-@contextmanager
-def constants(**values: Any) -> Iterator[None]:
-    """Other constants of the engine's uncompiled part."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in values.items():
-            patch.setattr(event, name, value)
-        yield
 
 
 def random_network(
@@ -95,7 +84,7 @@ def test_equals_the_naive_simulation(case: Case) -> None:
 def test_nothing_depends_on_chunks_tasks_threads_or_batches(case: Case, chunk: int, task: int) -> None:
     network = case.network()
     expected = simulate(network, case.images, case.labels, case.timesteps, 50, "reference")
-    with constants(LARGEST_CHUNK=chunk, TASK_NEURONS=task):
+    with constants(event, LARGEST_CHUNK=chunk, TASK_NEURONS=task):
         found = simulate(network, case.images, case.labels, case.timesteps, chunk + 1, "event", 1 + chunk % 3)
     assert_same_log(found, expected)
     assert found.batch_size == chunk + 1
@@ -235,7 +224,7 @@ def test_until_silent(engine: str) -> None:
     @given(case=cases(images=8, timesteps=1))
     def run(case: Case) -> None:
         network = case.network()
-        with constants(LARGEST_CHUNK=3):
+        with constants(event, LARGEST_CHUNK=3):
             found = simulate(network, case.images, case.labels, "until_silent", 50, engine, timesteps_cap=90)
         expected = simulate(network, case.images, case.labels, 90, 50, "reference")
         steps = found.correct.shape[1]
