@@ -142,17 +142,23 @@ def test_potentials_that_leave_32_bits_are_done_again_with_64(inputs: int, theta
     assert recording.positive[2, :, 0].sum() == 3 * inputs
 
 
-def test_sums_of_24_bit_weights_are_cut_before_they_leave_32_bits() -> None:
-    largest = (1 << 23) - 1
+@pytest.mark.parametrize("magnitude", [(1 << 23) - 1, 255, 1])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_sums_of_24_bit_weights_are_cut_before_they_overflow(magnitude: int, sign: int) -> None:
+    """Whole weights before 32 bits do, their low bytes (255 of 255 and of -1) before 16 bits do."""
     for inputs, negative in ((257, 0), (600, 0), (600, 300)):
-        weight = np.full((2, inputs), largest)
+        weight = np.full((2, inputs), sign * magnitude)
         weight[1, : inputs // 2] *= -1
         # The second layer's spikes are positive at first; inhibition makes some negative later.
         network = integer_network(
             f"{inputs}-{inputs}-2",
             (1, 1, 1),
-            [np.ones(inputs), np.eye(inputs) - np.eye(inputs, k=1) * (np.arange(inputs) < negative), weight],
-            [1 << 16, 1 << 16, largest << 20],
+            [
+                np.full(inputs, 1 << 15),  # makes all weights 24 bits wide
+                np.eye(inputs) - np.eye(inputs, k=1) * (np.arange(inputs) < negative),
+                weight,
+            ],
+            [1 << 31, 1 << 16, magnitude << 20],
             [0, 0, 11],
             [[1, 0], [0, 1]],
         )
@@ -210,7 +216,18 @@ def test_layers_too_large_for_32_bit_addresses_are_refused(monkeypatch: pytest.M
 
 
 def test_tile_width() -> None:
-    assert [tile_width(outputs) for outputs in (1, 24, 32, 64, 96, 128, 256, 384)] == [32, 32, 32, 64, 32, 64, 64, 64]
+    sizes = (1, 24, 32, 64, 96, 128, 256, 384)
+    assert [tile_width(outputs, 9 * 2 * 64) for outputs in sizes] == [32, 32, 32, 64, 32, 64, 64, 64]
+    inputs = (64, 256, 512, 1024, 100_000)
+    assert [tile_width(512, 9 * 2 * number) for number in inputs] == [64, 64, 64, 32, 32]
+    assert [tile_width(512, 9 * 3 * number) for number in inputs] == [64, 64, 32, 32, 32]
+
+
+@pytest.mark.parametrize("weight_bits", [16, 24])
+def test_rows_of_both_widths_are_aligned(weight_bits: int) -> None:
+    layers = arrange(random_network("33-24-64-10", (1, 3, 3), weight_bits=weight_bits)).layers
+    assert (layers[:, event_kernels.FIRST_BYTE] % event.ALIGNMENT == 0).all()
+    assert set(layers[1:, event_kernels.WIDTH]) == {32, 64}
 
 
 # --- until silent ---------------------------------------------------------------------------------------------------

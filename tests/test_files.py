@@ -9,7 +9,9 @@ import signal
 import stat
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -118,7 +120,18 @@ def test_a_mistake_of_the_user_is_one_line(
     assert (tmp_path / "rule.log").read_text().splitlines()[-1].endswith(f"error: {error}")
 
 
+@pytest.fixture
+def not_ignored() -> Iterator[None]:
+    """Signals as in the foreground: shells start background jobs with SIGINT ignored, and nohup ignores SIGHUP."""
+    wanted: dict[str, Any] = {"SIGTERM": signal.SIG_DFL, "SIGHUP": signal.SIG_DFL, "SIGINT": signal.default_int_handler}
+    before = {name: signal.signal(getattr(signal, name), handler) for name, handler in wanted.items()}
+    yield
+    for name, handler in before.items():
+        signal.signal(getattr(signal, name), handler)
+
+
 @pytest.mark.skipif(os.name != "posix", reason="the signals are those of POSIX")
+@pytest.mark.usefixtures("not_ignored")
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGINT"])
 def test_a_signal_is_one_line(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     number = getattr(signal, name)

@@ -25,6 +25,8 @@ ALIGNMENT = 64
 TILE_WIDTHS = (64, 32)
 # A list of spikes costs about as much to go through as this many outputs cost to add.
 LIST_COST = 16
+# Bytes of a tile's weights that stay in an L2 cache of 1 MiB, beside lists of spikes and potentials.
+LARGEST_TILE = 768 << 10
 # Potentials of 32 bits must have room for a step's input beside the threshold.
 LARGEST_NARROW = 1 << 29
 NEVER = 1 << 62
@@ -38,15 +40,24 @@ def aligned(shape: int | tuple[int, ...], dtype: type[np.generic]) -> np.ndarray
     return raw[first : first + size].view(dtype).reshape(shape)
 
 
-def tile_width(outputs: int) -> int:
-    """Output channels that are computed together: padding to whole tiles costs time, narrow tiles too."""
-    return min(TILE_WIDTHS, key=lambda width: -(-outputs // width) * (width + LIST_COST))
+def tile_width(outputs: int, output_bytes: int) -> int:
+    """Output channels that are computed together.
+
+    Padding to whole tiles costs time, narrow tiles too, and most of all those whose weights leave the L2 cache.
+
+    Args:
+        outputs: output channels of the layer.
+        output_bytes: size of one output channel's weights.
+    """
+    widths = [width for width in TILE_WIDTHS if width * output_bytes <= LARGEST_TILE] or TILE_WIDTHS[-1:]
+    return min(widths, key=lambda width: -(-outputs // width) * (width + LIST_COST))
 
 
 def arrange(network: SpikingNetwork) -> Weights:
     """The network's integers in the order in which the compiled functions read them."""
     costs = synapses_per_spike(network.topology)
     bits16 = all(np.abs(layer.weight.astype(np.int64)).max() < 1 << 15 for layer in network.layers)
+    weight_bytes = 2 if bits16 else 3
     table = np.zeros((len(network.layers), kernels.COLUMNS), np.int64)
     rows, theta, base, wide, largest, reach = [], [], [], [], [], []
     sizes = np.zeros(6, np.int64)
@@ -54,39 +65,39 @@ def arrange(network: SpikingNetwork) -> Weights:
         geometry = layer.geometry
         _check_size(number, layer)
         outputs, inputs, height, width = layer.weight.shape
-        lanes = tile_width(outputs)
+        lanes = tile_width(outputs, inputs * height * width * weight_bytes)
         tiles = -(-outputs // lanes)
         (top, _), (left, _) = geometry.padding
         table[number] = (
             *(*geometry.in_shape, *geometry.out_shape, height, width, geometry.stride, top, left, layer.shift),
-            *(lanes, tiles, *sizes),
+            *(lanes, tiles, lanes * weight_bytes, *sizes),
         )
-        padded = np.zeros((tiles * lanes, inputs, height, width), np.int32 if not bits16 else np.int16)
+        padded = np.zeros((tiles * lanes, inputs, height, width), np.int32)
         padded[:outputs] = layer.weight
-        tiled = padded.reshape(tiles, lanes, inputs, height, width).transpose(0, 3, 4, 2, 1)
+        tiled = _row_bytes(padded.reshape(tiles, lanes, inputs, height, width).transpose(0, 3, 4, 2, 1), bits16)
         padded_theta, padded_base = np.full(tiles * lanes, NEVER), np.ones(tiles * lanes, np.int64)
         padded_theta[:outputs], padded_base[:outputs] = layer.theta, layer.base
         theta.append(padded_theta)
         base.append(padded_base)
         positions = geometry.out_shape[1] * geometry.out_shape[2]
         if number > 0:
-            rows.append(tiled.ravel())
+            rows.append(np.pad(tiled, (0, -tiled.size % ALIGNMENT)))
             for tile in range(tiles):
                 part = slice(tile * lanes, min((tile + 1) * lanes, outputs))
                 far = max(int(np.abs(layer.base[part]).max()), int(layer.theta[part].max()))
                 wide.append(not bits16 or far >> 16 >= LARGEST_NARROW)
                 largest.append(int(np.abs(layer.weight[part].astype(np.int64)).max()))
                 reach.append((far >> 16) + 2)
-            sizes += (tiled.size, tiles * lanes, tiles, positions, positions * tiles * lanes, positions * tiles)
+            sizes += (rows[-1].size, tiles * lanes, tiles, positions, positions * tiles * lanes, positions * tiles)
         else:
             sizes += (0, tiles * lanes, 0, positions, positions * tiles * lanes, 0)
-    flat = aligned(int(sizes[0]), np.int16 if bits16 else np.int32)
+    flat = aligned(int(sizes[0]), np.uint8)
     np.concatenate([*rows, flat[:0]], out=flat)
     all_theta, all_base = _flat(theta, np.int64), _flat(base, np.int64)
     start = -all_base >> 16
     return Weights(
         layers=table,
-        rows=flat,
+        rows=flat.view(np.int16) if bits16 else flat,
         image_rows=_image_rows(network.layers[0]),
         theta=all_theta,
         base=all_base,
@@ -104,7 +115,7 @@ def arrange(network: SpikingNetwork) -> Weights:
 
 def _check_size(number: int, layer: SpikingLayer) -> None:
     """Spikes of a block and rows of a tile are counted and addressed with 32 bits."""
-    widest = 4 * max(TILE_WIDTHS)
+    widest = 3 * max(TILE_WIDTHS)
     reach = (int(np.prod(layer.geometry.weight_shape[1:])) + int(np.prod(layer.geometry.in_shape))) * widest
     if max(reach, layer.geometry.neurons * kernels.BLOCK) >= kernels.LARGEST_INT32:
         raise InputError(f"layer {number} ({layer.geometry.token}) is too large for engine 'event'; use 'dense'")
@@ -115,6 +126,14 @@ def _flat(parts: list[np.ndarray], dtype: type[np.generic]) -> np.ndarray:
     result = aligned(len(values), dtype)
     result[:] = values
     return result
+
+
+def _row_bytes(weights: np.ndarray, bits16: bool) -> np.ndarray:
+    """Bytes of int32 weights (..., outputs): 16 bits each, or a row's upper 16 bits first and then its lower 8."""
+    if bits16:
+        return weights.astype(np.int16).ravel().view(np.uint8)
+    high, low = (weights >> 8).astype(np.int16), (weights & 0xFF).astype(np.uint8)
+    return np.concatenate([np.ascontiguousarray(high).view(np.uint8), low], axis=-1).ravel()
 
 
 def _image_rows(layer: SpikingLayer) -> np.ndarray:

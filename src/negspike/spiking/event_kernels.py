@@ -11,6 +11,7 @@ cache notices changes of the file of a function, not of what it calls.
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,13 +29,15 @@ LARGEST_INT32 = (1 << 31) - 1
 
 # Columns of the table of layers.
 INPUTS, IN_HEIGHT, IN_WIDTH, OUTPUTS, OUT_HEIGHT, OUT_WIDTH, KERNEL_HEIGHT, KERNEL_WIDTH = range(8)
-STRIDE, TOP, LEFT, SHIFT, WIDTH, TILES = range(8, 14)
-# Where the layer begins in the arrays of all layers' weights, channels, tiles, positions, neurons and masks
+STRIDE, TOP, LEFT, SHIFT, WIDTH, TILES, ROW_BYTES = range(8, 15)
+# Where the layer begins in the arrays of all layers' weights (bytes), channels, tiles, positions, neurons and masks
 # (a mask is the word of a tile at a position).
-FIRST_WEIGHT, FIRST_CHANNEL, FIRST_TILE, FIRST_POSITION, FIRST_NEURON, FIRST_MASK = range(14, 20)
-COLUMNS = 20
+FIRST_BYTE, FIRST_CHANNEL, FIRST_TILE, FIRST_POSITION, FIRST_NEURON, FIRST_MASK = range(15, 21)
+COLUMNS = 21
+# Low bytes of 24-bit weights are summed in 16 bits: this many cannot leave them.
+MOST_LOW_BYTES = 257
 
-I1, I16, I32, I64 = ir.IntType(1), ir.IntType(16), ir.IntType(32), ir.IntType(64)
+I1, I32, I64 = ir.IntType(1), ir.IntType(32), ir.IntType(64)
 
 
 # --- vectors --------------------------------------------------------------------------------------------------------
@@ -65,38 +68,55 @@ def _to_lanes(builder: Any, mask: Any, width: int) -> Any:
     return builder.bitcast(word, ir.VectorType(I1, width))
 
 
-def _alignment(width: int, bits: int) -> int:
-    """Of rows that follow each other from a 64-byte boundary on."""
-    size = width * bits // 8
-    return min(64, size & -size)
+def _row(builder: Any, address: Any, bits: int, width: int, row_bytes: int, offset: int = 0) -> Any:
+    """``width`` integers of ``bits`` that stand ``offset`` bytes behind the beginning of a row."""
+    place = builder.add(address, ir.Constant(I64, offset)) if offset else address
+    return _load(builder, place, bits, width, math.gcd(64, row_bytes, offset))
 
 
 def _add_rows(
-    builder: Any, total: Any, weights: Any, entries: Any, count: Any, width: int, bits: int, subtract: bool
+    builder: Any, total: Any, weights: Any, entries: Any, count: Any, width: int, split: bool, subtract: bool
 ) -> Any:
-    """Add (or subtract) the rows of weights that ``count`` int32 byte offsets name to a vector kept in registers."""
+    """Add (or subtract) the rows of weights that ``count`` int32 byte offsets name to a vector kept in registers.
+
+    ``split`` rows hold the upper 16 bits of all weights and then the lower 8, which are summed apart, in 16 bits.
+    """
+    i32, i16 = ir.VectorType(I32, width), ir.VectorType(ir.IntType(16), width)
+    row_bytes = (3 if split else 2) * width
     before = builder.block
     loop, after = builder.append_basic_block("rows"), builder.append_basic_block("rows_done")
     builder.cbranch(builder.icmp_signed(">", count, ir.Constant(I64, 0)), loop, after)
     builder.position_at_end(loop)
-    index, running = builder.phi(I64), builder.phi(total.type)
+    index = builder.phi(I64)
     index.add_incoming(ir.Constant(I64, 0), before)
-    running.add_incoming(total, before)
+    running = [(builder.phi(i32), ir.Constant(i32, None) if split else total)]
+    if split:
+        running.append((builder.phi(i16), ir.Constant(i16, None)))
     entry = builder.gep(builder.inttoptr(entries, I32.as_pointer()), [index])
-    offset = builder.sext(builder.load(entry, align=4), I64)
-    row = _load(builder, builder.add(weights, offset), bits, width, _alignment(width, bits))
-    if bits < 32:
-        row = builder.sext(row, ir.VectorType(I32, width))
-    new = builder.sub(running, row) if subtract else builder.add(running, row)
+    row = builder.add(weights, builder.sext(builder.load(entry, align=4), I64))
+    parts = [builder.sext(_row(builder, row, 16, width, row_bytes), i32)]
+    if split:
+        parts.append(builder.zext(_row(builder, row, 8, width, row_bytes, 2 * width), i16))
+    add = builder.sub if subtract and not split else builder.add
+    sums = [add(value, part) for (value, _), part in zip(running, parts, strict=True)]
     following = builder.add(index, ir.Constant(I64, 1))
     index.add_incoming(following, loop)
-    running.add_incoming(new, loop)
+    for (value, first), new in zip(running, sums, strict=True):
+        value.add_incoming(first, before)
+        value.add_incoming(new, loop)
     builder.cbranch(builder.icmp_signed("<", following, count), loop, after)
     builder.position_at_end(after)
-    result = builder.phi(total.type)
-    result.add_incoming(total, before)
-    result.add_incoming(new, loop)
-    return result
+    results = []
+    for (_, first), new in zip(running, sums, strict=True):
+        result = builder.phi(new.type)
+        result.add_incoming(first, before)
+        result.add_incoming(new, loop)
+        results.append(result)
+    if not split:
+        return results[0]
+    high, low = results
+    both = builder.add(builder.shl(high, _constant(width, 8, 32)), builder.zext(low, i32))
+    return builder.sub(total, both) if subtract else builder.add(total, both)
 
 
 def _masks(context: Any, builder: Any, signature: Any, words: list[Any]) -> Any:
@@ -104,26 +124,26 @@ def _masks(context: Any, builder: Any, signature: Any, words: list[Any]) -> Any:
 
 
 def _make_accumulate(width: int, wide: bool) -> Any:
-    """``accumulate(state, weights, first, entries, positive, negative, theta)``.
+    """``accumulate(state, rows, first, entries, positive, negative, theta)``.
 
-    ``weights`` is the int16 or int32 array of all weights, ``first`` the index of the first row of the tile; ``state``,
-    ``entries`` and ``theta`` are addresses, ``positive`` and ``negative`` are counts. Adds the rows of the ``positive``
-    entries to the ``width`` potentials at ``state`` and subtracts those of the ``negative`` entries that follow them.
-    Returns two masks: neurons that may have reached their threshold, and those whose potential is below zero.
+    ``rows`` is the array of all weights, ``first`` the byte at which the tile's begin; ``state``, ``entries`` and
+    ``theta`` are addresses, ``positive`` and ``negative`` are counts. Adds the rows of the ``positive`` entries to the
+    ``width`` potentials at ``state`` and subtracts those of the ``negative`` entries that follow them. Returns two
+    masks: neurons that may have reached their threshold, and those whose potential is below zero.
     """
 
     @intrinsic
-    def accumulate(typingctx, state, weights, first, entries, positive, negative, theta):
-        bits = weights.dtype.bitwidth
+    def accumulate(typingctx, state, rows, first, entries, positive, negative, theta):
+        split = rows.dtype == types.uint8
 
         def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            state, weights, first, entries, positive, negative, theta = arguments
-            data = context.make_array(signature.args[1])(context, builder, weights).data
-            weights = builder.ptrtoint(builder.gep(data, [first]), I64)
+            state, rows, first, entries, positive, negative, theta = arguments
+            data = context.make_array(signature.args[1])(context, builder, rows).data
+            tile = builder.add(builder.ptrtoint(data, I64), first)
             total = _constant(width, 0, 32) if wide else _load(builder, state, 32, width, 64)
-            total = _add_rows(builder, total, weights, entries, positive, width, bits, subtract=False)
+            total = _add_rows(builder, total, tile, entries, positive, width, split, subtract=False)
             rest = builder.add(entries, builder.shl(positive, ir.Constant(I64, 2)))
-            total = _add_rows(builder, total, weights, rest, negative, width, bits, subtract=True)
+            total = _add_rows(builder, total, tile, rest, negative, width, split, subtract=True)
             if wide:
                 extended = builder.sext(total, ir.VectorType(I64, width))
                 before = _load(builder, state, 64, width, 64)
@@ -134,7 +154,7 @@ def _make_accumulate(width: int, wide: bool) -> Any:
             below = builder.icmp_signed("<", total, _constant(width, 0, size))
             return _masks(context, builder, signature, [_to_mask(builder, lanes, width) for lanes in (up, below)])
 
-        return types.UniTuple(types.uint64, 2)(types.int64, weights, *[types.int64] * 5), codegen
+        return types.UniTuple(types.uint64, 2)(types.int64, rows, *[types.int64] * 5), codegen
 
     return accumulate
 
@@ -248,7 +268,8 @@ class Weights(NamedTuple):
 
     Attributes:
         layers: (L, COLUMNS) int64.
-        rows: int16 or int32 weights, [tile][kernel row][kernel column][input][output of the tile].
+        rows: all layers' weights, [tile][kernel row][kernel column][input][output of the tile]: int16; or uint8, three
+            bytes a weight, each row the upper 16 bits of its weights and then the lower 8.
         image_rows: (kernel rows * columns * inputs, outputs) int64, weights of the first layer.
         theta, base: int64 a channel; theta_high, theta_low, base_low, start: int32, the 32-bit potential's constants.
         wide: uint8 a tile, whether it needs 64-bit residuals.
@@ -349,7 +370,8 @@ def _make_run_tile(width: int, wide: bool) -> Any:
         outputs = layer[OUT_HEIGHT] * layer[OUT_WIDTH]
         channel = layer[FIRST_CHANNEL] + tile * width
         number = layer[FIRST_TILE] + tile
-        row = layer[FIRST_WEIGHT] + tile * width * layer[INPUTS] * layer[KERNEL_HEIGHT] * layer[KERNEL_WIDTH]
+        rows_of_tile = layer[INPUTS] * layer[KERNEL_HEIGHT] * layer[KERNEL_WIDTH]
+        row = layer[FIRST_BYTE] + tile * rows_of_tile * layer[ROW_BYTES]
         theta_low = np.int64(weights.theta_low.ctypes.data) + 4 * channel
         base_low = np.int64(weights.base_low.ctypes.data) + 4 * channel
         if wide:
@@ -360,7 +382,7 @@ def _make_run_tile(width: int, wide: bool) -> Any:
             states = np.int64(state.potential.ctypes.data)
         entries = np.int64(window.entries.ctypes.data)
         largest = weights.largest[number]
-        flush = LARGEST_INT32 // max(largest, 1)
+        flush = min(LARGEST_INT32 // max(largest, 1), MOST_LOW_BYTES)
         furthest = np.int64(0)
         for place in range(positions):
             position = first + place
@@ -455,7 +477,7 @@ def run_layer(layer, start, duration, weights, state, counts, window, spikes, ac
     """
     positions = layer[OUT_HEIGHT] * layer[OUT_WIDTH]
     in_width = layer[IN_WIDTH]
-    row_bytes = layer[WIDTH] * weights.rows.itemsize
+    row_bytes = layer[ROW_BYTES]
     entries = np.int64(window.entries.ctypes.data)
     up_entries, down_entries = np.int64(spikes.up.ctypes.data), np.int64(spikes.down.ctypes.data)
     records, furthest = np.int64(0), np.int64(0)
@@ -723,7 +745,7 @@ def simulate_image(
                 for t in range(duration):
                     positive[start + t, number], negative[start + t, number] = ups[t], downs[t]
                 if number < last:
-                    row_bytes = layers[number + 1][WIDTH] * weights.rows.itemsize
+                    row_bytes = layers[number + 1][ROW_BYTES]
                     up = sort_spikes(
                         *(layer, records, duration, row_bytes, state.up, state, state.positive),
                         *(emitted.active, emitted.up, emitted.first_up),
