@@ -17,8 +17,9 @@ from spiking_networks import Case, cases, constants, examples, integer_network, 
 from negspike import SimulationLog, SpikingNetwork, simulate
 from negspike.errors import InputError
 from negspike.spiking import dense, event
-from negspike.spiking.convolution import FLOAT64_EXACT, convolve, convolve_int64
-from negspike.spiking.dense import FLOAT32_EXACT, DenseEngine, exact_arithmetic, weight_parts
+from negspike.spiking.convolution import FLOAT64_EXACT, Convolution, convolve, convolve_int64
+from negspike.spiking.dense import DenseEngine
+from negspike.spiking.exact import FLOAT32_EXACT, exact_arithmetic, weight_parts
 from negspike.spiking.recorder import Recording, synapses_per_spike
 from negspike.spiking.reference import ReferenceEngine
 from negspike.spiking.simulation import make_engine
@@ -254,19 +255,32 @@ def reconstruct(parts: list[tuple[np.ndarray, int]]) -> np.ndarray:
 
 
 @examples(100)
-@given(bits=st.integers(2, 24), inputs=st.integers(1, 3000), seed=st.integers(0, 2**32 - 1), extreme=st.booleans())
-def test_weight_parts(bits: int, inputs: int, seed: int, extreme: bool) -> None:
+@given(
+    bits=st.integers(2, 24),
+    inputs=st.integers(1, 3000),
+    seed=st.integers(0, 2**32 - 1),
+    extreme=st.booleans(),
+    largest=st.sampled_from([1, 1, 2, 14, 64, 1000]),
+)
+def test_weight_parts(bits: int, inputs: int, seed: int, extreme: bool, largest: int) -> None:
     limit = 2 ** (bits - 1) - 1
     random = np.random.default_rng(seed)
     weight = random.integers(-limit, limit + 1, (3, inputs, 1, 1))
     if extreme:
         weight[0], weight[1] = limit, -limit
-    parts = weight_parts(weight.astype(np.int32))
+    parts = weight_parts(weight.astype(np.int32), largest)
     np.testing.assert_array_equal(reconstruct(parts), weight)
     assert all(part.dtype == np.float32 for part, _ in parts)
-    assert all(np.abs(part.astype(np.int64)).sum((1, 2, 3)).max() <= FLOAT32_EXACT for part, _ in parts)
-    assert (len(parts) == 1) == (int(np.abs(weight).sum((1, 2, 3)).max()) <= FLOAT32_EXACT)
-    assert len(parts) <= 3
+    assert all(largest * np.abs(part.astype(np.int64)).sum((1, 2, 3)).max() <= FLOAT32_EXACT for part, _ in parts)
+    assert (len(parts) == 1) == (largest * int(np.abs(weight).sum((1, 2, 3)).max()) <= FLOAT32_EXACT)
+    assert largest > 1 or len(parts) <= 3
+
+
+def test_inputs_too_large_for_any_weight_parts() -> None:
+    weight = np.full((1, 9, 1, 1), 5)
+    assert reconstruct(weight_parts(weight, FLOAT32_EXACT // 9)).tolist() == weight.tolist()
+    with pytest.raises(OverflowError, match="9 weights of one bit"):
+        weight_parts(weight, FLOAT32_EXACT // 9 + 1)
 
 
 @pytest.mark.parametrize("inputs", [65_793, 65_794, 131_072, 300_000])
@@ -346,6 +360,53 @@ def test_convolutions_of_integers(case: Case, seed: int, large: bool) -> None:
                 expected[image, :, y, column] = (weight.astype(object) * window[image]).sum((1, 2, 3))
         np.testing.assert_array_equal(convolve(x, weight, geometry).astype(object), expected)
         np.testing.assert_array_equal(convolve_int64(x, weight, geometry).astype(object), expected)
+
+
+@examples(60)
+@given(case=cases(images=1, timesteps=1), seed=st.integers(0, 2**32 - 1), bits=st.integers(2, 24))
+def test_convolutions_in_parts(case: Case, seed: int, bits: int) -> None:
+    """The same, whatever inputs and numbers of images a layer meets one after the other."""
+    random = np.random.default_rng(seed)
+    for geometry in case.geometry:
+        weight = random.integers(1 - (1 << (bits - 1)), 1 << (bits - 1), geometry.weight_shape)
+        layer = Convolution(weight, geometry)
+        for images, largest in ((2, 9), (1, 100), (2, 0), (2, 3), (1, 1 << 20), (2, 1 << 40), (1, 5)):
+            x = random.integers(-largest, largest + 1, (images, *geometry.in_shape))
+            np.testing.assert_array_equal(layer(x), convolve_int64(x, weight, geometry))
+
+
+@pytest.mark.parametrize(("largest", "parts"), [(1, 2), (14, 2), (60, 3), (1 << 20, 0)])
+def test_convolutions_of_counts_are_done_in_float32(largest: int, parts: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    geometry = parse_topology("8C3", (512, 4, 4)).layers[0]
+    random = np.random.default_rng(0)
+    weight = random.integers(-(2**15), 2**15, geometry.weight_shape)
+    x = random.integers(0, largest + 1, (3, 512, 4, 4))
+    layer = Convolution(weight, geometry)
+    expected = convolve_int64(x, weight, geometry)
+    np.testing.assert_array_equal(layer(x), expected)
+    assert len(layer._parts) == parts
+    if parts:
+        # The first time was compared with float64, after that float32 is alone.
+        monkeypatch.setattr("negspike.spiking.convolution.convolve", None)
+        np.testing.assert_array_equal(layer(x), expected)
+
+
+def test_a_library_that_rounds_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    geometry = parse_topology("8C3", (512, 4, 4)).layers[0]
+    random = np.random.default_rng(0)
+    weight = random.integers(-(2**15), 2**15, geometry.weight_shape)
+    layer = Convolution(weight, geometry)
+    plain = torch.nn.functional.conv2d
+
+    def rounding(x: torch.Tensor, weight: torch.Tensor, **options: Any) -> torch.Tensor:
+        result = plain(x, weight, **options)
+        return result.bfloat16().to(result.dtype) if len(x) == 2 and result.dtype == torch.float32 else result
+
+    monkeypatch.setattr("negspike.spiking.convolution.F.conv2d", rounding)
+    for images in (1, 2, 1, 2):
+        x = random.integers(0, 9, (images, 512, 4, 4))
+        np.testing.assert_array_equal(layer(x), convolve_int64(x, weight, geometry))
+    assert not layer._parts
 
 
 def test_convolution_just_above_float64() -> None:
@@ -499,7 +560,7 @@ def test_reduced_precision_is_switched_off(wish: str) -> None:
 
 NEW_INTERFACE = """
 import numpy as np, torch
-from negspike.spiking.dense import exact_arithmetic
+from negspike.spiking.exact import exact_arithmetic
 backends = torch.backends
 backends.fp32_precision = "tf32"
 backends.cuda.matmul.fp32_precision = "tf32"

@@ -12,7 +12,7 @@ import numpy as np
 from negspike.datasets import Dataset
 from negspike.errors import InputError
 from negspike.files import atomic_path
-from negspike.spiking.dense import weight_parts
+from negspike.spiking.exact import weight_parts
 from negspike.spiking.network import SpikingNetwork
 from negspike.spiking.recorder import Recording, SimulationLog
 from negspike.spiking.simulation import simulate

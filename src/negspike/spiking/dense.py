@@ -11,97 +11,20 @@ engine runs, whatever the caller's settings, and every layer is compared with a 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from typing import Any
-
 import numpy as np
 import torch
 import torch.nn.functional as F
 
 from negspike.spiking.convolution import convolve
+from negspike.spiking.exact import exact_arithmetic, weight_parts
 from negspike.spiking.network import THRESHOLD_EXTRA_BITS, SpikingLayer, SpikingNetwork
 from negspike.spiking.recorder import Recording, synapses_per_spike
 
-FLOAT32_EXACT = 1 << 24
 CHUNK_BYTES = 256 << 20
 LARGEST_CHUNK = 500
 # Working on a part of a chunk costs two more copies of that part; above this share it does not pay.
 WHOLE_CHUNK_SHARE = 0.75
 CHUNK_SIZES = 8
-
-
-def weight_parts(weight: np.ndarray) -> list[tuple[np.ndarray, int]]:
-    """Split integer weights so that convolving spikes with each part is exact in float32.
-
-    Args:
-        weight: (outputs, inputs, kernel height, kernel width) integers.
-
-    Returns:
-        (float32 part, left shift) pairs; the sum of part * 2^shift is the weight. The bound that makes each exact,
-        the largest sum of a neuron's absolute part, is at most 2^24.
-
-    Raises:
-        OverflowError: a neuron has more than 2^24 inputs.
-    """
-    parts: list[tuple[np.ndarray, int]] = []
-    rest, shift = weight.astype(np.int64), 0
-    inputs = int(np.prod(weight.shape[1:]))
-    # 8 bits for neurons of up to 65,793 inputs, fewer beyond.
-    bits = min(8, (FLOAT32_EXACT // max(inputs, 1) + 1).bit_length() - 1)
-    while np.abs(rest).sum((1, 2, 3)).max(initial=0) > FLOAT32_EXACT:
-        if bits < 1:
-            raise OverflowError(f"{inputs} inputs of one bit can leave the exact range of float32")
-        parts.append(((rest & ((1 << bits) - 1)).astype(np.float32), shift))
-        rest, shift = rest >> bits, shift + bits
-    parts.append((rest.astype(np.float32), shift))
-    return parts
-
-
-@contextmanager
-def exact_arithmetic(threads: int | None) -> Iterator[None]:
-    """Only plain float32 sums of products, on ``threads`` threads; the caller's settings are restored afterwards."""
-    with ExitStack() as stack:
-        stack.enter_context(torch.inference_mode())
-        for device_type in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
-            stack.enter_context(torch.autocast(device_type, enabled=False))
-        # Without cuDNN a convolution on CUDA is a matrix product over unfolded windows; NNPACK has transforms only.
-        stack.enter_context(_switched(torch.backends.cudnn, "enabled", False))
-        stack.enter_context(torch.backends.nnpack.flags(enabled=False))
-        stack.enter_context(_full_precision())
-        stack.callback(torch.set_num_threads, torch.get_num_threads())
-        if threads is not None:
-            torch.set_num_threads(threads)
-        yield
-
-
-@contextmanager
-def _full_precision() -> Iterator[None]:
-    """No TF32 and no bfloat16 inside products of float32 matrices, on CUDA and in oneDNN on the CPU."""
-    with ExitStack() as stack:
-        if hasattr(torch.backends, "fp32_precision"):
-            # Since PyTorch 2.9. The older interface refuses to be read once the caller has used this one.
-            onednn: Any = torch.backends.mkldnn
-            for operation in (torch.backends.cuda.matmul, onednn.matmul, onednn.conv):
-                stack.enter_context(_switched(operation, "fp32_precision", "ieee", inherited="none"))
-        else:
-            stack.callback(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision())
-            torch.set_float32_matmul_precision("highest")
-        yield
-
-
-@contextmanager
-def _switched(owner: Any, name: str, value: Any, inherited: Any = None) -> Iterator[None]:
-    """Set an attribute and restore it, to ``inherited`` where that makes it what it was."""
-    before = getattr(owner, name)
-    setattr(owner, name, value)
-    try:
-        yield
-    finally:
-        if inherited is not None:
-            setattr(owner, name, inherited)
-        if getattr(owner, name) != before:
-            setattr(owner, name, before)
 
 
 class _Layer:

@@ -8,15 +8,17 @@ import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from negspike.errors import InputError
 from negspike.files import atomic_path
 from negspike.images import IMAGE_FRACTION_BITS, integer_images
-from negspike.spiking.convolution import FLOAT64_EXACT, convolve
+from negspike.spiking.convolution import FLOAT64_EXACT, Convolution
 from negspike.topology import Layer, Shape, Topology, parse_topology
 
 LARGEST_K = 8
@@ -54,12 +56,17 @@ class SpikingLayer:
     base: np.ndarray
     shift: int
 
-    @property
+    @cached_property
     def largest_base(self) -> int:
         """Largest absolute base."""
         return max(int(self.base.max()), -int(self.base.min()))
 
-    @property
+    @cached_property
+    def convolve(self) -> Convolution:
+        """From (N, inputs, height, width) to (N, outputs, out height, out width), int64, input to potentials."""
+        return Convolution(self.weight, self.geometry)
+
+    @cached_property
     def largest_sum(self) -> int:
         """Largest sum of absolute weights over the inputs of one neuron: what one time step can add to a potential."""
         return int(np.abs(self.weight.astype(np.int64)).sum((1, 2, 3)).max())
@@ -73,9 +80,10 @@ class SpikingLayer:
         Returns:
             int64 of the same shape.
         """
-        column = (slice(None), None, None)
-        counts: np.ndarray = ((current << self.shift) - self.base[column]) // self.theta[column]
-        counts[counts < 0] = 0
+        theta, base = (torch.from_numpy(values)[:, None, None] for values in (self.theta, self.base))
+        above = (torch.from_numpy(current) << self.shift) - base
+        # PyTorch divides integers on several threads.
+        counts: np.ndarray = torch.div(above, theta, rounding_mode="floor").clamp_(min=0).numpy()
         return counts
 
 
@@ -149,7 +157,7 @@ class SpikingNetwork:
             reached = int(np.abs(x).max(initial=0)) * layer.largest_sum
             if (reached << layer.shift) + layer.largest_base >= 1 << 63:
                 raise InputError(f"layer {number}: its input is too large for 64-bit potentials; scale the images down")
-            x = layer.settled_counts(convolve(x, layer.weight, layer.geometry))
+            x = layer.settled_counts(layer.convolve(x))
             counts.append(x)
         return counts
 
@@ -307,7 +315,7 @@ class SpikingNetwork:
         if np.abs(weight.astype(np.int64)).max(initial=0) >= 1 << (self.weight_bits - 1):
             raise InputError(f"{name} is wider than {self.weight_bits} bits")
 
-    @property
+    @cached_property
     def _largest_class(self) -> int:
         """Largest sum of absolute weights over the inputs of one class."""
         return int(np.abs(self.classifier.astype(np.int64)).sum(1).max())
