@@ -393,7 +393,14 @@ def _make_run_tile(width: int, wide: bool) -> Any:
             again = state.pending[mask] != 0
             index, last = window.first[place], window.first[place + 1]
             bound = weights.reach[number]
-            if start > 0 and not wide:
+            if start == 0:
+                # Here, where they are needed next, and not for all neurons beforehand: they would leave the cache.
+                for lane in range(width):
+                    if wide:
+                        state.residual[neuron + lane] = -weights.base[channel + lane]
+                    else:
+                        state.potential[neuron + lane] = weights.start[channel + lane]
+            elif not wide:
                 bound = max(bound, furthest_potential(state.potential, neuron, width))
             t = np.int64(-1)
             while True:
@@ -675,23 +682,6 @@ def any_set(flags, first, stop):
 
 
 @njit(nogil=True)
-def start_image(timesteps, weights, state):
-    """Every neuron as it is before the first step; each of them is looked at in that step, input or not."""
-    for number in range(1, len(weights.layers)):
-        layer = weights.layers[number]
-        first, channels = layer[FIRST_CHANNEL], layer[TILES] * layer[WIDTH]
-        for position in range(layer[OUT_HEIGHT] * layer[OUT_WIDTH]):
-            neuron = layer[FIRST_NEURON] + position * channels
-            for channel in range(channels):
-                state.potential[neuron + channel] = weights.start[first + channel]
-            if len(state.residual) > 0:
-                for channel in range(channels):
-                    state.residual[neuron + channel] = -weights.base[first + channel]
-    state.above[:] = 0
-    state.pending[:] = 1
-
-
-@njit(nogil=True)
 def simulate_image(
     image,
     timesteps,
@@ -711,7 +701,9 @@ def simulate_image(
     """Simulate one image; returns the layer that left 32 bits or -1, and the two sets of spikes."""
     layers = weights.layers
     last = len(layers) - 1
-    start_image(timesteps, weights, state)
+    # Every neuron is looked at in the first step, input or not.
+    state.above[:] = 0
+    state.pending[:] = 1
     image_counts(layers[0], image, weights, timesteps, settled)
     logits = np.zeros(weights.classifier.shape[1], np.int64)
     ups, downs = np.zeros(BLOCK, np.int64), np.zeros(BLOCK, np.int64)
