@@ -74,7 +74,8 @@ def arrange(network: SpikingNetwork) -> Weights:
         )
         padded = np.zeros((tiles * lanes, inputs, height, width), np.int32)
         padded[:outputs] = layer.weight
-        tiled = _row_bytes(padded.reshape(tiles, lanes, inputs, height, width).transpose(0, 3, 4, 2, 1), bits16)
+        tiled = padded.reshape(tiles, lanes, inputs, height, width).transpose(0, 3, 4, 2, 1).reshape(tiles, -1, lanes)
+        tiled = _row_bytes(np.pad(tiled, ((0, 0), (0, 1), (0, 0))), bits16)
         padded_theta, padded_base = np.full(tiles * lanes, NEVER), np.ones(tiles * lanes, np.int64)
         padded_theta[:outputs], padded_base[:outputs] = layer.theta, layer.base
         theta.append(padded_theta)
@@ -116,7 +117,7 @@ def arrange(network: SpikingNetwork) -> Weights:
 def _check_size(number: int, layer: SpikingLayer) -> None:
     """Spikes of a block and rows of a tile are counted and addressed with 32 bits."""
     widest = 3 * max(TILE_WIDTHS)
-    reach = (int(np.prod(layer.geometry.weight_shape[1:])) + int(np.prod(layer.geometry.in_shape))) * widest
+    reach = (int(np.prod(layer.geometry.weight_shape[1:])) + int(np.prod(layer.geometry.in_shape)) + 1) * widest
     if max(reach, layer.geometry.neurons * kernels.BLOCK) >= kernels.LARGEST_INT32:
         raise InputError(f"layer {number} ({layer.geometry.token}) is too large for engine 'event'; use 'dense'")
 
@@ -173,7 +174,7 @@ class _Workspace:
         inputs = max(int(np.prod(layer.weight_shape[1:])) for layer in layers)
         steps = kernels.LIST_POSITIONS * kernels.BLOCK
         self.window = Window(
-            entries=np.zeros(kernels.LIST_ENTRIES + kernels.BLOCK * inputs + 16, np.int32),
+            entries=np.zeros(kernels.LIST_ENTRIES + kernels.BLOCK * (inputs + 2 * kernels.ROWS_AT_ONCE) + 16, np.int32),
             first=np.zeros(kernels.LIST_POSITIONS + 1, np.int64),
             step=np.zeros(steps, np.int64),
             begin=np.zeros(steps, np.int64),

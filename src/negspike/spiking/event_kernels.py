@@ -24,6 +24,8 @@ BLOCK = 64
 # Lists of input spikes are built for a few positions at a time, which every tile of output channels then reads.
 LIST_ENTRIES = 1 << 16
 LIST_POSITIONS = 256
+# So many rows of weights are added before the loop over them goes on; lists are filled up with rows of zeros.
+ROWS_AT_ONCE = 8
 # A 32-bit potential may get this far. One more than it would be a wrap-around.
 LARGEST_INT32 = (1 << 31) - 1
 
@@ -79,7 +81,8 @@ def _add_rows(
 ) -> Any:
     """Add (or subtract) the rows of weights that ``count`` int32 byte offsets name to a vector kept in registers.
 
-    ``split`` rows hold the upper 16 bits of all weights and then the lower 8, which are summed apart, in 16 bits.
+    ``count`` is a multiple of ROWS_AT_ONCE. ``split`` rows hold the upper 16 bits of all weights and then the lower 8,
+    which are summed apart, in 16 bits.
     """
     i32, i16 = ir.VectorType(I32, width), ir.VectorType(ir.IntType(16), width)
     row_bytes = (3 if split else 2) * width
@@ -92,24 +95,27 @@ def _add_rows(
     running = [(builder.phi(i32), ir.Constant(i32, None) if split else total)]
     if split:
         running.append((builder.phi(i16), ir.Constant(i16, None)))
-    entry = builder.gep(builder.inttoptr(entries, I32.as_pointer()), [index])
-    row = builder.add(weights, builder.sext(builder.load(entry, align=4), I64))
-    parts = [builder.sext(_row(builder, row, 16, width, row_bytes), i32)]
-    if split:
-        parts.append(builder.zext(_row(builder, row, 8, width, row_bytes, 2 * width), i16))
+    first = builder.gep(builder.inttoptr(entries, I32.as_pointer()), [index])
     add = builder.sub if subtract and not split else builder.add
-    sums = [add(value, part) for (value, _), part in zip(running, parts, strict=True)]
-    following = builder.add(index, ir.Constant(I64, 1))
+    sums = [value for value, _ in running]
+    for number in range(ROWS_AT_ONCE):
+        entry = builder.gep(first, [ir.Constant(I64, number)])
+        row = builder.add(weights, builder.sext(builder.load(entry, align=4), I64))
+        parts = [builder.sext(_row(builder, row, 16, width, row_bytes), i32)]
+        if split:
+            parts.append(builder.zext(_row(builder, row, 8, width, row_bytes, 2 * width), i16))
+        sums = [add(value, part) for value, part in zip(sums, parts, strict=True)]
+    following = builder.add(index, ir.Constant(I64, ROWS_AT_ONCE))
     index.add_incoming(following, loop)
-    for (value, first), new in zip(running, sums, strict=True):
-        value.add_incoming(first, before)
+    for (value, start), new in zip(running, sums, strict=True):
+        value.add_incoming(start, before)
         value.add_incoming(new, loop)
     builder.cbranch(builder.icmp_signed("<", following, count), loop, after)
     builder.position_at_end(after)
     results = []
-    for (_, first), new in zip(running, sums, strict=True):
+    for (_, start), new in zip(running, sums, strict=True):
         result = builder.phi(new.type)
-        result.add_incoming(first, before)
+        result.add_incoming(start, before)
         result.add_incoming(new, loop)
         results.append(result)
     if not split:
@@ -127,9 +133,10 @@ def _make_accumulate(width: int, wide: bool) -> Any:
     """``accumulate(state, rows, first, entries, positive, negative, theta)``.
 
     ``rows`` is the array of all weights, ``first`` the byte at which the tile's begin; ``state``, ``entries`` and
-    ``theta`` are addresses, ``positive`` and ``negative`` are counts. Adds the rows of the ``positive`` entries to the
-    ``width`` potentials at ``state`` and subtracts those of the ``negative`` entries that follow them. Returns two
-    masks: neurons that may have reached their threshold, and those whose potential is below zero.
+    ``theta`` are addresses, ``positive`` and ``negative`` are counts, multiples of ROWS_AT_ONCE. Adds the rows of the
+    ``positive`` entries to the ``width`` potentials at ``state`` and subtracts those of the ``negative`` entries that
+    follow them. Returns two masks: neurons that may have reached their threshold, and those whose potential is below
+    zero.
     """
 
     @intrinsic
@@ -268,8 +275,9 @@ class Weights(NamedTuple):
 
     Attributes:
         layers: (L, COLUMNS) int64.
-        rows: all layers' weights, [tile][kernel row][kernel column][input][output of the tile]: int16; or uint8, three
-            bytes a weight, each row the upper 16 bits of its weights and then the lower 8.
+        rows: all layers' weights, [tile][kernel row][kernel column][input][output of the tile] and a row of zeros after
+            each tile: int16; or uint8, three bytes a weight, each row the upper 16 bits of its weights and then the
+            lower 8.
         image_rows: (kernel rows * columns * inputs, outputs) int64, weights of the first layer.
         theta, base: int64 a channel; theta_high, theta_low, base_low, start: int32, the 32-bit potential's constants.
         wide: uint8 a tile, whether it needs 64-bit residuals.
@@ -324,7 +332,8 @@ class Window(NamedTuple):
     Attributes:
         entries: int32 byte offsets of rows of weights; positive spikes of a step first, then its negative ones.
         first: int64 a position, its first step in the arrays that follow.
-        step, begin, positive, negative: int64 a step: number, where its entries begin, and how many there are.
+        step, begin, positive, negative: int64 a step: number, where its entries begin, and how many there are, filled
+            up with rows of zeros to a multiple of ROWS_AT_ONCE.
     """
 
     entries: np.ndarray
@@ -370,8 +379,7 @@ def _make_run_tile(width: int, wide: bool) -> Any:
         outputs = layer[OUT_HEIGHT] * layer[OUT_WIDTH]
         channel = layer[FIRST_CHANNEL] + tile * width
         number = layer[FIRST_TILE] + tile
-        rows_of_tile = layer[INPUTS] * layer[KERNEL_HEIGHT] * layer[KERNEL_WIDTH]
-        row = layer[FIRST_BYTE] + tile * rows_of_tile * layer[ROW_BYTES]
+        row = layer[FIRST_BYTE] + tile * (tile_rows(layer) + 1) * layer[ROW_BYTES]
         theta_low = np.int64(weights.theta_low.ctypes.data) + 4 * channel
         base_low = np.int64(weights.base_low.ctypes.data) + 4 * channel
         if wide:
@@ -382,7 +390,7 @@ def _make_run_tile(width: int, wide: bool) -> Any:
             states = np.int64(state.potential.ctypes.data)
         entries = np.int64(window.entries.ctypes.data)
         largest = weights.largest[number]
-        flush = min(LARGEST_INT32 // max(largest, 1), MOST_LOW_BYTES)
+        flush = min(LARGEST_INT32 // max(largest, 1), MOST_LOW_BYTES) & -ROWS_AT_ONCE
         furthest = np.int64(0)
         for place in range(positions):
             position = first + place
@@ -455,6 +463,20 @@ def _make_run_tile(width: int, wide: bool) -> Any:
 
 
 @njit(nogil=True)
+def tile_rows(layer):
+    """Inputs of a neuron: rows of weights of a tile, without its row of zeros."""
+    return layer[INPUTS] * layer[KERNEL_HEIGHT] * layer[KERNEL_WIDTH]
+
+
+@njit(nogil=True)
+def fill_up(entries, begin, used, zeros):
+    """Fill a list up to a multiple of ROWS_AT_ONCE with a row of zeros; returns where it ends."""
+    for number in range(ROWS_AT_ONCE):
+        entries[used + number] = zeros
+    return begin + (used - begin + ROWS_AT_ONCE - 1) // ROWS_AT_ONCE * ROWS_AT_ONCE
+
+
+@njit(nogil=True)
 def furthest_potential(potential, first, width):
     """Largest absolute potential of a tile."""
     largest = np.int64(0)
@@ -485,6 +507,7 @@ def run_layer(layer, start, duration, weights, state, counts, window, spikes, ac
     positions = layer[OUT_HEIGHT] * layer[OUT_WIDTH]
     in_width = layer[IN_WIDTH]
     row_bytes = layer[ROW_BYTES]
+    zeros = tile_rows(layer) * row_bytes
     entries = np.int64(window.entries.ctypes.data)
     up_entries, down_entries = np.int64(spikes.up.ctypes.data), np.int64(spikes.down.ctypes.data)
     records, furthest = np.int64(0), np.int64(0)
@@ -513,6 +536,7 @@ def run_layer(layer, start, duration, weights, state, counts, window, spikes, ac
                     )
                     copy_shifted(entries + 4 * used, up_entries + 4 * begin, end - begin, shift)
                     used += end - begin
+                used = fill_up(window.entries, window.begin[steps], used, zeros)
                 window.positive[steps] = used - window.begin[steps]
                 for y in range(max(top, 0), bottom):
                     shift = ((y - top) * layer[KERNEL_WIDTH] - left) * layer[INPUTS] * row_bytes
@@ -522,6 +546,7 @@ def run_layer(layer, start, duration, weights, state, counts, window, spikes, ac
                     )
                     copy_shifted(entries + 4 * used, down_entries + 4 * begin, end - begin, shift)
                     used += end - begin
+                used = fill_up(window.entries, window.begin[steps], used, zeros)
                 window.negative[steps] = used - window.begin[steps] - window.positive[steps]
                 steps += 1
             place += 1
