@@ -104,6 +104,9 @@ def test_tiles_and_lists(topology: str, shape: tuple[int, int, int], padding: st
     network = random_network(topology, shape, 1, weight_bits, padding)
     encoded = network.encode(np.random.default_rng(1).normal(0, 1, (3, *shape)))
     recording = check(network, encoded, 80, threads=2)
+    with constants(event, LARGEST_TILE=0):
+        assert set(arrange(network).layers[:, event_kernels.WIDTH]) == {32}
+        check(network, encoded, 80)
     assert (recording.positive.sum((0, 1)) > 0).all(), "a layer never spikes: nothing was tested"
     assert recording.negative.sum() > 0
     positions = [layer.geometry.out_shape[1] * layer.geometry.out_shape[2] for layer in network.layers]

@@ -218,8 +218,8 @@ def job_memory(job: Job, experiment: Experiment) -> float:
         return PROCESS_BYTES + pixels + tested + max(state + activations, 500 * 12 * largest)
     chunk = min(max(CHUNK_BYTES // (32 * topology.neurons), 1), LARGEST_CHUNK, test)
     simulated = 40 * topology.neurons * chunk
-    # the integer ANN is computed in float64, whose convolutions unfold their windows
+    # the integer ANN: the first time in float64, whose convolutions unfold their windows, then in float32 parts
     windows = max(prod(layer.weight_shape[1:]) * prod(layer.out_shape[1:]) for layer in topology.layers)
     compared = 8 * topology.neurons * chunk + 8 * (windows + 2 * largest * chunk)
     recorded = test * definition.expected_timesteps * (40 + 16 * len(topology.layers))
-    return PROCESS_BYTES + pixels + test * seen * 36 + simulated + compared + recorded + 12 * _weights(topology)
+    return PROCESS_BYTES + pixels + test * seen * 36 + simulated + compared + recorded + 24 * _weights(topology)
