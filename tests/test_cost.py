@@ -34,6 +34,8 @@ from negspike.probe import (
     random_pixels,
     time_per_batch,
 )
+from negspike.spiking.event import EventEngine
+from negspike.spiking.recorder import Recording
 
 CPU = torch.device("cpu")
 MACHINE = Machine(cores=4, load=0.0, memory=16 * 10**9, available=12 * 10**9, gpus=(), driver=False, cluster=False)
@@ -185,6 +187,36 @@ def test_a_wider_net_is_measured_slower_and_takes_more(tmp_path: Path) -> None:
     assert job_memory(training, wide) > job_memory(training, narrow) + 4 * 16 * 10**6
 
 
+def test_the_event_engine_is_timed_over_all_steps_with_images_for_every_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs, run = [], EventEngine.run
+
+    def recorded(engine: EventEngine, encoded: np.ndarray, timesteps: int) -> Recording:
+        runs.append((engine.threads, len(encoded), timesteps))
+        return run(engine, encoded, timesteps)
+
+    monkeypatch.setattr(EventEngine, "run", recorded)
+    definition = experiment(tmp_path, tiny={"timesteps": 70}).definitions["tiny"]
+    assert measure_evaluation(definition, [1], 16, "auto", "cpu", 2, 0.5).engine == "event"
+    assert runs[-1][0] == 2 and runs[-1][1] >= 2 and runs[-1][2] == 70
+
+
+def test_a_job_gets_no_more_threads_than_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = experiment(tmp_path, quantization_levels=[0])
+    threads = []
+
+    def evaluated(*arguments: Any) -> EvaluationSpeed:
+        threads.append(arguments[5])
+        return EvaluationSpeed({0: 1.0}, "event")
+
+    monkeypatch.setattr(negspike.check, "measure_evaluation", evaluated)
+    jobs = [replace(job, todo=job.rule == "evaluate") for job in every_job(config)]
+    for cores in (1, 2, 8):
+        measure(config, jobs, RESOURCES | {"evaluate": Resources(4, 0, 4000)}, Limits(cores), lambda line: None)
+    assert threads == [1, 2, 4]
+
+
 def test_the_full_batch_is_extrapolated_from_two_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
     clock, sizes = [0.0], []
 
@@ -205,12 +237,13 @@ def test_only_what_is_to_be_done_is_measured(tmp_path: Path) -> None:
     config = experiment(tmp_path)
     jobs = [replace(job, todo=job.rule == "evaluate" and job["k"] == "1") for job in every_job(config)]
     lines: list[str] = []
-    found = measure(config, jobs, RESOURCES, lines.append, 0.2)
+    found = measure(config, jobs, RESOURCES, Limits(1), lines.append, 0.2)
     assert not found.training and set(found.evaluation["tiny"].image) == {1} and found.startup > 0.1
     table = check(config, jobs, RESOURCES, Limits(1), MACHINE, found).text()
     assert "tiny k1" in table and "tiny k0" not in table and "\ntraining " not in table
     finished = [replace(job, todo=False) for job in jobs]
-    nothing = check(config, finished, RESOURCES, Limits(1), MACHINE, measure(config, finished, RESOURCES, lines.append))
+    speeds = measure(config, finished, RESOURCES, Limits(1), lines.append)
+    nothing = check(config, finished, RESOURCES, Limits(1), MACHINE, speeds)
     assert nothing.seconds == 0 and nothing.disk.total == 0 and "0 of 18 jobs are still to do" in nothing.text()
 
 

@@ -226,6 +226,12 @@ def test_tile_width() -> None:
     assert [tile_width(512, 9 * 3 * number) for number in inputs] == [64, 64, 32, 32, 32]
 
 
+def test_many_threads_have_a_few_images_each_before_they_wait() -> None:
+    network = random_network("4C3-5", (1, 4, 4))
+    with constants(event, CHUNK_BYTES=1):
+        assert [EventEngine(network, threads).chunk_size for threads in (1, 2, 64, 1000)] == [4, 8, 256, 500]
+
+
 @pytest.mark.parametrize("weight_bits", [16, 24])
 def test_rows_of_both_widths_are_aligned(weight_bits: int) -> None:
     layers = arrange(random_network("33-24-64-10", (1, 3, 3), weight_bits=weight_bits)).layers

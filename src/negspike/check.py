@@ -97,6 +97,7 @@ def measure(
     experiment: Experiment,
     jobs: Sequence[Job],
     resources: Mapping[str, Resources],
+    limits: Limits,
     report: Callable[[str], None],
     seconds: float = PROBE_SECONDS,
 ) -> Speeds:
@@ -105,7 +106,8 @@ def measure(
     Args:
         experiment: the configuration.
         jobs: the plan; nets that are finished are not timed.
-        resources: what a job of each rule reserves; its threads are used.
+        resources: what a job of each rule reserves; its threads are used, as many as there may be.
+        limits: what Snakemake may use at once.
         report: takes progress lines.
         seconds: about how long all of it may take. Each net needs a few steps at least, so that large ones take
             longer.
@@ -117,6 +119,7 @@ def measure(
     if not todo:
         return Speeds(0.0, {}, {})
     device = choose_device(experiment.device)
+    threads = {rule: min(reserved.threads, limits.cores) for rule, reserved in resources.items()}
     trainings, levels = set(), {net: set[int]() for net in experiment.nets}
     for job in todo:
         if job.rule == "train_phase":
@@ -133,7 +136,7 @@ def measure(
             max(experiment.k) if quantised else None,
             experiment.weight_bits,
             device,
-            resources["train_phase"].threads,
+            threads["train_phase"],
             share,
         )
     evaluation = {
@@ -143,7 +146,7 @@ def measure(
             experiment.weight_bits,
             experiment.engine,
             experiment.device,
-            resources["evaluate"].threads,
+            threads["evaluate"],
             share,
         )
         for net, found in evaluations.items()

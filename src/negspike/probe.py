@@ -27,7 +27,7 @@ from negspike.schedule import Phase
 from negspike.spiking.dense import DenseEngine
 from negspike.spiking.recorder import Recording
 from negspike.spiking.reference import ReferenceEngine
-from negspike.spiking.simulation import Engine, make_engine
+from negspike.spiking.simulation import Engine, choose_engine, make_engine
 from negspike.topology import Topology, parse_topology
 from negspike.training import _train_epoch
 
@@ -133,8 +133,9 @@ def measure_evaluation(
 ) -> EvaluationSpeed:
     """Time the simulation of a net with random weights, calibrated so that its neurons fire.
 
-    A few images are simulated by the net itself for as many steps as there is time for; a narrower copy of it, if
-    it is large, is simulated for all of its steps to find out how much work they are.
+    A few images are simulated by the net itself, for as many steps as there is time for or, where steps without spikes
+    cost nothing, for all of them; a narrower copy of it, if it is large, is simulated for all of its steps to find out
+    how much work they are for each k.
 
     Args:
         definition: the net; its topology, dataset and time steps count.
@@ -150,16 +151,23 @@ def measure_evaluation(
     spec = dataset_spec(definition.dataset)
     images = prepare_images(spec, random_pixels(spec, CALIBRATION_IMAGES))
     network = from_network(calibrated_network(topology, max(levels), weight_bits, images), {})
-    runner = make_engine(network, engine, threads, device_name)
+    name = choose_engine(engine, device_name)
+    runner = make_engine(network, name, threads, device_name)
     largest = min(runner.chunk_size, CALIBRATION_IMAGES * (1 + runner.chunk_size // CALIBRATION_IMAGES))
     encoded = network.encode(np.resize(images, (largest, *images.shape[1:])))
 
-    # one image for one and for two steps: what a step costs, and so how much there is time for
-    runner.run(encoded[:1], 1)
-    first = _timed(lambda: runner.run(encoded[:1], 2))
-    one_image = first * timesteps / 2
-    steps = timesteps if one_image < seconds / 2 else max(2, min(timesteps, int(seconds / 2 / first * 2)))
-    count = max(1, min(largest, int(seconds / 2 / (first * steps / 2))))
+    runner.run(encoded[:1], 1)  # compiles, or lets libraries choose their algorithms
+    if name == "event":
+        # Most of its work is in the first steps and later ones are cheap; images are what its threads share.
+        steps = timesteps
+        one_image = _timed(lambda: runner.run(encoded[:1], steps))
+        count = max(1, min(largest, int(seconds / 2 * threads / one_image)))
+    else:
+        # one image for two steps: what a step costs, and so how much there is time for
+        first = _timed(lambda: runner.run(encoded[:1], 2))
+        one_image = first * timesteps / 2
+        steps = timesteps if one_image < seconds / 2 else max(2, min(timesteps, int(seconds / 2 / first * 2)))
+        count = max(1, min(largest, int(seconds / 2 / (first * steps / 2))))
     if count > 1:
         runner.run(encoded[:count], 1)
     started = time.perf_counter()
@@ -171,7 +179,7 @@ def measure_evaluation(
     network.activations(images[:compared])  # the first time is compared with float64
     compare = _timed(lambda: network.activations(images[:compared])) / compared
     image = {k: rate * work + compare for k, work in _work_per_image(definition, levels, weight_bits, runner).items()}
-    return EvaluationSpeed(image, type(runner).__name__.removesuffix("Engine").lower())
+    return EvaluationSpeed(image, name)
 
 
 def random_pixels(spec: DatasetSpec, count: int) -> np.ndarray:

@@ -37,7 +37,8 @@ with rule_log(snakemake.log[0]) as report:
     resources = {rule: Resources(threads[rule], gpus[rule], memory_mb[rule]) for rule in threads}
     limits = snakemake.params.limits
     limits = Limits(limits["_cores"] or machine.cores, limits["gpu"], limits["mem_mb"])
-    result = check(experiment, jobs, resources, limits, machine, measure(experiment, jobs, resources, report))
+    speeds = measure(experiment, jobs, resources, limits, report)
+    result = check(experiment, jobs, resources, limits, machine, speeds)
     print(result.text(), end="", flush=True)
     with open(snakemake.log[0], "a", encoding="utf-8") as log:
         log.write(result.text())

@@ -19,6 +19,8 @@ from negspike.spiking.recorder import Recording, synapses_per_spike
 
 CHUNK_BYTES = 64 << 20
 LARGEST_CHUNK = 500
+# Threads wait for each other at the end of a chunk: with a few images each, not for long.
+CHUNK_IMAGES_PER_THREAD = 4
 # Images that a thread takes at a time: as few as one where that takes a while, more where a call would cost more.
 TASK_NEURONS = 1 << 18
 ALIGNMENT = 64
@@ -208,7 +210,8 @@ class EventEngine:
         self.network, self.weights = network, arrange(network)
         self.threads = threads or _cores()
         self.neurons = int(_neurons(self.weights.layers).sum())
-        self.chunk_size = int(np.clip(CHUNK_BYTES // (4 * self.neurons), 1, LARGEST_CHUNK))
+        chunk = max(CHUNK_BYTES // (4 * self.neurons), CHUNK_IMAGES_PER_THREAD * self.threads)
+        self.chunk_size = min(chunk, LARGEST_CHUNK)
         self._idle: list[_Workspace] = []
 
     def run(self, encoded: np.ndarray, timesteps: int) -> Recording:
