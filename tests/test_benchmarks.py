@@ -24,11 +24,11 @@ from negspike.spiking.simulation import ENGINES
 sys.path.insert(0, str(ROOT))
 pytest.importorskip("numba")
 
-from benchmarks import run
+from benchmarks import limit, run
 from benchmarks.contestants import CONTESTANTS, RUNNERS, Task
 from benchmarks.float_network import FloatNetwork
 from benchmarks.images import make_images
-from benchmarks.limit import row_additions_per_second
+from benchmarks.limit import additions_in_registers_per_second, row_additions_per_second
 from benchmarks.networks import (
     NETS,
     PUBLISHED,
@@ -249,8 +249,15 @@ def test_distance() -> None:
 
 
 def test_row_additions() -> None:
-    """It checks its own sums; the rate is that of a machine of this century."""
+    """They check their own sums; the rates are those of a machine of this century."""
     assert 1e8 < row_additions_per_second(1, 256, 0.01) < 1e13
+    assert 1e8 < additions_in_registers_per_second(2, 0.01) < 1e13
+
+
+def test_row_additions_notice_a_wrong_sum(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limit, "_in_registers", lambda rows, order, sums, theta: None)
+    with pytest.raises(ArithmeticError, match="does not add what it should"):
+        additions_in_registers_per_second(1, 0.01)
 
 
 def test_a_network_of_ones_own(tiny: SpikingNetwork, tmp_path: Path) -> None:

@@ -129,7 +129,7 @@ def _masks(context: Any, builder: Any, signature: Any, words: list[Any]) -> Any:
     return context.make_tuple(builder, signature.return_type, words)
 
 
-def _make_accumulate(width: int, wide: bool) -> Any:
+def make_accumulate(width: int, wide: bool) -> Any:
     """``accumulate(state, rows, first, entries, positive, negative, theta)``.
 
     ``rows`` is the array of all weights, ``first`` the byte at which the tile's begin; ``state``, ``entries`` and
@@ -366,7 +366,7 @@ class Spikes(NamedTuple):
 
 
 def _make_run_tile(width: int, wide: bool) -> Any:
-    accumulate, fire = _make_accumulate(width, wide), _make_fire(width, wide)
+    accumulate, fire = make_accumulate(width, wide), _make_fire(width, wide)
     size = 8 if wide else 4
 
     @njit(nogil=True)
