@@ -96,4 +96,4 @@ def _rate(add: Callable[[int], None], rows: np.ndarray, order: np.ndarray, sums:
             started = time.perf_counter()
             list(pool.map(add, range(threads)))
             best = min(best, time.perf_counter() - started)
-    return threads * PASSES * len(order) * width / best
+    return float(threads * PASSES * len(order) * width / best)
