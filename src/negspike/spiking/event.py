@@ -159,19 +159,15 @@ class _Workspace:
         positions, neurons = _positions(table), _neurons(table)
         masks = int((positions * table[:, kernels.TILES])[1:].sum())
         most = int(positions.max())
-        records = int((positions * table[:, kernels.TILES]).max()) * kernels.BLOCK
+        words = int((positions * table[:, kernels.TILES]).max()) * kernels.BLOCK
         self.state = State(
             potential=aligned(int(neurons.sum()), np.int32),
             residual=aligned(int(neurons.sum()) if weights.wide.any() else 0, np.int64),
             above=np.zeros(masks, np.uint64),
             pending=np.zeros(masks, np.uint8),
-            positive=np.zeros((most, kernels.BLOCK), np.int32),
-            negative=np.zeros((most, kernels.BLOCK), np.int32),
-            position=np.zeros(records, np.int32),
-            step=np.zeros(records, np.int32),
-            tile=np.zeros(records, np.int32),
-            up=np.zeros(records, np.uint64),
-            down=np.zeros(records, np.uint64),
+            up=np.zeros(words, np.uint64),
+            down=np.zeros(words, np.uint64),
+            bits=kernels.BITS.copy(),
         )
         inputs = max(int(np.prod(layer.weight_shape[1:])) for layer in layers)
         steps = kernels.LIST_POSITIONS * kernels.BLOCK
@@ -183,16 +179,18 @@ class _Workspace:
             positive=np.zeros(steps, np.int64),
             negative=np.zeros(steps, np.int64),
         )
-        self.settled = np.zeros(int(neurons[0]), np.int64)
-        rows = int((table[:, kernels.OUT_HEIGHT] * (table[:, kernels.OUT_WIDTH] + 1)).max())
+        self.settled = aligned(int(neurons[0]), np.int32)
+        rows = int(table[:, kernels.OUT_HEIGHT].max())
+        runs = int((table[:, kernels.OUT_HEIGHT] * (table[:, kernels.OUT_WIDTH] + 1)).max()) * kernels.BLOCK
         entries = max(layer.neurons for layer in layers) + 16
         self.spikes, self.emitted = (
             Spikes(
                 up=np.zeros(entries, np.int32),
                 down=np.zeros(entries, np.int32),
-                first_up=np.zeros((rows, kernels.BLOCK), np.int32),
-                first_down=np.zeros((rows, kernels.BLOCK), np.int32),
+                first_up=np.zeros(runs, np.int32),
+                first_down=np.zeros(runs, np.int32),
                 active=np.zeros(most, np.uint64),
+                rows=np.zeros(rows, np.uint64),
             )
             for _ in range(2)
         )

@@ -40,6 +40,9 @@ COLUMNS = 21
 MOST_LOW_BYTES = 257
 
 I1, I32, I64 = ir.IntType(1), ir.IntType(32), ir.IntType(64)
+_ZERO, _THREE = ir.Constant(I32, 0), ir.Constant(I64, 3)
+# For each byte the indices of the bits that are set, lowest first, then zeros.
+BITS = np.array([([bit for bit in range(8) if byte >> bit & 1] + [0] * 8)[:8] for byte in range(256)], np.uint8)
 
 
 # --- vectors --------------------------------------------------------------------------------------------------------
@@ -188,21 +191,17 @@ def _make_fire(width: int, wide: bool) -> Any:
             threshold = _load(builder, theta, size, width, 64)
             counts = _load(builder, count, 32, width, 64)
             one = _constant(width, 1, 32)
-            if wide:
-                # Candidates of a 64-bit residual are no mere candidates.
-                subtracted = builder.sub(potential, threshold)
-                added = builder.add(potential, threshold)
-            else:
+            subtracted, added = builder.sub(potential, threshold), builder.add(potential, threshold)
+            if not wide:
                 low_threshold = _load(builder, theta_low, 32, width, 64)
-                mask = _constant(width, 0xFFFF, 32)
+                mask, sign = _constant(width, 0xFFFF, 32), _constant(width, 31, 32)
                 low = builder.sub(_load(builder, base_low, 32, width, 64), builder.mul(counts, low_threshold))
                 low = builder.and_(low, mask)
-                borrow = builder.icmp_signed("<", low, low_threshold)
-                above = builder.icmp_signed(">", potential, threshold)
-                up = builder.and_(up, builder.or_(above, builder.not_(borrow)))
-                carry = builder.icmp_signed(">", builder.add(low, low_threshold), mask)
-                subtracted = builder.sub(builder.sub(potential, threshold), builder.zext(borrow, vector))
-                added = builder.add(builder.add(potential, threshold), builder.zext(carry, vector))
+                # -1 where the lower 16 bits borrow from the upper ones, or carry into them
+                borrow = builder.ashr(builder.sub(low, low_threshold), sign)
+                carry = builder.ashr(builder.sub(builder.sub(mask, low), low_threshold), sign)
+                subtracted, added = builder.add(subtracted, borrow), builder.sub(added, carry)
+                up = builder.and_(up, builder.icmp_signed(">=", subtracted, zero))
             potential = builder.select(up, subtracted, builder.select(down, added, potential))
             counts = builder.select(up, builder.add(counts, one), counts)
             counts = builder.select(down, builder.sub(counts, one), counts)
@@ -217,6 +216,70 @@ def _make_fire(width: int, wide: bool) -> Any:
         return types.UniTuple(types.uint64, 4)(*[types.int64] * 5, types.uint64, types.uint64), codegen
 
     return fire
+
+
+def _make_start(width: int, wide: bool) -> Any:
+    """``start(state, values)``: addresses. Sets ``width`` potentials to values, wide ones to negative values."""
+
+    @intrinsic
+    def start(typingctx, state, values):
+        def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            state, values = arguments
+            first = _load(builder, values, 64 if wide else 32, width, 64)
+            _store(builder, builder.neg(first) if wide else first, state, 64)
+            return context.get_dummy_value()
+
+        return types.void(types.int64, types.int64), codegen
+
+    return start
+
+
+def _make_exceeds(width: int) -> Any:
+    """``exceeds(address, value)``: mask of the ``width`` int32 at an address that are larger than a value."""
+
+    @intrinsic
+    def exceeds(typingctx, address, value):
+        def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            address, value = arguments
+            vector = ir.VectorType(I32, width)
+            one = builder.insert_element(ir.Constant(vector, ir.Undefined), builder.trunc(value, I32), _ZERO)
+            values = builder.shuffle_vector(one, one, _constant(width, 0, 32))
+            return _to_mask(builder, builder.icmp_signed(">", _load(builder, address, 32, width, 64), values), width)
+
+        return types.uint64(types.int64, types.int64), codegen
+
+    return exceeds
+
+
+_exceeds_32, _exceeds_64 = _make_exceeds(32), _make_exceeds(64)
+
+
+@intrinsic
+def spread(typingctx, target, word, first, step, table):
+    """Write ``first + step * index`` as int32 to an address for every bit of ``word`` that is set, lowest first.
+
+    Eight bits at a time, without a branch: ``table`` is the address of :data:`BITS`. Up to 8 numbers that follow are
+    overwritten.
+    """
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        target, word, first, step, table = arguments
+        vector = ir.VectorType(I32, 8)
+
+        def broadcast(value: Any) -> Any:
+            one = builder.insert_element(ir.Constant(vector, ir.Undefined), builder.trunc(value, I32), _ZERO)
+            return builder.shuffle_vector(one, one, _constant(8, 0, 32))
+
+        firsts, steps = broadcast(first), broadcast(step)
+        for byte in range(8):
+            bits = builder.and_(builder.lshr(word, ir.Constant(I64, 8 * byte)), ir.Constant(I64, 0xFF))
+            places = builder.zext(_load(builder, builder.add(table, builder.shl(bits, _THREE)), 8, 8, 8), vector)
+            places = builder.add(places, _constant(8, 8 * byte, 32))
+            _store(builder, builder.add(builder.mul(places, steps), firsts), target, 4)
+            target = builder.add(target, builder.shl(builder.ctpop(bits), ir.Constant(I64, 2)))
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.uint64, *[types.int64] * 3), codegen
 
 
 @intrinsic
@@ -245,6 +308,21 @@ def copy_shifted(typingctx, target, source, count, shift):
         return context.get_dummy_value()
 
     return types.void(*[types.int64] * 4), codegen
+
+
+@intrinsic
+def prefetch(typingctx, address):
+    """Have a cache line of 64 bytes fetched that will be written to soon; any address will do."""
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        pointer = builder.inttoptr(arguments[0], ir.IntType(8).as_pointer())
+        kind = ir.FunctionType(ir.VoidType(), [pointer.type, I32, I32, I32])
+        function = builder.module.declare_intrinsic("llvm.prefetch", [pointer.type], kind)
+        write, keep, data = (ir.Constant(I32, value) for value in (1, 3, 1))
+        builder.call(function, [pointer, write, keep, data])
+        return context.get_dummy_value()
+
+    return types.void(types.int64), codegen
 
 
 @intrinsic
@@ -309,21 +387,17 @@ class State(NamedTuple):
     Attributes:
         potential: int32 a neuron, upper part of the residual; residual: int64 a neuron, where tiles are wide.
         above: uint64 a mask, neurons with a count above zero; pending: uint8 a mask, look again without any input.
-        positive, negative: (positions, BLOCK) int32 spikes, all zero between layers.
-        position, step, tile: int32 a record; up, down: uint64 a record: spikes of one tile in one step.
+        up, down: uint64, what a layer emits in a block, all zero between layers: [row][step][column][tile].
+        bits: :data:`BITS`.
     """
 
     potential: np.ndarray
     residual: np.ndarray
     above: np.ndarray
     pending: np.ndarray
-    positive: np.ndarray
-    negative: np.ndarray
-    position: np.ndarray
-    step: np.ndarray
-    tile: np.ndarray
     up: np.ndarray
     down: np.ndarray
+    bits: np.ndarray
 
 
 class Window(NamedTuple):
@@ -351,8 +425,9 @@ class Spikes(NamedTuple):
 
     Attributes:
         up, down: int32, positive and negative spikes.
-        first_up, first_down: int32 (rows * (columns + 1), BLOCK), where those of a position and step begin.
-        active: uint64 (rows * columns,), the steps with spikes at a position.
+        first_up, first_down: int32, where those of a row, step and column begin: [row][step][column], with one column
+            more, where they end; only for steps in which the row has spikes.
+        active: uint64 a position, the steps in which it has spikes; rows: uint64 a row, the same.
     """
 
     up: np.ndarray
@@ -360,18 +435,19 @@ class Spikes(NamedTuple):
     first_up: np.ndarray
     first_down: np.ndarray
     active: np.ndarray
+    rows: np.ndarray
 
 
 # --- one layer ------------------------------------------------------------------------------------------------------
 
 
 def _make_run_tile(width: int, wide: bool) -> Any:
-    accumulate, fire = make_accumulate(width, wide), _make_fire(width, wide)
+    accumulate, fire, begin_at = make_accumulate(width, wide), _make_fire(width, wide), _make_start(width, wide)
     size = 8 if wide else 4
 
     @njit(nogil=True)
-    def run_tile(layer, tile, first, positions, start, duration, weights, state, counts, window, active, used):
-        """Simulate a tile at some positions for one block; returns the records used and a bound on its potentials.
+    def run_tile(layer, tile, first, positions, start, duration, weights, state, counts, window, active):
+        """Simulate a tile at some positions for one block; returns a bound on its potentials.
 
         The bound is negative where it could not be kept within 32 bits.
         """
@@ -379,35 +455,43 @@ def _make_run_tile(width: int, wide: bool) -> Any:
         outputs = layer[OUT_HEIGHT] * layer[OUT_WIDTH]
         channel = layer[FIRST_CHANNEL] + tile * width
         number = layer[FIRST_TILE] + tile
-        row = layer[FIRST_BYTE] + tile * (tile_rows(layer) + 1) * layer[ROW_BYTES]
+        rows = layer[FIRST_BYTE] + tile * (tile_rows(layer) + 1) * layer[ROW_BYTES]
         theta_low = np.int64(weights.theta_low.ctypes.data) + 4 * channel
         base_low = np.int64(weights.base_low.ctypes.data) + 4 * channel
         if wide:
             theta = np.int64(weights.theta.ctypes.data) + 8 * channel
+            origin = np.int64(weights.base.ctypes.data) + 8 * channel
             states = np.int64(state.residual.ctypes.data)
         else:
             theta = np.int64(weights.theta_high.ctypes.data) + 4 * channel
+            origin = np.int64(weights.start.ctypes.data) + 4 * channel
             states = np.int64(state.potential.ctypes.data)
         entries = np.int64(window.entries.ctypes.data)
         largest = weights.largest[number]
         flush = min(LARGEST_INT32 // max(largest, 1), MOST_LOW_BYTES) & -ROWS_AT_ONCE
+        step = layer[OUT_WIDTH] * layer[TILES]
         furthest = np.int64(0)
         for place in range(positions):
             position = first + place
             neuron = layer[FIRST_NEURON] + position * channels + tile * width
             here, count = states + size * neuron, np.int64(counts.ctypes.data) + 4 * neuron
+            # What the next position needs is fetched while this one is computed.
+            for line in range(size * width // 64):
+                prefetch(here + size * channels + 64 * line)
+            for line in range(4 * width // 64):
+                prefetch(count + 4 * channels + 64 * line)
             mask = layer[FIRST_MASK] + tile * outputs + position
-            above = state.above[mask]
             again = state.pending[mask] != 0
             index, last = window.first[place], window.first[place + 1]
+            if index == last and not again:
+                continue
+            above = state.above[mask]
+            row, column = divmod(position, layer[OUT_WIDTH])
+            word = (row * BLOCK * layer[OUT_WIDTH] + column) * layer[TILES] + tile
             bound = weights.reach[number]
             if start == 0:
                 # Here, where they are needed next, and not for all neurons beforehand: they would leave the cache.
-                for lane in range(width):
-                    if wide:
-                        state.residual[neuron + lane] = -weights.base[channel + lane]
-                    else:
-                        state.potential[neuron + lane] = weights.start[channel + lane]
+                begin_at(here, origin)
             elif not wide:
                 bound = max(bound, furthest_potential(state.potential, neuron, width))
             t = np.int64(-1)
@@ -429,7 +513,7 @@ def _make_run_tile(width: int, wide: bool) -> Any:
                     while positive + negative > flush:
                         now = min(positive, flush)
                         less = min(negative, flush - now) if now == positive else np.int64(0)
-                        accumulate(here, weights.rows, row, entries + 4 * begin, now, less, theta)
+                        accumulate(here, weights.rows, rows, entries + 4 * begin, now, less, theta)
                         begin += now + less
                         positive -= now
                         negative -= less
@@ -439,25 +523,21 @@ def _make_run_tile(width: int, wide: bool) -> Any:
                         bound = max(weights.reach[number], furthest_potential(state.potential, neuron, width))
                         bound += (positive + negative) * largest
                         if bound > LARGEST_INT32:
-                            return used, np.int64(-1)
-                up, below = accumulate(here, weights.rows, row, entries + 4 * begin, positive, negative, theta)
+                            return np.int64(-1)
+                up, below = accumulate(here, weights.rows, rows, entries + 4 * begin, positive, negative, theta)
                 down = below & above
                 again = False
                 if up | down != 0:
                     up, down, above, look = fire(here, count, theta, theta_low, base_low, up, down)
                     again = look != 0
                     if up | down != 0:
-                        state.position[used], state.step[used], state.tile[used] = position, t, tile
-                        state.up[used], state.down[used] = up, down
-                        used += 1
-                        state.positive[position, t] += population(up)
-                        state.negative[position, t] += population(down)
+                        state.up[word + t * step], state.down[word + t * step] = up, down
                         active[position] |= np.uint64(1) << np.uint64(t)
             state.above[mask] = above
             state.pending[mask] = again
             if not wide:
                 furthest = max(furthest, bound)
-        return used, furthest
+        return furthest
 
     return run_tile
 
@@ -480,8 +560,8 @@ def fill_up(entries, begin, used, zeros):
 def furthest_potential(potential, first, width):
     """Largest absolute potential of a tile."""
     largest = np.int64(0)
-    for neuron in range(first, first + width):
-        largest = max(largest, abs(np.int64(potential[neuron])))
+    for value in potential[first : first + width]:
+        largest = max(largest, abs(np.int64(value)))
     return largest
 
 
@@ -490,9 +570,9 @@ _wide_32, _wide_64 = (_make_run_tile(width, True) for width in (32, 64))
 
 
 @njit(nogil=True)
-def run_tile(layer, tile, first, positions, start, duration, weights, state, counts, window, active, used):
+def run_tile(layer, tile, first, positions, start, duration, weights, state, counts, window, active):
     """The function for the width of the layer's tiles and the potentials that the tile needs."""
-    arguments = (layer, tile, first, positions, start, duration, weights, state, counts, window, active, used)
+    arguments = (layer, tile, first, positions, start, duration, weights, state, counts, window, active)
     if weights.wide[layer[FIRST_TILE] + tile]:
         return _wide_64(*arguments) if layer[WIDTH] == 64 else _wide_32(*arguments)
     return _narrow_64(*arguments) if layer[WIDTH] == 64 else _narrow_32(*arguments)
@@ -502,7 +582,7 @@ def run_tile(layer, tile, first, positions, start, duration, weights, state, cou
 def run_layer(layer, start, duration, weights, state, counts, window, spikes, active):
     """Simulate a layer for one block, given its input spikes; marks the steps at which its positions are ``active``.
 
-    Returns the number of records and a bound on the potentials, negative if one could have left 32 bits.
+    Returns a bound on the potentials, negative if one could have left 32 bits.
     """
     positions = layer[OUT_HEIGHT] * layer[OUT_WIDTH]
     in_width = layer[IN_WIDTH]
@@ -510,8 +590,7 @@ def run_layer(layer, start, duration, weights, state, counts, window, spikes, ac
     zeros = tile_rows(layer) * row_bytes
     entries = np.int64(window.entries.ctypes.data)
     up_entries, down_entries = np.int64(spikes.up.ctypes.data), np.int64(spikes.down.ctypes.data)
-    records, furthest = np.int64(0), np.int64(0)
-    done = np.int64(0)
+    done, furthest = np.int64(0), np.int64(0)
     while done < positions:
         used, steps, place = np.int64(0), np.int64(0), np.int64(0)
         while done + place < positions and used < LIST_ENTRIES and place < LIST_POSITIONS:
@@ -529,95 +608,89 @@ def run_layer(layer, start, duration, weights, state, counts, window, spikes, ac
                 busy &= busy - np.uint64(1)
                 window.step[steps], window.begin[steps] = t, used
                 for y in range(max(top, 0), bottom):
-                    shift = ((y - top) * layer[KERNEL_WIDTH] - left) * layer[INPUTS] * row_bytes
-                    begin, end = (
-                        np.int64(spikes.first_up[y * (in_width + 1) + near, t]),
-                        np.int64(spikes.first_up[y * (in_width + 1) + far, t]),
-                    )
-                    copy_shifted(entries + 4 * used, up_entries + 4 * begin, end - begin, shift)
-                    used += end - begin
+                    if spikes.rows[y] >> np.uint64(t) & np.uint64(1) != 0:
+                        shift = ((y - top) * layer[KERNEL_WIDTH] - left) * layer[INPUTS] * row_bytes
+                        run = (y * BLOCK + t) * (in_width + 1)
+                        begin, end = np.int64(spikes.first_up[run + near]), np.int64(spikes.first_up[run + far])
+                        copy_shifted(entries + 4 * used, up_entries + 4 * begin, end - begin, shift)
+                        used += end - begin
                 used = fill_up(window.entries, window.begin[steps], used, zeros)
                 window.positive[steps] = used - window.begin[steps]
                 for y in range(max(top, 0), bottom):
-                    shift = ((y - top) * layer[KERNEL_WIDTH] - left) * layer[INPUTS] * row_bytes
-                    begin, end = (
-                        np.int64(spikes.first_down[y * (in_width + 1) + near, t]),
-                        np.int64(spikes.first_down[y * (in_width + 1) + far, t]),
-                    )
-                    copy_shifted(entries + 4 * used, down_entries + 4 * begin, end - begin, shift)
-                    used += end - begin
+                    if spikes.rows[y] >> np.uint64(t) & np.uint64(1) != 0:
+                        shift = ((y - top) * layer[KERNEL_WIDTH] - left) * layer[INPUTS] * row_bytes
+                        run = (y * BLOCK + t) * (in_width + 1)
+                        begin, end = np.int64(spikes.first_down[run + near]), np.int64(spikes.first_down[run + far])
+                        copy_shifted(entries + 4 * used, down_entries + 4 * begin, end - begin, shift)
+                        used += end - begin
                 used = fill_up(window.entries, window.begin[steps], used, zeros)
                 window.negative[steps] = used - window.begin[steps] - window.positive[steps]
                 steps += 1
             place += 1
         window.first[place] = steps
         for tile in range(layer[TILES]):
-            records, bound = run_tile(
-                layer, tile, done, place, start, duration, weights, state, counts, window, active, records
-            )
+            bound = run_tile(layer, tile, done, place, start, duration, weights, state, counts, window, active)
             if bound < 0:
-                return records, bound
+                return bound
             furthest = max(furthest, bound)
         done += place
-    return records, furthest
+    return furthest
 
 
 @njit(nogil=True)
-def sort_spikes(layer, records, duration, row_bytes, words, state, counted, active, entries, first):
-    """Sort the recorded spikes of one sign by row, step and column; their counts in ``counted`` go back to zero.
+def collect(layer, row_bytes, costs, state, spikes, positive, negative, sops):
+    """List what a layer emitted in a block by row, step and column, add it up by step, and clear it.
 
-    Returns the entries, in a larger array where they need one.
+    Returns the spikes, with larger arrays where they need them.
     """
-    height, width = layer[OUT_HEIGHT], layer[OUT_WIDTH]
-    begin = np.zeros(BLOCK, np.int32)
-    total = np.int32(0)
+    height, width, tiles = layer[OUT_HEIGHT], layer[OUT_WIDTH], layer[TILES]
+    up, down, table = spikes.up, spikes.down, np.int64(state.bits.ctypes.data)
+    ups, downs = np.int64(0), np.int64(0)
+    most = width * tiles * layer[WIDTH] + 16
     for y in range(height):
-        begin[:] = 0
+        busy = np.uint64(0)
         for x in range(width):
-            if active[y * width + x] != 0:
-                for t in range(BLOCK):
-                    begin[t] += counted[y * width + x, t]
-        for t in range(duration):
-            amount = begin[t]
-            begin[t] = total
-            total += amount
-        for x in range(width):
-            for t in range(BLOCK):
-                first[y * (width + 1) + x, t] = begin[t]
-            if active[y * width + x] != 0:
-                for t in range(BLOCK):
-                    begin[t] += counted[y * width + x, t]
-        for t in range(BLOCK):
-            first[y * (width + 1) + width, t] = begin[t]
-    if total + 16 > len(entries):
-        entries = np.empty(total + total // 2 + 16, np.int32)
-    for record in range(records):
-        word = words[record]
-        if word == 0:
-            continue
-        position, t = state.position[record], state.step[record]
-        y, x = divmod(position, width)
-        counted[position, t] -= population(word)
-        place = first[y * (width + 1) + x, t] + counted[position, t]
-        channel = x * layer[OUTPUTS] + state.tile[record] * layer[WIDTH]
-        while word != 0:
-            entries[place] = (channel + lowest(word)) * row_bytes
-            place += 1
-            word &= word - np.uint64(1)
-    return entries
+            busy |= spikes.active[y * width + x]
+        spikes.rows[y] = busy
+        while busy != 0:
+            t = lowest(busy)
+            busy &= busy - np.uint64(1)
+            up, down = with_room(up, ups, most), with_room(down, downs, most)
+            up_entries, down_entries = np.int64(up.ctypes.data), np.int64(down.ctypes.data)
+            run = (y * BLOCK + t) * (width + 1)
+            for x in range(width):
+                spikes.first_up[run + x], spikes.first_down[run + x] = ups, downs
+                if spikes.active[y * width + x] >> np.uint64(t) & np.uint64(1) == 0:
+                    continue
+                before_up, before_down = ups, downs
+                for tile in range(tiles):
+                    place = ((y * BLOCK + t) * width + x) * tiles + tile
+                    channel = (x * layer[OUTPUTS] + tile * layer[WIDTH]) * row_bytes
+                    word = state.up[place]
+                    if word != 0:
+                        spread(up_entries + 4 * ups, word, channel, row_bytes, table)
+                        ups += population(word)
+                        state.up[place] = 0
+                    word = state.down[place]
+                    if word != 0:
+                        spread(down_entries + 4 * downs, word, channel, row_bytes, table)
+                        downs += population(word)
+                        state.down[place] = 0
+                positive[t] += ups - before_up
+                negative[t] += downs - before_down
+                sops[t] += costs[layer[FIRST_POSITION] + y * width + x] * (ups - before_up + downs - before_down)
+            spikes.first_up[run + width], spikes.first_down[run + width] = ups, downs
+    return Spikes(up, down, spikes.first_up, spikes.first_down, spikes.active, spikes.rows)
 
 
 @njit(nogil=True)
-def tally(layer, duration, costs, state, active, positive, negative, sops):
-    """Add up a block's spikes by step, and what they cost."""
-    for position in range(layer[OUT_HEIGHT] * layer[OUT_WIDTH]):
-        if active[position] != 0:
-            cost = costs[layer[FIRST_POSITION] + position]
-            for t in range(duration):
-                up, down = np.int64(state.positive[position, t]), np.int64(state.negative[position, t])
-                positive[t] += up
-                negative[t] += down
-                sops[t] += cost * (up + down)
+def with_room(entries, used, most):
+    """The entries, in a longer array if there is no room for ``most`` more."""
+    if used + most <= len(entries):
+        return entries
+    longer = np.empty(2 * (used + most), np.int32)
+    longer[:used] = entries[:used]
+    return longer
 
 
 @njit(nogil=True)
@@ -650,45 +723,39 @@ def image_counts(layer, image, weights, timesteps, settled):
 
 @njit(nogil=True)
 def run_first_layer(layer, start, duration, state, settled, active):
-    """Record the first layer's spikes of a block; returns the number of records."""
-    width, channels = layer[WIDTH], layer[TILES] * layer[WIDTH]
-    records = np.int64(0)
-    for position in range(layer[OUT_HEIGHT] * layer[OUT_WIDTH]):
-        for tile in range(layer[TILES]):
-            neuron = position * channels + tile * width
-            longest = np.int64(0)
-            for lane in range(width):
-                longest = max(longest, settled[neuron + lane] - start)
-            for t in range(min(longest, duration)):
-                word = np.uint64(0)
-                for lane in range(width):
-                    word |= np.uint64(settled[neuron + lane] > start + t) << np.uint64(lane)
-                state.position[records], state.step[records], state.tile[records] = position, t, tile
-                state.up[records], state.down[records] = word, np.uint64(0)
-                records += 1
-                state.positive[position, t] += population(word)
+    """The first layer's spikes of a block: a neuron fires in the first ``settled`` steps."""
+    width, tiles, columns = layer[WIDTH], layer[TILES], layer[OUT_WIDTH]
+    address = np.int64(settled.ctypes.data)
+    for position in range(layer[OUT_HEIGHT] * columns):
+        row, column = divmod(position, columns)
+        for tile in range(tiles):
+            neurons = address + 4 * (position * tiles + tile) * width
+            for t in range(duration):
+                step = start + t
+                word = _exceeds_64(neurons, step) if width == 64 else _exceeds_32(neurons, step)
+                if word == 0:
+                    break
+                state.up[((row * BLOCK + t) * columns + column) * tiles + tile] = word
                 active[position] |= np.uint64(1) << np.uint64(t)
-    return records
 
 
 @njit(nogil=True)
-def classify(layer, records, duration, state, classifier, logits, predictions):
+def classify(layer, duration, spikes, classifier, logits, predictions):
     """Follow the logits through a block, and write the class with the largest one, lowest index first, a step."""
-    classes = len(logits)
-    change = np.zeros((duration, classes), np.int64)
-    outputs, width = layer[OUTPUTS], layer[WIDTH]
-    for record in range(records):
-        first = state.position[record] * outputs + state.tile[record] * width
-        for word, sign in ((state.up[record], 1), (state.down[record], -1)):
-            while word != 0:
-                feature = first + lowest(word)
-                for number in range(classes):
-                    change[state.step[record], number] += sign * classifier[feature, number]
-                word &= word - np.uint64(1)
+    classes, columns = len(logits), layer[OUT_WIDTH]
     for t in range(duration):
+        for row in range(layer[OUT_HEIGHT]):
+            if spikes.rows[row] >> np.uint64(t) & np.uint64(1) == 0:
+                continue
+            run, first = (row * BLOCK + t) * (columns + 1), row * columns * layer[OUTPUTS]
+            for entry in spikes.up[spikes.first_up[run] : spikes.first_up[run + columns]]:
+                for number in range(classes):
+                    logits[number] += classifier[first + entry, number]
+            for entry in spikes.down[spikes.first_down[run] : spikes.first_down[run + columns]]:
+                for number in range(classes):
+                    logits[number] -= classifier[first + entry, number]
         best = 0
-        for number in range(classes):
-            logits[number] += change[t, number]
+        for number in range(1, classes):
             if logits[number] > logits[best]:
                 best = number
         predictions[t] = best
@@ -742,43 +809,25 @@ def simulate_image(
             spikes, emitted = emitted, spikes
             emitted.active[:positions] = 0
             if number == 0:
-                records = run_first_layer(layer, start, duration, state, settled, emitted.active)
+                run_first_layer(layer, start, duration, state, settled, emitted.active)
             elif arriving or any_set(state.pending, layer[FIRST_MASK], layer[FIRST_MASK] + masks):
                 if not arriving:
                     spikes.active[:] = 0
-                records, bound = run_layer(
-                    layer, start, duration, weights, state, counts, window, spikes, emitted.active
-                )
+                bound = run_layer(layer, start, duration, weights, state, counts, window, spikes, emitted.active)
                 if bound < 0:
                     return number, spikes, emitted
                 reached[number] = max(reached[number], bound)
-            else:
-                records = np.int64(0)
-            arriving = records > 0
+            arriving = any_set(emitted.active, 0, positions)
             if arriving:
+                row_bytes = layers[number + 1][ROW_BYTES] if number < last else np.int64(1)
                 ups[:] = 0
                 downs[:] = 0
-                tally(layer, duration, weights.costs, state, emitted.active, ups, downs, sops[start:])
+                emitted = collect(layer, row_bytes, weights.costs, state, emitted, ups, downs, sops[start:])
                 for t in range(duration):
                     positive[start + t, number], negative[start + t, number] = ups[t], downs[t]
-                if number < last:
-                    row_bytes = layers[number + 1][ROW_BYTES]
-                    up = sort_spikes(
-                        *(layer, records, duration, row_bytes, state.up, state, state.positive),
-                        *(emitted.active, emitted.up, emitted.first_up),
-                    )
-                    down = sort_spikes(
-                        *(layer, records, duration, row_bytes, state.down, state, state.negative),
-                        *(emitted.active, emitted.down, emitted.first_down),
-                    )
-                    emitted = Spikes(up, down, emitted.first_up, emitted.first_down, emitted.active)
-                else:
-                    state.positive[:positions] = 0
-                    state.negative[:positions] = 0
-        classify(
-            *(layers[last], records, duration, state, weights.classifier, logits),
-            predictions[start : start + duration],
-        )
+            else:
+                emitted.rows[: layer[OUT_HEIGHT]] = 0
+        classify(layers[last], duration, emitted, weights.classifier, logits, predictions[start : start + duration])
         busy = any_set(state.pending, 0, len(state.pending))
         for neuron in range(len(settled)):
             busy |= settled[neuron] > start + duration
@@ -814,7 +863,7 @@ def simulate_images(
         images: (N, C, H, W) int64 with 16 fractional bits.
         timesteps: T.
         weights, state, window: tuples of arrays.
-        settled: int64, as long as the first layer has neurons, zero where its tiles are wider than it.
+        settled: int32, as long as the first layer has neurons, zero where its tiles are wider than it.
         spikes, emitted: two :class:`Spikes`, used in turn.
         counts: (N, neurons) int32, zero.
         predictions: (N, T) int64.
