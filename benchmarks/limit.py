@@ -15,7 +15,7 @@ import numba
 import numpy as np
 
 from negspike.spiking.event import aligned
-from negspike.spiking.event_kernels import LARGEST_INT32, ROWS_AT_ONCE, make_accumulate
+from negspike.spiking.event_kernels import LARGEST_INT32, ROWS_AT_ONCE, make_accumulate, stored_order
 
 ROWS_BYTES = 256 << 10  # of each thread, beside its sums well inside a typical L2 cache
 ADDITIONS = 1 << 20  # of a thread in one pass, whose order stays in the caches
@@ -64,10 +64,12 @@ def row_additions_per_second(threads: int, width: int, seconds: float = 0.5) -> 
 def additions_in_registers_per_second(threads: int, seconds: float = 0.5) -> float:
     """The same for the engine's inner operation: :data:`IN_REGISTERS` weights a row."""
     rows, order, sums = _numbers(threads, IN_REGISTERS)
+    stored = aligned(rows.shape, np.int16)
+    stored[:] = rows[..., stored_order(IN_REGISTERS, 16)]
     offsets = (order * rows[0].strides[0]).astype(np.int32)
     theta = aligned(IN_REGISTERS, np.int32)
     theta[:] = LARGEST_INT32
-    flat = rows.reshape(threads, -1)
+    flat = stored.reshape(threads, -1)
     return _rate(lambda thread: _in_registers(flat[thread], offsets, sums[thread], theta), rows, order, sums, seconds)
 
 

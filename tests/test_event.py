@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import platform
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -118,6 +124,48 @@ def test_lists_longer_than_one_part() -> None:
     encoded = network.encode(np.random.default_rng(1).normal(0, 3, (1, 3, 16, 16)))
     recording = check(network, encoded, 40)
     assert recording.sops.sum() / 64 > 2 * event_kernels.LIST_ENTRIES
+
+
+@examples(100)
+@given(
+    theta=st.integers(1, 1 << 50) | st.integers(1, 1000),
+    base=st.integers(-(1 << 52), 1 << 52),
+    level=st.integers(-3, 25) | st.integers(0, 1 << 12),
+    offset=st.integers(-2, 2),
+)
+def test_the_first_layer_divides_exactly(theta: int, base: int, level: int, offset: int) -> None:
+    """A quotient is taken in floating point and put right: at a tie and beside it, for any threshold."""
+    network = integer_network("1", (1, 1, 1), [[1]], [theta], [base], [[0], [1]])
+    encoded = np.array(base + level * theta + offset, np.int64).reshape(1, 1, 1, 1)
+    recording = EventEngine(network, 1).run(encoded, 20)
+    expected = min(max((level * theta + offset) // theta, 0), 20)
+    assert recording.counts[0].item() == recording.positive.sum() == expected
+
+
+PROCESSORS = {"AVX2": ("haswell", "+avx2", 256), "any x86": ("x86-64", "", 0)}
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="other instructions of x86, and this is another processor")
+@pytest.mark.parametrize("name", PROCESSORS)
+def test_other_processors(name: str, tmp_path: Path) -> None:
+    """Rows are added, and stored, as the processor likes it best; here as older ones would."""
+    processor, features, bits = PROCESSORS[name]
+    program = """
+        import numpy as np
+        from test_event import check, event_kernels, random_network
+        shape = (3, 5, 7)
+        for weight_bits in (16, 24):
+            network = random_network("40C3-96C3-P2-70", shape, 1, weight_bits)
+            recording = check(network, network.encode(np.random.default_rng(1).normal(0, 1, (2, *shape))), 70)
+            assert (recording.positive.sum((0, 1)) > 0).all() and recording.negative.sum() > 0
+        print(event_kernels.PAIR_BITS)
+        """
+    environment = {"NUMBA_CPU_NAME": processor, "NUMBA_CPU_FEATURES": features, "NUMBA_CACHE_DIR": str(tmp_path)}
+    environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    command = [sys.executable, "-c", textwrap.dedent(program)]
+    result = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.split() == [str(bits)]
 
 
 # --- widths ---------------------------------------------------------------------------------------------------------

@@ -133,10 +133,12 @@ def _flat(parts: list[np.ndarray], dtype: type[np.generic]) -> np.ndarray:
 
 def _row_bytes(weights: np.ndarray, bits16: bool) -> np.ndarray:
     """Bytes of int32 weights (..., outputs): 16 bits each, or a row's upper 16 bits first and then its lower 8."""
-    if bits16:
-        return weights.astype(np.int16).ravel().view(np.uint8)
-    high, low = (weights >> 8).astype(np.int16), (weights & 0xFF).astype(np.uint8)
-    return np.concatenate([np.ascontiguousarray(high).view(np.uint8), low], axis=-1).ravel()
+    width = weights.shape[-1]
+    high = (weights if bits16 else weights >> 8).astype(np.int16)[..., kernels.stored_order(width, 16)]
+    parts = [np.ascontiguousarray(high).view(np.uint8)]
+    if not bits16:
+        parts.append((weights & 0xFF).astype(np.uint8)[..., kernels.stored_order(width, 8)])
+    return np.concatenate(parts, axis=-1).ravel()
 
 
 def _image_rows(layer: SpikingLayer) -> np.ndarray:

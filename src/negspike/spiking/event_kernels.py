@@ -17,12 +17,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
+from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
 # Time steps of a block: a step is a bit of a 64-bit word.
 BLOCK = 64
 # Lists of input spikes are built for a few positions at a time, which every tile of output channels then reads.
-LIST_ENTRIES = 1 << 16
+LIST_ENTRIES = 1 << 18
 LIST_POSITIONS = 256
 # So many rows of weights are added before the loop over them goes on; lists are filled up with rows of zeros.
 ROWS_AT_ONCE = 8
@@ -73,10 +74,80 @@ def _to_lanes(builder: Any, mask: Any, width: int) -> Any:
     return builder.bitcast(word, ir.VectorType(I1, width))
 
 
-def _row(builder: Any, address: Any, bits: int, width: int, row_bytes: int, offset: int = 0) -> Any:
-    """``width`` integers of ``bits`` that stand ``offset`` bytes behind the beginning of a row."""
+def _pair_bits() -> int:
+    """Bits of the vectors in which this processor adds pairs of 16-bit numbers to 32 bits; 0 if it does not."""
+    _, _, features = cpu_target.target_context.codegen().magic_tuple()
+    available = features.split(",")
+    return 512 if "+avx512bw" in available else 256 if "+avx2" in available else 0
+
+
+PAIR_BITS = _pair_bits()
+
+
+def stored_order(width: int, bits: int) -> np.ndarray:
+    """Where each of the ``width`` integers of a row, of 16 or 8 bits, comes from.
+
+    The instruction that adds a pair wants its two numbers side by side, so two rows are interleaved first. x86 does
+    that in groups of 128 bits, lower halves and upper halves apart; with this order the sums are in that of the
+    outputs.
+    """
+    if not PAIR_BITS:
+        return np.arange(width)
+    vector = min(PAIR_BITS // bits, width)
+    half = 64 // bits
+    order = np.arange(width).reshape(-1, 2, vector // (2 * half), half)
+    return order.transpose(0, 2, 1, 3).ravel()
+
+
+def _interleave(first: np.ndarray) -> list[int]:
+    """For a shuffle of two vectors: their elements side by side, those of the first being ``first``."""
+    return [int(index) for number in first for index in (number, number + 2 * len(first))]
+
+
+def _load_row(builder: Any, address: Any, bits: int, width: int, row_bytes: int, offset: int) -> Any:
+    """``width`` integers of ``bits`` that stand ``offset`` bytes behind an address in a row."""
     place = builder.add(address, ir.Constant(I64, offset)) if offset else address
     return _load(builder, place, bits, width, math.gcd(64, row_bytes, offset))
+
+
+def _add_pair(builder: Any, rows: tuple[Any, Any], bits: int, width: int, row_bytes: int, offset: int) -> Any:
+    """The sum of two rows, twice as wide: of signed 16-bit integers, or of unsigned 8-bit ones.
+
+    Args:
+        rows: addresses of two rows.
+        bits, width: of what is read of each.
+        row_bytes: of a whole row.
+        offset: bytes in a row before what is read.
+    """
+    if not PAIR_BITS:
+        kind, extend = ir.VectorType(ir.IntType(2 * bits), width), builder.sext if bits == 16 else builder.zext
+        return builder.add(*(extend(_load_row(builder, row, bits, width, row_bytes, offset), kind) for row in rows))
+    size = min(PAIR_BITS // bits, width)
+    name = {(16, 512): "avx512.pmaddw.d.512", (16, 256): "avx2.pmadd.wd"}
+    name |= {(8, 512): "avx512.pmaddubs.w.512", (8, 256): "avx2.pmadd.ub.sw"}
+    vector, wider = ir.VectorType(ir.IntType(bits), size), ir.VectorType(ir.IntType(2 * bits), size // 2)
+    multiply_add = builder.module.declare_intrinsic(
+        f"llvm.x86.{name[bits, size * bits]}", (), ir.FunctionType(wider, [vector, vector])
+    )
+    halves = np.arange(size).reshape(-1, 2, 64 // bits)
+    sums = []
+    for begin in range(0, width, size):
+        place = offset + begin * bits // 8
+        both = [_load_row(builder, row, bits, size, row_bytes, place) for row in rows]
+        for half in (0, 1):
+            order = _interleave(halves[:, half].ravel())
+            mask = ir.Constant(ir.VectorType(I32, size), order)
+            # times one; of bytes, the first operand is unsigned and the second signed
+            sums.append(builder.call(multiply_add, [builder.shuffle_vector(*both, mask), _constant(size, 1, bits)]))
+    while len(sums) > 1:
+        sums = [_join(builder, *sums[number : number + 2]) for number in range(0, len(sums), 2)]
+    return sums[0]
+
+
+def _join(builder: Any, first: Any, second: Any) -> Any:
+    """Two vectors as one."""
+    mask = list(range(2 * first.type.count))
+    return builder.shuffle_vector(first, second, ir.Constant(ir.VectorType(I32, len(mask)), mask))
 
 
 def _add_rows(
@@ -101,12 +172,16 @@ def _add_rows(
     first = builder.gep(builder.inttoptr(entries, I32.as_pointer()), [index])
     add = builder.sub if subtract and not split else builder.add
     sums = [value for value, _ in running]
-    for number in range(ROWS_AT_ONCE):
+
+    def row(number: int) -> Any:
         entry = builder.gep(first, [ir.Constant(I64, number)])
-        row = builder.add(weights, builder.sext(builder.load(entry, align=4), I64))
-        parts = [builder.sext(_row(builder, row, 16, width, row_bytes), i32)]
+        return builder.add(weights, builder.sext(builder.load(entry, align=4), I64))
+
+    for number in range(0, ROWS_AT_ONCE, 2):
+        pair = row(number), row(number + 1)
+        parts = [_add_pair(builder, pair, 16, width, row_bytes, 0)]
         if split:
-            parts.append(builder.zext(_row(builder, row, 8, width, row_bytes, 2 * width), i16))
+            parts.append(_add_pair(builder, pair, 8, width, row_bytes, 2 * width))
         sums = [add(value, part) for value, part in zip(sums, parts, strict=True)]
     following = builder.add(index, ir.Constant(I64, ROWS_AT_ONCE))
     index.add_incoming(following, loop)
@@ -355,7 +430,7 @@ class Weights(NamedTuple):
         layers: (L, COLUMNS) int64.
         rows: all layers' weights, [tile][kernel row][kernel column][input][output of the tile] and a row of zeros after
             each tile: int16; or uint8, three bytes a weight, each row the upper 16 bits of its weights and then the
-            lower 8.
+            lower 8. A row's outputs are in :func:`stored_order`.
         image_rows: (kernel rows * columns * inputs, outputs) int64, weights of the first layer.
         theta, base: int64 a channel; theta_high, theta_low, base_low, start: int32, the 32-bit potential's constants.
         wide: uint8 a tile, whether it needs 64-bit residuals.
@@ -701,6 +776,8 @@ def image_counts(layer, image, weights, timesteps, settled):
     """
     outputs, channels = layer[OUTPUTS], layer[TILES] * layer[WIDTH]
     current = np.empty(outputs, np.int64)
+    theta, base = weights.theta[:outputs], weights.base[:outputs]
+    inverse = 1.0 / theta
     for position in range(layer[OUT_HEIGHT] * layer[OUT_WIDTH]):
         row, column = divmod(position, layer[OUT_WIDTH])
         top, left = row * layer[STRIDE] - layer[TOP], column * layer[STRIDE] - layer[LEFT]
@@ -713,12 +790,15 @@ def image_counts(layer, image, weights, timesteps, settled):
                         tap = ((y - top) * layer[KERNEL_WIDTH] + x - left) * layer[INPUTS] + channel
                         for output in range(outputs):
                             current[output] += weights.image_rows[tap, output] * pixel
+        here = settled[position * channels : position * channels + outputs]
         for output in range(outputs):
-            residual = (current[output] << layer[SHIFT]) - weights.base[output]
-            count = np.int64(0)
-            if residual >= weights.theta[output]:
-                count = min(residual // weights.theta[output], timesteps)
-            settled[position * channels + output] = count
+            residual = (current[output] << layer[SHIFT]) - base[output]
+            # A quotient of floats is off by less than one, up to 2^50; the integers put it right.
+            quotient = min(max(residual * inverse[output], 0.0), timesteps + 1.0)
+            count = np.int64(quotient)
+            rest = residual - count * theta[output]
+            count += np.int64(rest >= theta[output]) - np.int64(rest < 0)
+            here[output] = min(max(count, 0), timesteps)
 
 
 @njit(nogil=True)
