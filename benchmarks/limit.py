@@ -42,11 +42,11 @@ def _plain(rows: np.ndarray, order: np.ndarray, sums: np.ndarray) -> None:
 @numba.njit(nogil=True)
 def _in_registers(rows: np.ndarray, order: np.ndarray, sums: np.ndarray, theta: np.ndarray) -> None:
     """Add rows (R, 64) int16 in the given order to sums (64,) int32, list after list as the engine does."""
-    entries, state, threshold = np.int64(order.ctypes.data), np.int64(sums.ctypes.data), np.int64(theta.ctypes.data)
+    state, threshold = np.int64(sums.ctypes.data), np.int64(theta.ctypes.data)
     for _ in range(PASSES):
         for first in range(0, len(order), LIST_ROWS):
             count = min(LIST_ROWS, len(order) - first)
-            _accumulate(state, rows, 0, entries + 4 * first, count, 0, threshold)
+            _accumulate(state, rows, 0, order, first, count, 0, threshold)
 
 
 def row_additions_per_second(threads: int, width: int, seconds: float = 0.5) -> float:
@@ -66,11 +66,11 @@ def additions_in_registers_per_second(threads: int, seconds: float = 0.5) -> flo
     rows, order, sums = _numbers(threads, IN_REGISTERS)
     stored = aligned(rows.shape, np.int16)
     stored[:] = rows[..., stored_order(IN_REGISTERS, 16)]
-    offsets = (order * rows[0].strides[0]).astype(np.int32)
+    names = order.astype(np.uint16)
     theta = aligned(IN_REGISTERS, np.int32)
     theta[:] = LARGEST_INT32
     flat = stored.reshape(threads, -1)
-    return _rate(lambda thread: _in_registers(flat[thread], offsets, sums[thread], theta), rows, order, sums, seconds)
+    return _rate(lambda thread: _in_registers(flat[thread], names, sums[thread], theta), rows, order, sums, seconds)
 
 
 def _numbers(threads: int, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

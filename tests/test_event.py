@@ -21,7 +21,7 @@ from negspike import SpikingNetwork, simulate
 from negspike.errors import InputError
 from negspike.spiking import event, event_kernels
 from negspike.spiking.convolution import convolve_int64
-from negspike.spiking.event import EventEngine, arrange, tile_width
+from negspike.spiking.event import EventEngine, arrange, list_type, tile_width
 from negspike.spiking.network import THRESHOLD_EXTRA_BITS
 from negspike.spiking.recorder import Recording
 from negspike.spiking.reference import ReferenceEngine
@@ -110,7 +110,7 @@ def test_tiles_and_lists(topology: str, shape: tuple[int, int, int], padding: st
     network = random_network(topology, shape, 1, weight_bits, padding)
     encoded = network.encode(np.random.default_rng(1).normal(0, 1, (3, *shape)))
     recording = check(network, encoded, 80, threads=2)
-    with constants(event, LARGEST_TILE=0):
+    with constants(event, TILE_WIDTHS=(32,)):
         assert set(arrange(network).layers[:, event_kernels.WIDTH]) == {32}
         check(network, encoded, 80)
     assert (recording.positive.sum((0, 1)) > 0).all(), "a layer never spikes: nothing was tested"
@@ -268,10 +268,31 @@ def test_layers_too_large_for_32_bit_addresses_are_refused(monkeypatch: pytest.M
 
 def test_tile_width() -> None:
     sizes = (1, 24, 32, 64, 96, 128, 256, 384)
-    assert [tile_width(outputs, 9 * 2 * 64) for outputs in sizes] == [32, 32, 32, 64, 32, 64, 64, 64]
-    inputs = (64, 256, 512, 1024, 100_000)
-    assert [tile_width(512, 9 * 2 * number) for number in inputs] == [64, 64, 64, 32, 32]
-    assert [tile_width(512, 9 * 3 * number) for number in inputs] == [64, 64, 32, 32, 32]
+    assert [tile_width(outputs) for outputs in sizes] == [32, 32, 32, 64, 32, 64, 64, 64]
+
+
+@pytest.mark.parametrize(
+    ("topology", "shape", "short"),
+    [
+        ("2C3-30", (1, 4, 4), True),
+        ("5C1-30", (1, 114, 114), True),  # 64,980 inputs of a neuron
+        ("5C1-30", (1, 115, 115), False),  # 66,125
+        ("40C1-P2-P2-P2-30", (1, 8, 1030), False),  # 65,920 channels of a row of neurons
+    ],
+)
+def test_lists_are_as_wide_as_they_must_be(topology: str, shape: tuple[int, int, int], short: bool) -> None:
+    network = random_network(topology, shape)
+    assert list_type(arrange(network).layers) is (np.uint16 if short else np.int32)
+    recording = check(network, network.encode(np.random.default_rng(0).normal(0, 1, (2, *shape))), 12)
+    assert (recording.positive.sum((0, 1)) > 0).all()
+
+
+@examples(15)
+@given(case=cases(images=3, timesteps=20))
+def test_long_lists(case: Case) -> None:
+    network = case.network()
+    with constants(event, LARGEST_SHORT_LIST=0):
+        check(network, network.encode(case.images), case.timesteps)
 
 
 def test_many_threads_have_a_few_images_each_before_they_wait() -> None:

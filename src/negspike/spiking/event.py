@@ -27,10 +27,10 @@ ALIGNMENT = 64
 TILE_WIDTHS = (64, 32)
 # A list of spikes costs about as much to go through as this many outputs cost to add.
 LIST_COST = 16
-# Bytes of a tile's weights that stay in an L2 cache of 1 MiB, beside lists of spikes and potentials.
-LARGEST_TILE = 768 << 10
 # Potentials of 32 bits must have room for a step's input beside the threshold.
 LARGEST_NARROW = 1 << 29
+# So many rows can be told apart by 16 bits.
+LARGEST_SHORT_LIST = 1 << 16
 NEVER = 1 << 62
 
 
@@ -42,17 +42,16 @@ def aligned(shape: int | tuple[int, ...], dtype: type[np.generic]) -> np.ndarray
     return raw[first : first + size].view(dtype).reshape(shape)
 
 
-def tile_width(outputs: int, output_bytes: int) -> int:
-    """Output channels that are computed together.
+def tile_width(outputs: int) -> int:
+    """Output channels that are computed together: padding to whole tiles costs time, and narrow tiles do too."""
+    return min(TILE_WIDTHS, key=lambda width: -(-outputs // width) * (width + LIST_COST))
 
-    Padding to whole tiles costs time, narrow tiles too, and most of all those whose weights leave the L2 cache.
 
-    Args:
-        outputs: output channels of the layer.
-        output_bytes: size of one output channel's weights.
-    """
-    widths = [width for width in TILE_WIDTHS if width * output_bytes <= LARGEST_TILE] or TILE_WIDTHS[-1:]
-    return min(widths, key=lambda width: -(-outputs // width) * (width + LIST_COST))
+def list_type(layers: np.ndarray) -> type[np.generic]:
+    """What holds the number of any row of a tile, its row of zeros included, and of any channel of a row of neurons."""
+    rows = layers[:, kernels.INPUTS] * layers[:, kernels.KERNEL_HEIGHT] * layers[:, kernels.KERNEL_WIDTH] + 1
+    channels = layers[:, kernels.OUT_WIDTH] * layers[:, kernels.TILES] * layers[:, kernels.WIDTH]
+    return np.uint16 if max(rows.max(), channels.max()) <= LARGEST_SHORT_LIST else np.int32
 
 
 def arrange(network: SpikingNetwork) -> Weights:
@@ -67,7 +66,7 @@ def arrange(network: SpikingNetwork) -> Weights:
         geometry = layer.geometry
         _check_size(number, layer)
         outputs, inputs, height, width = layer.weight.shape
-        lanes = tile_width(outputs, inputs * height * width * weight_bytes)
+        lanes = tile_width(outputs)
         tiles = -(-outputs // lanes)
         (top, _), (left, _) = geometry.padding
         table[number] = (
@@ -117,9 +116,8 @@ def arrange(network: SpikingNetwork) -> Weights:
 
 
 def _check_size(number: int, layer: SpikingLayer) -> None:
-    """Spikes of a block and rows of a tile are counted and addressed with 32 bits."""
-    widest = 3 * max(TILE_WIDTHS)
-    reach = (int(np.prod(layer.geometry.weight_shape[1:])) + int(np.prod(layer.geometry.in_shape)) + 1) * widest
+    """Spikes of a block and rows of a tile are counted with 32 bits."""
+    reach = int(np.prod(layer.geometry.weight_shape[1:])) + int(np.prod(layer.geometry.in_shape))
     if max(reach, layer.geometry.neurons * kernels.BLOCK) >= kernels.LARGEST_INT32:
         raise InputError(f"layer {number} ({layer.geometry.token}) is too large for engine 'event'; use 'dense'")
 
@@ -172,9 +170,9 @@ class _Workspace:
             bits=kernels.BITS.copy(),
         )
         inputs = max(int(np.prod(layer.weight_shape[1:])) for layer in layers)
-        steps = kernels.LIST_POSITIONS * kernels.BLOCK
+        steps, listed, names = kernels.LIST_POSITIONS * kernels.BLOCK, kernels.LIST_ENTRIES, list_type(table)
         self.window = Window(
-            entries=np.zeros(kernels.LIST_ENTRIES + kernels.BLOCK * (inputs + 2 * kernels.ROWS_AT_ONCE) + 16, np.int32),
+            entries=np.zeros(listed + kernels.BLOCK * (inputs + 2 * kernels.ROWS_AT_ONCE) + kernels.COPIED, names),
             first=np.zeros(kernels.LIST_POSITIONS + 1, np.int64),
             step=np.zeros(steps, np.int64),
             begin=np.zeros(steps, np.int64),
@@ -184,11 +182,11 @@ class _Workspace:
         self.settled = aligned(int(neurons[0]), np.int32)
         rows = int(table[:, kernels.OUT_HEIGHT].max())
         runs = int((table[:, kernels.OUT_HEIGHT] * (table[:, kernels.OUT_WIDTH] + 1)).max()) * kernels.BLOCK
-        entries = max(layer.neurons for layer in layers) + 16
+        entries = max(layer.neurons for layer in layers) + kernels.COPIED
         self.spikes, self.emitted = (
             Spikes(
-                up=np.zeros(entries, np.int32),
-                down=np.zeros(entries, np.int32),
+                up=np.zeros(entries, names),
+                down=np.zeros(entries, names),
                 first_up=np.zeros(runs, np.int32),
                 first_down=np.zeros(runs, np.int32),
                 active=np.zeros(most, np.uint64),

@@ -26,7 +26,9 @@ BLOCK = 64
 LIST_ENTRIES = 1 << 18
 LIST_POSITIONS = 256
 # So many rows of weights are added before the loop over them goes on; lists are filled up with rows of zeros.
-ROWS_AT_ONCE = 8
+ROWS_AT_ONCE = 4
+# Integers of a list that are copied at a time.
+COPIED = 32
 # A 32-bit potential may get this far. One more than it would be a wrap-around.
 LARGEST_INT32 = (1 << 31) - 1
 
@@ -153,10 +155,10 @@ def _join(builder: Any, first: Any, second: Any) -> Any:
 def _add_rows(
     builder: Any, total: Any, weights: Any, entries: Any, count: Any, width: int, split: bool, subtract: bool
 ) -> Any:
-    """Add (or subtract) the rows of weights that ``count`` int32 byte offsets name to a vector kept in registers.
+    """Add (or subtract) the rows of weights that ``count`` integers name to a vector kept in registers.
 
-    ``count`` is a multiple of ROWS_AT_ONCE. ``split`` rows hold the upper 16 bits of all weights and then the lower 8,
-    which are summed apart, in 16 bits.
+    ``entries`` is a pointer to the integers, ``count`` is a multiple of ROWS_AT_ONCE. ``split`` rows hold the upper 16
+    bits of all weights and then the lower 8, which are summed apart, in 16 bits.
     """
     i32, i16 = ir.VectorType(I32, width), ir.VectorType(ir.IntType(16), width)
     row_bytes = (3 if split else 2) * width
@@ -169,13 +171,13 @@ def _add_rows(
     running = [(builder.phi(i32), ir.Constant(i32, None) if split else total)]
     if split:
         running.append((builder.phi(i16), ir.Constant(i16, None)))
-    first = builder.gep(builder.inttoptr(entries, I32.as_pointer()), [index])
+    first = builder.gep(entries, [index])
     add = builder.sub if subtract and not split else builder.add
     sums = [value for value, _ in running]
 
     def row(number: int) -> Any:
-        entry = builder.gep(first, [ir.Constant(I64, number)])
-        return builder.add(weights, builder.sext(builder.load(entry, align=4), I64))
+        entry = builder.zext(builder.load(builder.gep(first, [ir.Constant(I64, number)])), I64)
+        return builder.add(weights, builder.mul(entry, ir.Constant(I64, row_bytes)))
 
     for number in range(0, ROWS_AT_ONCE, 2):
         pair = row(number), row(number + 1)
@@ -208,26 +210,27 @@ def _masks(context: Any, builder: Any, signature: Any, words: list[Any]) -> Any:
 
 
 def make_accumulate(width: int, wide: bool) -> Any:
-    """``accumulate(state, rows, first, entries, positive, negative, theta)``.
+    """``accumulate(state, rows, first, entries, begin, positive, negative, theta)``.
 
-    ``rows`` is the array of all weights, ``first`` the byte at which the tile's begin; ``state``, ``entries`` and
-    ``theta`` are addresses, ``positive`` and ``negative`` are counts, multiples of ROWS_AT_ONCE. Adds the rows of the
-    ``positive`` entries to the ``width`` potentials at ``state`` and subtracts those of the ``negative`` entries that
-    follow them. Returns two masks: neurons that may have reached their threshold, and those whose potential is below
-    zero.
+    ``rows`` is the array of all weights, ``first`` the byte at which the tile's begin, ``entries`` an array of numbers
+    of its rows; ``state`` and ``theta`` are addresses, ``positive`` and ``negative`` are counts, multiples of
+    ROWS_AT_ONCE. Adds the rows of the ``positive`` entries from ``begin`` on to the ``width`` potentials at ``state``
+    and subtracts those of the ``negative`` entries that follow them. Returns two masks: neurons that may have reached
+    their threshold, and those whose potential is below zero.
     """
 
     @intrinsic
-    def accumulate(typingctx, state, rows, first, entries, positive, negative, theta):
+    def accumulate(typingctx, state, rows, first, entries, begin, positive, negative, theta):
         split = rows.dtype == types.uint8
 
         def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            state, rows, first, entries, positive, negative, theta = arguments
+            state, rows, first, entries, begin, positive, negative, theta = arguments
             data = context.make_array(signature.args[1])(context, builder, rows).data
             tile = builder.add(builder.ptrtoint(data, I64), first)
             total = _constant(width, 0, 32) if wide else _load(builder, state, 32, width, 64)
-            total = _add_rows(builder, total, tile, entries, positive, width, split, subtract=False)
-            rest = builder.add(entries, builder.shl(positive, ir.Constant(I64, 2)))
+            names = builder.gep(context.make_array(signature.args[3])(context, builder, entries).data, [begin])
+            total = _add_rows(builder, total, tile, names, positive, width, split, subtract=False)
+            rest = builder.gep(names, [positive])
             total = _add_rows(builder, total, tile, rest, negative, width, split, subtract=True)
             if wide:
                 extended = builder.sext(total, ir.VectorType(I64, width))
@@ -239,7 +242,7 @@ def make_accumulate(width: int, wide: bool) -> Any:
             below = builder.icmp_signed("<", total, _constant(width, 0, size))
             return _masks(context, builder, signature, [_to_mask(builder, lanes, width) for lanes in (up, below)])
 
-        return types.UniTuple(types.uint64, 2)(types.int64, rows, *[types.int64] * 5), codegen
+        return types.UniTuple(types.uint64, 2)(types.int64, rows, types.int64, entries, *[types.int64] * 4), codegen
 
     return accumulate
 
@@ -316,9 +319,7 @@ def _make_exceeds(width: int) -> Any:
     def exceeds(typingctx, address, value):
         def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             address, value = arguments
-            vector = ir.VectorType(I32, width)
-            one = builder.insert_element(ir.Constant(vector, ir.Undefined), builder.trunc(value, I32), _ZERO)
-            values = builder.shuffle_vector(one, one, _constant(width, 0, 32))
+            values = _broadcast(builder, builder.trunc(value, I32), width)
             return _to_mask(builder, builder.icmp_signed(">", _load(builder, address, 32, width, 64), values), width)
 
         return types.uint64(types.int64, types.int64), codegen
@@ -330,74 +331,88 @@ _exceeds_32, _exceeds_64 = _make_exceeds(32), _make_exceeds(64)
 
 
 @intrinsic
-def spread(typingctx, target, word, first, step, table):
-    """Write ``first + step * index`` as int32 to an address for every bit of ``word`` that is set, lowest first.
+def spread(typingctx, target, at, word, first, table):
+    """Write ``first`` plus the index of every bit of ``word`` that is set, lowest first, to an array from ``at`` on.
 
     Eight bits at a time, without a branch: ``table`` is the address of :data:`BITS`. Up to 8 numbers that follow are
     overwritten.
     """
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        target, word, first, step, table = arguments
-        vector = ir.VectorType(I32, 8)
-
-        def broadcast(value: Any) -> Any:
-            one = builder.insert_element(ir.Constant(vector, ir.Undefined), builder.trunc(value, I32), _ZERO)
-            return builder.shuffle_vector(one, one, _constant(8, 0, 32))
-
-        firsts, steps = broadcast(first), broadcast(step)
+        array, at, word, first, table = arguments
+        place, number = _place(context, builder, signature.args[0], array, at)
+        vector = ir.VectorType(number, 8)
+        firsts = _broadcast(builder, builder.trunc(first, number), 8)
         for byte in range(8):
             bits = builder.and_(builder.lshr(word, ir.Constant(I64, 8 * byte)), ir.Constant(I64, 0xFF))
-            places = builder.zext(_load(builder, builder.add(table, builder.shl(bits, _THREE)), 8, 8, 8), vector)
-            places = builder.add(places, _constant(8, 8 * byte, 32))
-            _store(builder, builder.add(builder.mul(places, steps), firsts), target, 4)
-            target = builder.add(target, builder.shl(builder.ctpop(bits), ir.Constant(I64, 2)))
+            indices = builder.zext(_load(builder, builder.add(table, builder.shl(bits, _THREE)), 8, 8, 8), vector)
+            indices = builder.add(indices, _constant(8, 8 * byte, number.width))
+            _store(builder, builder.add(indices, firsts), builder.ptrtoint(place, I64), number.width // 8)
+            place = builder.gep(place, [builder.ctpop(bits)])
         return context.get_dummy_value()
 
-    return types.void(types.int64, types.uint64, *[types.int64] * 3), codegen
+    return types.void(target, types.int64, types.uint64, *[types.int64] * 2), codegen
 
 
 @intrinsic
-def copy_shifted(typingctx, target, source, count, shift):
-    """Copy ``count`` int32 from address to address and add ``shift`` to each; both ends may be overrun by 15."""
-    lanes = 16
+def copy_shifted(typingctx, target, at, source, begin, count, shift):
+    """Copy ``count`` integers from array to array and add ``shift`` to each; both ends may be overrun by COPIED - 1."""
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        target, source, count, shift = arguments
-        vector = ir.VectorType(I32, lanes)
-        one = builder.insert_element(ir.Constant(vector, ir.Undefined), builder.trunc(shift, I32), ir.Constant(I32, 0))
-        shifts = builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(I32, lanes), [0] * lanes))
+        target, at, source, begin, count, shift = arguments
+        to, number = _place(context, builder, signature.args[0], target, at)
+        origin, _ = _place(context, builder, signature.args[2], source, begin)
+        size = number.width // 8
+        shifts = _broadcast(builder, builder.trunc(shift, number), COPIED)
         before = builder.block
         loop, after = builder.append_basic_block("copy"), builder.append_basic_block("copied")
         builder.branch(loop)
         builder.position_at_end(loop)
         index = builder.phi(I64)
         index.add_incoming(ir.Constant(I64, 0), before)
-        distance = builder.shl(index, ir.Constant(I64, 2))
-        values = _load(builder, builder.add(source, distance), 32, lanes, 4)
-        _store(builder, builder.add(values, shifts), builder.add(target, distance), 4)
-        following = builder.add(index, ir.Constant(I64, lanes))
+        addresses = [builder.ptrtoint(builder.gep(pointer, [index]), I64) for pointer in (origin, to)]
+        values = _load(builder, addresses[0], number.width, COPIED, size)
+        _store(builder, builder.add(values, shifts), addresses[1], size)
+        following = builder.add(index, ir.Constant(I64, COPIED))
         index.add_incoming(following, loop)
         builder.cbranch(builder.icmp_signed("<", following, count), loop, after)
         builder.position_at_end(after)
         return context.get_dummy_value()
 
-    return types.void(*[types.int64] * 4), codegen
+    return types.void(target, types.int64, source, *[types.int64] * 3), codegen
 
 
-@intrinsic
-def prefetch(typingctx, address):
-    """Have a cache line of 64 bytes fetched that will be written to soon; any address will do."""
+def _place(context: Any, builder: Any, kind: Any, array: Any, index: Any) -> tuple[Any, Any]:
+    """Pointer to an element of a one-dimensional array, and the element's type."""
+    place = builder.gep(context.make_array(kind)(context, builder, array).data, [index])
+    return place, context.get_data_type(kind.dtype)
 
-    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        pointer = builder.inttoptr(arguments[0], ir.IntType(8).as_pointer())
-        kind = ir.FunctionType(ir.VoidType(), [pointer.type, I32, I32, I32])
-        function = builder.module.declare_intrinsic("llvm.prefetch", [pointer.type], kind)
-        write, keep, data = (ir.Constant(I32, value) for value in (1, 3, 1))
-        builder.call(function, [pointer, write, keep, data])
-        return context.get_dummy_value()
 
-    return types.void(types.int64), codegen
+def _broadcast(builder: Any, value: Any, width: int) -> Any:
+    vector = ir.VectorType(value.type, width)
+    one = builder.insert_element(ir.Constant(vector, ir.Undefined), value, _ZERO)
+    return builder.shuffle_vector(one, one, _constant(width, 0, 32))
+
+
+def _make_prefetch(write: bool, locality: int) -> Any:
+    """``prefetch(address)``: have a cache line fetched that is needed soon; any address will do."""
+
+    @intrinsic
+    def prefetch(typingctx, address):
+        def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            pointer = builder.inttoptr(arguments[0], ir.IntType(8).as_pointer())
+            kind = ir.FunctionType(ir.VoidType(), [pointer.type, I32, I32, I32])
+            function = builder.module.declare_intrinsic("llvm.prefetch", [pointer.type], kind)
+            builder.call(function, [pointer, *(ir.Constant(I32, value) for value in (int(write), locality, 1))])
+            return context.get_dummy_value()
+
+        return types.void(types.int64), codegen
+
+    return prefetch
+
+
+CACHE_LINE = 64
+_fetch_state, _fetch_weights = _make_prefetch(True, 3), _make_prefetch(False, 2)  # into the first, the second level
 
 
 @intrinsic
@@ -479,7 +494,8 @@ class Window(NamedTuple):
     """Input spikes of some positions, by position and step.
 
     Attributes:
-        entries: int32 byte offsets of rows of weights; positive spikes of a step first, then its negative ones.
+        entries: numbers of a tile's rows of weights; positive spikes of a step first, then its negative ones. uint16
+            where that is enough for every layer, else int32.
         first: int64 a position, its first step in the arrays that follow.
         step, begin, positive, negative: int64 a step: number, where its entries begin, and how many there are, filled
             up with rows of zeros to a multiple of ROWS_AT_ONCE.
@@ -494,12 +510,12 @@ class Window(NamedTuple):
 
 
 class Spikes(NamedTuple):
-    """Spikes that a layer emitted in a block, as byte offsets of rows of the next layer's weights.
+    """Spikes that a layer emitted in a block, as numbers of channels, counted on from column to column of a row.
 
     Those of one sign, row and step stand together, from left to right: a window's share of a row is one run.
 
     Attributes:
-        up, down: int32, positive and negative spikes.
+        up, down: positive and negative spikes, of the type of a window's entries.
         first_up, first_down: int32, where those of a row, step and column begin: [row][step][column], with one column
             more, where they end; only for steps in which the row has spikes.
         active: uint64 a position, the steps in which it has spikes; rows: uint64 a row, the same.
@@ -530,7 +546,10 @@ def _make_run_tile(width: int, wide: bool) -> Any:
         outputs = layer[OUT_HEIGHT] * layer[OUT_WIDTH]
         channel = layer[FIRST_CHANNEL] + tile * width
         number = layer[FIRST_TILE] + tile
-        rows = layer[FIRST_BYTE] + tile * (tile_rows(layer) + 1) * layer[ROW_BYTES]
+        tile_bytes = (tile_rows(layer) + 1) * layer[ROW_BYTES]
+        rows = layer[FIRST_BYTE] + tile * tile_bytes
+        following = np.int64(weights.rows.ctypes.data) + rows + tile_bytes
+        lines = -(-tile_bytes // (CACHE_LINE * max(positions, 1)))
         theta_low = np.int64(weights.theta_low.ctypes.data) + 4 * channel
         base_low = np.int64(weights.base_low.ctypes.data) + 4 * channel
         if wide:
@@ -541,7 +560,6 @@ def _make_run_tile(width: int, wide: bool) -> Any:
             theta = np.int64(weights.theta_high.ctypes.data) + 4 * channel
             origin = np.int64(weights.start.ctypes.data) + 4 * channel
             states = np.int64(state.potential.ctypes.data)
-        entries = np.int64(window.entries.ctypes.data)
         largest = weights.largest[number]
         flush = min(LARGEST_INT32 // max(largest, 1), MOST_LOW_BYTES) & -ROWS_AT_ONCE
         step = layer[OUT_WIDTH] * layer[TILES]
@@ -550,11 +568,14 @@ def _make_run_tile(width: int, wide: bool) -> Any:
             position = first + place
             neuron = layer[FIRST_NEURON] + position * channels + tile * width
             here, count = states + size * neuron, np.int64(counts.ctypes.data) + 4 * neuron
-            # What the next position needs is fetched while this one is computed.
-            for line in range(size * width // 64):
-                prefetch(here + size * channels + 64 * line)
-            for line in range(4 * width // 64):
-                prefetch(count + 4 * channels + 64 * line)
+            # What the next position needs is fetched during this one, and the next tile's weights bit by bit.
+            for line in range(size * width // CACHE_LINE):
+                _fetch_state(here + size * channels + CACHE_LINE * line)
+            for line in range(4 * width // CACHE_LINE):
+                _fetch_state(count + 4 * channels + CACHE_LINE * line)
+            for line in range(lines):
+                _fetch_weights(following + CACHE_LINE * line)
+            following += CACHE_LINE * lines
             mask = layer[FIRST_MASK] + tile * outputs + position
             again = state.pending[mask] != 0
             index, last = window.first[place], window.first[place + 1]
@@ -588,7 +609,7 @@ def _make_run_tile(width: int, wide: bool) -> Any:
                     while positive + negative > flush:
                         now = min(positive, flush)
                         less = min(negative, flush - now) if now == positive else np.int64(0)
-                        accumulate(here, weights.rows, rows, entries + 4 * begin, now, less, theta)
+                        accumulate(here, weights.rows, rows, window.entries, begin, now, less, theta)
                         begin += now + less
                         positive -= now
                         negative -= less
@@ -599,7 +620,7 @@ def _make_run_tile(width: int, wide: bool) -> Any:
                         bound += (positive + negative) * largest
                         if bound > LARGEST_INT32:
                             return np.int64(-1)
-                up, below = accumulate(here, weights.rows, rows, entries + 4 * begin, positive, negative, theta)
+                up, below = accumulate(here, weights.rows, rows, window.entries, begin, positive, negative, theta)
                 down = below & above
                 again = False
                 if up | down != 0:
@@ -661,10 +682,7 @@ def run_layer(layer, start, duration, weights, state, counts, window, spikes, ac
     """
     positions = layer[OUT_HEIGHT] * layer[OUT_WIDTH]
     in_width = layer[IN_WIDTH]
-    row_bytes = layer[ROW_BYTES]
-    zeros = tile_rows(layer) * row_bytes
-    entries = np.int64(window.entries.ctypes.data)
-    up_entries, down_entries = np.int64(spikes.up.ctypes.data), np.int64(spikes.down.ctypes.data)
+    zeros = tile_rows(layer)
     done, furthest = np.int64(0), np.int64(0)
     while done < positions:
         used, steps, place = np.int64(0), np.int64(0), np.int64(0)
@@ -684,19 +702,19 @@ def run_layer(layer, start, duration, weights, state, counts, window, spikes, ac
                 window.step[steps], window.begin[steps] = t, used
                 for y in range(max(top, 0), bottom):
                     if spikes.rows[y] >> np.uint64(t) & np.uint64(1) != 0:
-                        shift = ((y - top) * layer[KERNEL_WIDTH] - left) * layer[INPUTS] * row_bytes
+                        shift = ((y - top) * layer[KERNEL_WIDTH] - left) * layer[INPUTS]
                         run = (y * BLOCK + t) * (in_width + 1)
                         begin, end = np.int64(spikes.first_up[run + near]), np.int64(spikes.first_up[run + far])
-                        copy_shifted(entries + 4 * used, up_entries + 4 * begin, end - begin, shift)
+                        copy_shifted(window.entries, used, spikes.up, begin, end - begin, shift)
                         used += end - begin
                 used = fill_up(window.entries, window.begin[steps], used, zeros)
                 window.positive[steps] = used - window.begin[steps]
                 for y in range(max(top, 0), bottom):
                     if spikes.rows[y] >> np.uint64(t) & np.uint64(1) != 0:
-                        shift = ((y - top) * layer[KERNEL_WIDTH] - left) * layer[INPUTS] * row_bytes
+                        shift = ((y - top) * layer[KERNEL_WIDTH] - left) * layer[INPUTS]
                         run = (y * BLOCK + t) * (in_width + 1)
                         begin, end = np.int64(spikes.first_down[run + near]), np.int64(spikes.first_down[run + far])
-                        copy_shifted(entries + 4 * used, down_entries + 4 * begin, end - begin, shift)
+                        copy_shifted(window.entries, used, spikes.down, begin, end - begin, shift)
                         used += end - begin
                 used = fill_up(window.entries, window.begin[steps], used, zeros)
                 window.negative[steps] = used - window.begin[steps] - window.positive[steps]
@@ -713,7 +731,7 @@ def run_layer(layer, start, duration, weights, state, counts, window, spikes, ac
 
 
 @njit(nogil=True)
-def collect(layer, row_bytes, costs, state, spikes, positive, negative, sops):
+def collect(layer, costs, state, spikes, positive, negative, sops):
     """List what a layer emitted in a block by row, step and column, add it up by step, and clear it.
 
     Returns the spikes, with larger arrays where they need them.
@@ -721,7 +739,7 @@ def collect(layer, row_bytes, costs, state, spikes, positive, negative, sops):
     height, width, tiles = layer[OUT_HEIGHT], layer[OUT_WIDTH], layer[TILES]
     up, down, table = spikes.up, spikes.down, np.int64(state.bits.ctypes.data)
     ups, downs = np.int64(0), np.int64(0)
-    most = width * tiles * layer[WIDTH] + 16
+    most = width * tiles * layer[WIDTH] + COPIED
     for y in range(height):
         busy = np.uint64(0)
         for x in range(width):
@@ -731,7 +749,6 @@ def collect(layer, row_bytes, costs, state, spikes, positive, negative, sops):
             t = lowest(busy)
             busy &= busy - np.uint64(1)
             up, down = with_room(up, ups, most), with_room(down, downs, most)
-            up_entries, down_entries = np.int64(up.ctypes.data), np.int64(down.ctypes.data)
             run = (y * BLOCK + t) * (width + 1)
             for x in range(width):
                 spikes.first_up[run + x], spikes.first_down[run + x] = ups, downs
@@ -740,15 +757,15 @@ def collect(layer, row_bytes, costs, state, spikes, positive, negative, sops):
                 before_up, before_down = ups, downs
                 for tile in range(tiles):
                     place = ((y * BLOCK + t) * width + x) * tiles + tile
-                    channel = (x * layer[OUTPUTS] + tile * layer[WIDTH]) * row_bytes
+                    channel = x * layer[OUTPUTS] + tile * layer[WIDTH]
                     word = state.up[place]
                     if word != 0:
-                        spread(up_entries + 4 * ups, word, channel, row_bytes, table)
+                        spread(up, ups, word, channel, table)
                         ups += population(word)
                         state.up[place] = 0
                     word = state.down[place]
                     if word != 0:
-                        spread(down_entries + 4 * downs, word, channel, row_bytes, table)
+                        spread(down, downs, word, channel, table)
                         downs += population(word)
                         state.down[place] = 0
                 positive[t] += ups - before_up
@@ -763,7 +780,7 @@ def with_room(entries, used, most):
     """The entries, in a longer array if there is no room for ``most`` more."""
     if used + most <= len(entries):
         return entries
-    longer = np.empty(2 * (used + most), np.int32)
+    longer = np.empty(2 * (used + most), entries.dtype)
     longer[:used] = entries[:used]
     return longer
 
@@ -899,10 +916,9 @@ def simulate_image(
                 reached[number] = max(reached[number], bound)
             arriving = any_set(emitted.active, 0, positions)
             if arriving:
-                row_bytes = layers[number + 1][ROW_BYTES] if number < last else np.int64(1)
                 ups[:] = 0
                 downs[:] = 0
-                emitted = collect(layer, row_bytes, weights.costs, state, emitted, ups, downs, sops[start:])
+                emitted = collect(layer, weights.costs, state, emitted, ups, downs, sops[start:])
                 for t in range(duration):
                     positive[start + t, number], negative[start + t, number] = ups[t], downs[t]
             else:
