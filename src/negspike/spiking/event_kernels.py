@@ -549,7 +549,10 @@ def _make_run_tile(width: int, wide: bool) -> Any:
         tile_bytes = (tile_rows(layer) + 1) * layer[ROW_BYTES]
         rows = layer[FIRST_BYTE] + tile * tile_bytes
         following = np.int64(weights.rows.ctypes.data) + rows + tile_bytes
-        lines = -(-tile_bytes // (CACHE_LINE * max(positions, 1)))
+        steps = window.first[positions]
+        listed = window.begin[steps - 1] + window.positive[steps - 1] + window.negative[steps - 1] if steps > 0 else 0
+        # Fetching all of a tile's weights pays where most of them are needed.
+        lines = -(-tile_bytes // (CACHE_LINE * positions)) if listed >= tile_rows(layer) else 0
         theta_low = np.int64(weights.theta_low.ctypes.data) + 4 * channel
         base_low = np.int64(weights.base_low.ctypes.data) + 4 * channel
         if wide:
@@ -568,6 +571,11 @@ def _make_run_tile(width: int, wide: bool) -> Any:
             position = first + place
             neuron = layer[FIRST_NEURON] + position * channels + tile * width
             here, count = states + size * neuron, np.int64(counts.ctypes.data) + 4 * neuron
+            mask = layer[FIRST_MASK] + tile * outputs + position
+            again = state.pending[mask] != 0
+            index, last = window.first[place], window.first[place + 1]
+            if index == last and not again:
+                continue
             # What the next position needs is fetched during this one, and the next tile's weights bit by bit.
             for line in range(size * width // CACHE_LINE):
                 _fetch_state(here + size * channels + CACHE_LINE * line)
@@ -576,11 +584,6 @@ def _make_run_tile(width: int, wide: bool) -> Any:
             for line in range(lines):
                 _fetch_weights(following + CACHE_LINE * line)
             following += CACHE_LINE * lines
-            mask = layer[FIRST_MASK] + tile * outputs + position
-            again = state.pending[mask] != 0
-            index, last = window.first[place], window.first[place + 1]
-            if index == last and not again:
-                continue
             above = state.above[mask]
             row, column = divmod(position, layer[OUT_WIDTH])
             word = (row * BLOCK * layer[OUT_WIDTH] + column) * layer[TILES] + tile
