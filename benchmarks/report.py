@@ -209,7 +209,7 @@ def _constant_rate(
 ) -> None:
     """A line of so many SOPs a second, labelled where it leaves the box on the right or at the top."""
     left, right, low, high = box
-    if right / rate < low or left / rate > high:
+    if right / rate < low or left / rate > high / 2:  # outside, or no more than a corner
         return
     axes.plot([left, right], [left / rate, right / rate], color=colour, linewidth=0.6, linestyle=style, zorder=1)
     at = right if right / rate <= high else high * rate
