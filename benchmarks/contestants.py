@@ -20,7 +20,7 @@ from benchmarks.float_network import FloatNetwork
 from benchmarks.other_libraries import LIBRARIES, LibraryNetwork, missing
 from negspike import SpikingNetwork
 from negspike.errors import InputError
-from negspike.images import integer_images
+from negspike.fixed_point import integer_images
 from negspike.spiking.simulation import ENGINES, make_engine
 
 BATCH_SIZES = (1, 2, 4, 8, 16, 32)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from negspike.images import IMAGE_FRACTION_BITS
-from negspike.topology import Shape
+from negspike.fixed_point import IMAGE_FRACTION_BITS
+from negspike.training.topology import Shape
 
 # Of natural images: amplitudes fall as 1 / frequency, and the three colours rise and fall together.
 SPECTRAL_SLOPE = 1.0

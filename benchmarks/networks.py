@@ -25,8 +25,8 @@ from benchmarks.float_network import FloatNetwork
 from benchmarks.images import make_images
 from negspike import SpikingNetwork
 from negspike.errors import InputError
-from negspike.quantization import round_weights
-from negspike.topology import Shape, Topology, parse_topology
+from negspike.training.quantization import round_weights
+from negspike.training.topology import Shape, Topology, parse_topology
 
 FOLDER = Path(__file__).parent / "results"
 TIMESTEPS = 100

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from benchmarks.float_network import FloatNetwork
-from negspike.spiking.network import SpikingNetwork
+from negspike.spiking.graph import SpikingNetwork
 
 Neuron = Callable[[torch.Tensor], torch.Tensor]
 

@@ -397,8 +397,8 @@ def given_images(arguments: argparse.Namespace, network: SpikingNetwork) -> np.n
     """Test images of a prepared dataset, or noise where none is given."""
     if arguments.data is None:
         return make_images(arguments.images, network.topology.input_shape)
-    from negspike.datasets import load_dataset
-    from negspike.images import prepare_images
+    from negspike.data.dataset import load_dataset
+    from negspike.data.images import prepare_images
 
     dataset = load_dataset(str(network.origin.get("dataset", "cifar10")), arguments.data)
     return prepare_images(dataset.spec, dataset.test.pixels[: arguments.images])

@@ -14,9 +14,10 @@ import pytest
 import torch
 from hypothesis import settings
 
-from negspike.datasets import Dataset, load_dataset, read_archives, save_dataset
-from negspike.datasets import dataset_spec as spec_of
-from negspike.images import prepare_images
+from negspike.data.archives import read_archives
+from negspike.data.dataset import Dataset, load_dataset, save_dataset
+from negspike.data.images import prepare_images
+from negspike.data.registry import dataset_spec as spec_of
 
 if TYPE_CHECKING:
     from finished_workflow import Finished

@@ -85,7 +85,7 @@ def _depth(part: str) -> int:
 
 def copy_repository(target: Path) -> None:
     """What git would check out, with the times of now."""
-    ignored = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "results", "data", "golden")
+    ignored = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info")
     for name in ("Snakefile", "config.yaml", "envs", "presets", "profiles", "src", "workflow"):
         source = ROOT / name
         if source.is_dir():

@@ -16,8 +16,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from negspike import SpikingNetwork
-from negspike.spiking.network import SpikingLayer
-from negspike.topology import Layer, Shape, parse_topology
+from negspike.spiking.graph import SpikingLayer
+from negspike.training.topology import Layer, Shape, parse_topology
 
 
 def examples(count: int) -> settings:

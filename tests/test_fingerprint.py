@@ -1,4 +1,4 @@
-"""Checksums of code: a module's is its file's, a function's is that of what it uses."""
+"""Checksums of code: a script's, and those of every module that it imports, however far down."""
 
 from __future__ import annotations
 
@@ -6,72 +6,73 @@ from pathlib import Path
 
 import pytest
 
-from negspike.files import file_sha256
-from negspike.fingerprint import DIGITS, checksums, function_source
+from negspike.fingerprint import DIGITS, NO_DIFFERENCE, PACKAGE, code_of
 
-MODULE = '''"""Stages."""
-from __future__ import annotations
-from negspike.network import Network as Net
-from negspike.training import train_phase
-LIMIT: int = 3
-UNUSED = 4
-def helper():
-    return LIMIT
-@wrapped(LIMIT)
-def first():
-    return helper(), Net
-def second():
-    return train_phase
-'''
+FILES = {
+    "errors.py": "",
+    "devices.py": "from negspike.inner.never import lost",
+    "__init__.py": "from negspike.inner.never import lost",
+    "inner/__init__.py": "",
+    "inner/first.py": "import negspike.inner.second\nfrom negspike.errors import InputError",
+    "inner/second.py": "def late():\n    from negspike.inner import third\n    return third",
+    "inner/third.py": "from negspike.inner.first import again\n"
+    "if TYPE_CHECKING:\n    from negspike.inner.never import lost",
+    "inner/never.py": "",
+    "drawn/__init__.py": "from negspike.drawn import one, two",
+    "drawn/one.py": "",
+    "drawn/two.py": "import numpy",
+}
 
 
 @pytest.fixture
 def package(tmp_path: Path) -> Path:
-    (tmp_path / "stages.py").write_text(MODULE)
-    return tmp_path
+    for name, text in FILES.items():
+        path = tmp_path / "negspike" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text or "# something")
+    (tmp_path / "negspike/inner/__init__.py").write_text("")
+    return tmp_path / "negspike"
 
 
-def test_a_function_brings_what_it_uses(package: Path) -> None:
-    assert function_source(package / "stages.py", "first").splitlines() == [
-        "from negspike.network import Network",
-        "LIMIT: int = 3",
-        "def helper():",
-        "    return LIMIT",
-        "@wrapped(LIMIT)",
-        "def first():",
-        "    return helper(), Net",
-    ]
+def script(package: Path, text: str) -> Path:
+    path = package.parent / "script.py"
+    path.write_text(text)
+    return path
 
 
-@pytest.mark.parametrize(
-    ("before", "after", "first", "second"),
-    [
-        ("UNUSED = 4", "UNUSED = 5", False, False),
-        ("LIMIT: int = 3", "LIMIT: int = 4", True, False),
-        ("return helper(), Net", "return Net", True, False),
-        ("@wrapped(LIMIT)", "@wrapped(2)", True, False),
-        ("return train_phase", "return train_phase()", False, True),
-        ("negspike.network import", "negspike.other import", True, False),
-        ("negspike.training import", "negspike.other import", False, True),
-    ],
-)
-def test_a_change_shows_where_it_matters(package: Path, before: str, after: str, first: bool, second: bool) -> None:
-    names = ("stages", "stages:first", "stages:second")
-    old = checksums(names, package)
-    assert before in MODULE
-    (package / "stages.py").write_text(MODULE.replace(before, after))
-    new = checksums(names, package)
-    assert [old[name] != new[name] for name in names] == [True, first, second]
-
-
-def test_order_and_length(package: Path) -> None:
-    found = checksums(["stages:second", "stages"], package)
-    assert list(found) == ["stages", "stages:second"]
-    assert found["stages"] == file_sha256(package / "stages.py")[:DIGITS]
+def test_imports_are_followed_wherever_they_stand(package: Path) -> None:
+    found = code_of(script(package, "from negspike.inner.first import something"), package=package)
+    assert list(found) == ["inner/first", "inner/second", "inner/third", "script.py"]
     assert {len(digits) for digits in found.values()} == {DIGITS}
 
 
-@pytest.mark.parametrize("name", ["missing", "stages:third"])
-def test_what_is_not_there_is_refused(package: Path, name: str) -> None:
-    with pytest.raises(ValueError, match=name.partition(":")[2] or name):
-        checksums([name], package)
+def test_a_folder_that_has_code_of_its_own_counts(package: Path) -> None:
+    text = script(package, "from negspike.drawn import draw")
+    assert list(code_of(text, package=package)) == ["drawn/__init__", "drawn/one", "drawn/two", "script.py"]
+    assert list(code_of(text, without=["drawn/two"], package=package)) == ["drawn/__init__", "drawn/one", "script.py"]
+
+
+def test_a_module_counts_itself(package: Path) -> None:
+    assert list(code_of(package / "inner/second.py", package=package)) == ["inner/first", "inner/second", "inner/third"]
+
+
+@pytest.mark.parametrize("changed", ["inner/first.py", "inner/second.py", "inner/third.py"])
+def test_a_change_shows_in_its_own_checksum_alone(package: Path, changed: str) -> None:
+    text = script(package, "from negspike.inner import first")
+    before = code_of(text, package=package)
+    (package / changed).write_text(FILES[changed] + "\nLIMIT = 3")
+    after = code_of(text, package=package)
+    assert {name for name in before if before[name] != after[name]} == {changed.removesuffix(".py")}
+
+
+def test_line_ends_are_no_change(package: Path) -> None:
+    text = script(package, "from negspike.inner import first")
+    before = code_of(text, package=package)
+    for path in (*package.rglob("*.py"), text):
+        path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    assert code_of(text, package=package) == before
+
+
+def test_what_makes_no_difference_exists_and_says_why() -> None:
+    for name, reason in NO_DIFFERENCE.items():
+        assert (PACKAGE / f"{name}.py").is_file() and reason

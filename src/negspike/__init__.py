@@ -6,14 +6,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from negspike.spiking.network import SpikingNetwork
-    from negspike.spiking.recorder import SimulationLog
+    from negspike.spiking.graph import SpikingNetwork
+    from negspike.spiking.recording import SimulationLog
     from negspike.spiking.simulation import simulate
 
 __version__ = "0.1.0"
 __all__ = ["SimulationLog", "SpikingNetwork", "__version__", "simulate"]
 
-_HOME = {"SpikingNetwork": "network", "SimulationLog": "recorder", "simulate": "simulation"}
+_HOME = {"SpikingNetwork": "graph", "SimulationLog": "recording", "simulate": "simulation"}
 
 
 def __getattr__(name: str) -> Any:

@@ -12,8 +12,8 @@ import yaml
 from negspike.config import Experiment, resolve_config
 from negspike.errors import InputError
 from negspike.figures import FORMATS, KINDS, draw
-from negspike.metrics import write_table
-from negspike.results import collect
+from negspike.results.collect import collect
+from negspike.results.metrics import write_table
 
 SCHEMA = Path("workflow", "schemas", "config.schema.yaml")
 

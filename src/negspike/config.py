@@ -13,10 +13,10 @@ from typing import Any
 import jsonschema
 import yaml
 
-from negspike.datasets import dataset_spec
+from negspike.data.registry import Source, dataset_spec
 from negspike.errors import InputError
-from negspike.schedule import Phase
-from negspike.topology import Topology, parse_topology
+from negspike.training.schedule import Phase
+from negspike.training.topology import Topology, parse_topology
 
 PRECISIONS = "fp32, k0, k1, ..."
 
@@ -47,21 +47,6 @@ _TYPES = {
     "object": "a mapping of keys",
     "string": "text",
 }
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where a file is downloaded from.
-
-    Attributes:
-        url: https, http or file.
-        sha256: of the whole file.
-        size: in bytes, or None where it is not known.
-    """
-
-    url: str
-    sha256: str
-    size: int | None
 
 
 EXPECTED_TIMESTEPS = 100

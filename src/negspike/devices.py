@@ -1,11 +1,15 @@
-"""Choosing the device, and making it repeat itself."""
+"""Choosing the device, making it repeat itself, and saying how a result was made."""
 
 from __future__ import annotations
 
 import os
+import platform
+from typing import Any
 
+import numpy as np
 import torch
 
+from negspike import __version__
 from negspike.errors import InputError
 
 
@@ -31,3 +35,16 @@ def make_deterministic(threads: int) -> None:
     torch.use_deterministic_algorithms(True)
     torch.backends.cudnn.benchmark = False
     torch.set_num_threads(threads)
+
+
+def environment(device: torch.device, threads: int) -> dict[str, Any]:
+    """Versions, device and threads of this process, as plain values."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    return {
+        "negspike": __version__,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "torch": str(torch.__version__),  # a class of its own, which a checkpoint cannot hold
+        "device": f"{device.type} ({name})",
+        "threads": threads,
+    }

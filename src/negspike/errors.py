@@ -7,3 +7,8 @@ class InputError(ValueError):
     The message is one line that says what was wrong, where, and what would be right. Entry points print it
     without a traceback and exit with a non-zero code.
     """
+
+
+def one_line(error: BaseException) -> str:
+    """What an error says, on one line."""
+    return " ".join(str(error).split())

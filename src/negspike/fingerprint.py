@@ -4,59 +4,92 @@ from __future__ import annotations
 
 import ast
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Container
 from pathlib import Path
-
-from negspike.files import file_sha256
 
 PACKAGE = Path(__file__).parent
 DIGITS = 12
+# Modules whose change makes no result different, and why.
+NO_DIFFERENCE = {
+    "__init__": "names",
+    "config": "checks the configuration on every run; its values are parameters",
+    "console": "what is said while a rule runs",
+    "data/download": "a file with the right checksum is the right file",
+    "devices": "where it is computed, and how that is recorded",
+    "errors": "the kind of errors",
+    "files": "how files are written, not what is in them",
+    "fingerprint": "what is compared, not what is computed",
+    "training/schedule": "the phases' values are parameters",
+}
 
 
-def checksums(names: Iterable[str], package: Path = PACKAGE) -> dict[str, str]:
-    """A short checksum of each part of the package, in alphabetical order.
+def code_of(script: Path, *, without: Container[str] = (), package: Path = PACKAGE) -> dict[str, str]:
+    """A short checksum of a script and of every module of the package that it imports, directly or through others.
+
+    Imports inside functions count, those for type checkers alone do not. Line ends make no difference.
 
     Args:
-        names: ``spiking/dense`` is a whole module; ``stages:train`` is one function of a module that holds several,
-            with whatever else of that module it uses.
+        script: a script of the workflow, or a module of the package.
+        without: modules that are not followed, such as ``figures/sops``, beside those of :data:`NO_DIFFERENCE`.
         package: the package's folder.
 
-    Raises:
-        ValueError: there is no such module or function.
+    Returns:
+        Checksums by name, in alphabetical order: ``spiking/dense`` for a module, the file's name for the script.
     """
-    found = {}
-    for name in sorted(names):
-        module, _, function = name.partition(":")
-        path = package / f"{module}.py"
-        if not path.is_file():
-            raise ValueError(f"'{name}': there is no module {path}")
-        digest = hashlib.sha256(function_source(path, function).encode()).hexdigest() if function else file_sha256(path)
-        found[name] = digest[:DIGITS]
-    return found
-
-
-def function_source(path: Path, function: str) -> str:
-    """The source of a function and of everything at the top of its module that it uses, imports included."""
-    text = path.read_text(encoding="utf-8")
-    definitions: dict[str, tuple[str, ast.AST]] = {}
-    for node in ast.parse(text).body:
-        source = ast.get_source_segment(text, node) or ""
-        if isinstance(node, ast.FunctionDef | ast.ClassDef):
-            decorators = "".join(f"@{ast.get_source_segment(text, one)}\n" for one in node.decorator_list)
-            definitions[node.name] = (decorators + source, node)
-        elif isinstance(node, ast.ImportFrom):
-            for alias in node.names:
-                line = f"from {node.module} import {alias.name}"
-                definitions[alias.asname or alias.name] = (line, alias)
-        elif isinstance(node, ast.Assign | ast.AnnAssign):
-            for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
-                if isinstance(target, ast.Name):
-                    definitions[target.id] = (source, node)
-    if function not in definitions:
-        raise ValueError(f"{path} has no function '{function}'")
-    used, new = set[str](), {function}
+    text = script.read_text(encoding="utf-8")
+    found = {_name(script, package): _checksum(text)}
+    new = _imports(text, package)
     while new:
-        used |= new
-        names = {node.id for name in new for node in ast.walk(definitions[name][1]) if isinstance(node, ast.Name)}
-        new = (names & definitions.keys()) - used
-    return "\n".join(source for name, (source, _) in definitions.items() if name in used)
+        name = new.pop()
+        if name not in found and name not in NO_DIFFERENCE and name not in without:
+            text = (package / f"{name}.py").read_text(encoding="utf-8")
+            if text:  # an empty __init__ says nothing
+                found[name] = _checksum(text)
+            new |= _imports(text, package)
+    return dict(sorted(found.items()))
+
+
+def _name(path: Path, package: Path) -> str:
+    return path.relative_to(package).with_suffix("").as_posix() if package in path.parents else path.name
+
+
+def _checksum(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:DIGITS]
+
+
+def _imports(source: str, package: Path) -> set[str]:
+    """The package's modules that a source imports; ``from negspike.spiking import dense`` is ``spiking/dense``."""
+    tree = ast.parse(source)
+    for_type_checkers = {
+        inner
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+        for statement in node.body
+        for inner in ast.walk(statement)
+    }
+    names = set()
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Import | ast.ImportFrom) or node in for_type_checkers:
+            continue
+        if isinstance(node, ast.Import):
+            modules = [alias.name for alias in node.names]
+        else:
+            modules = [f"{node.module}.{alias.name}" for alias in node.names]
+        for module in modules:
+            top, *path = module.split(".")
+            if top == package.name:
+                names |= _files(path, package)
+    return names
+
+
+def _files(path: list[str], package: Path) -> set[str]:
+    """The modules behind the name ``negspike.a.b.c``: the folders' ``__init__``, and a file where one is met."""
+    found = {"__init__"}
+    for depth in range(1, len(path) + 1):
+        inner = "/".join(path[:depth])
+        if (package / f"{inner}.py").is_file():
+            return found | {inner}
+        if not (package / inner / "__init__.py").is_file():
+            break  # a name that the folder's __init__ defines
+        found.add(f"{inner}/__init__")
+    return found

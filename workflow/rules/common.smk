@@ -19,8 +19,7 @@ os.environ |= {"PYTHONPATH": os.pathsep.join(filter(None, [str(PACKAGE), os.gete
 
 from negspike.config import resolve_config
 from negspike.errors import InputError
-from negspike.files import file_sha256
-from negspike.fingerprint import DIGITS, checksums
+from negspike.fingerprint import code_of
 
 
 def typed(value, given):
@@ -85,13 +84,13 @@ def dataset_images(wildcards):
     return f"{DATA}/{definition(wildcards).dataset}.npz"
 
 
-def modules(*names, script):
-    """Checksums of the code that decides a rule's result: package modules, functions of ``stages``, its script.
+def code(script, without=()):
+    """Checksums of the code that decides a rule's result: its script, and what that imports of the package.
 
     As a parameter, not as input files: those are compared by their times and paths too, and a fresh clone, another
     folder or results copied without Snakemake's records would train everything anew.
     """
-    return checksums(names, PACKAGE / "negspike") | {script: file_sha256(SCRIPTS / script)[:DIGITS]}
+    return code_of(SCRIPTS / script, without=without)
 
 
 def timesteps_cap(wildcards):
@@ -152,6 +151,7 @@ def simulations(file):
 
 
 RUNS = list(product(NETS, SEEDS, LEVELS))
+FIGURES = ("accuracy_speed", "sparsity", "sops")
 
 
 def figure_inputs():
@@ -166,17 +166,9 @@ def figure_inputs():
     }
 
 
-def figure_modules(name):
+def figure_code(name):
     """The code behind one figure: not that of the others."""
-    return modules(
-        "figures/__init__",
-        f"figures/{name}",
-        "figures/style",
-        "logs",
-        "metrics",
-        "results",
-        script="draw_figure.py",
-    )
+    return code("draw_figure.py", without=[f"figures/{other}" for other in FIGURES if other != name])
 
 
 def figure_outputs(name):

@@ -42,6 +42,6 @@ rule prepare_dataset:
         mem_mb=2000,
         runtime=10,
     params:
-        code=modules("stages:prepare_dataset", "datasets", script="prepare_dataset.py"),
+        code=code("prepare_dataset.py"),
     script:
         "../scripts/prepare_dataset.py"

@@ -20,7 +20,7 @@ rule accuracy_speed:
         mem_mb=1000,
         runtime=10,
     params:
-        code=figure_modules("accuracy_speed"),
+        code=figure_code("accuracy_speed"),
         runs=RUNS,
     script:
         "../scripts/draw_figure.py"
@@ -35,7 +35,7 @@ use rule accuracy_speed as sparsity with:
         f"{RESULTS}/benchmarks/figs/sparsity.tsv"
     localrule: True
     params:
-        code=figure_modules("sparsity"),
+        code=figure_code("sparsity"),
         runs=RUNS,
 
 
@@ -48,7 +48,7 @@ use rule accuracy_speed as sops with:
         f"{RESULTS}/benchmarks/figs/sops.tsv"
     localrule: True
     params:
-        code=figure_modules("sops"),
+        code=figure_code("sops"),
         runs=RUNS,
 
 
@@ -69,7 +69,7 @@ rule table:
         mem_mb=1000,
         runtime=10,
     params:
-        code=modules("logs", "metrics", "results", script="write_table.py"),
+        code=code("write_table.py"),
         runs=RUNS,
     script:
         "../scripts/write_table.py"

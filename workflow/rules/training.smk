@@ -22,18 +22,7 @@ rule train_phase:
         mem_mb=growing(4000),
         runtime=growing(12 * 60),
     params:
-        code=modules(
-            "stages:train",
-            "augmentation",
-            "datasets",
-            "images",
-            "network",
-            "quantization",
-            "topology",
-            "training",
-            "weights",
-            script="train_phase.py",
-        ),
+        code=code("train_phase.py"),
         net=net_science,
         phase=phase_settings,
         weight_bits=trained_weight_bits,
@@ -60,16 +49,7 @@ rule summarize_training:
         mem_mb=1000,
         runtime=10,
     params:
-        code=modules(
-            "stages:summarize_training",
-            "datasets",
-            "images",
-            "network",
-            "quantization",
-            "topology",
-            "weights",
-            script="summarize_training.py",
-        ),
+        code=code("summarize_training.py"),
         net=net_science,
         weight_bits=trained_weight_bits,
     script:

@@ -6,12 +6,12 @@ import sys
 import tempfile
 from pathlib import Path
 
-from negspike.check import check, folder_problems, measure
 from negspike.config import resolve_config
 from negspike.console import rule_log
 from negspike.errors import InputError
-from negspike.machine import read_machine
-from negspike.plan import Limits, Resources, read_plan
+from negspike.estimate.check import check, folder_problems, measure
+from negspike.estimate.machine import read_machine
+from negspike.estimate.plan import Limits, Resources, read_plan
 
 
 def summary(experiment):

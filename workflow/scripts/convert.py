@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from negspike.console import rule_log
-from negspike.stages import convert
+from negspike.stages.convert import convert
 
 with rule_log(snakemake.log[0]) as report:
     convert(

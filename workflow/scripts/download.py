@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from negspike.config import Source
 from negspike.console import rule_log
-from negspike.download import download
+from negspike.data.download import download
+from negspike.data.registry import Source
 
 with rule_log(snakemake.log[0]) as report:
     entry = snakemake.config["datasets"][snakemake.wildcards.dataset][snakemake.wildcards.file]

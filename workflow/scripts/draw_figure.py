@@ -4,7 +4,7 @@ from pathlib import Path
 
 from negspike.console import rule_log
 from negspike.figures import draw
-from negspike.results import collect
+from negspike.results.collect import collect
 
 with rule_log(snakemake.log[0]) as report:
     # {results}/{net}/seed{seed}/k{k}/accuracy.txt; not the config's folder, which a module may have moved

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from negspike.console import rule_log
-from negspike.stages import evaluate_spiking
+from negspike.stages.evaluate import evaluate_spiking
 
 with rule_log(snakemake.log[0]) as report:
     evaluate_spiking(

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from negspike.console import rule_log
-from negspike.stages import summarize_training
+from negspike.stages.summarize_training import summarize_training
 
 with rule_log(snakemake.log[0]):
     summarize_training(

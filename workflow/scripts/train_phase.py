@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from negspike.console import rule_log
-from negspike.schedule import Phase
-from negspike.stages import train
+from negspike.stages.train import train
+from negspike.training.schedule import Phase
 
 with rule_log(snakemake.log[0]) as report:
     train(

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from negspike.console import rule_log
-from negspike.metrics import write_table
-from negspike.results import collect
+from negspike.results.collect import collect
+from negspike.results.metrics import write_table
 
 with rule_log(snakemake.log[0]):
     # {results}/{net}/seed{seed}/k{k}/accuracy.txt; not the config's folder, which a module may have moved

@@ -21,7 +21,7 @@ from negspike.errors import InputError
 from negspike.figures import accuracy_speed, sops, sparsity
 from negspike.figures.style import STYLE, Panel, arrange
 from negspike.files import write_bytes, write_text
-from negspike.metrics import Curves
+from negspike.results.metrics import Curves
 
 FORMATS = ("pdf", "svg", "png")
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from negspike.figures.style import DASHED, GREY, Panel, legend_label, spread, step_range, still_spiking, table_by_step
-from negspike.metrics import Curves
+from negspike.results.metrics import Curves
 
 _SETTLED: dict[str, Any] = {"linestyle": "none", "markerfacecolor": "white", "markeredgewidth": 1.4, "zorder": 3}
 

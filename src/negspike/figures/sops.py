@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from negspike.figures.style import DASHED, GREY, Panel, legend_label, spread, still_spiking, table_by_step
-from negspike.metrics import Curves
+from negspike.results.metrics import Curves
 
 _UNITS = ((1e9, " billion"), (1e6, " million"), (1e3, " thousand"))
 

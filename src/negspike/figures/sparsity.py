@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from negspike.figures.style import DOTTED, GREY, Panel, legend_label, spread, still_spiking, table_by_step
-from negspike.metrics import Curves
+from negspike.results.metrics import Curves
 
 
 def draw_panel(panel: Panel) -> None:

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from negspike.metrics import Curves, Series
+from negspike.results.metrics import Curves, Series
 
 # Okabe and Ito's palette tells colours apart for every kind of colour vision, the markers do on black-and-white paper.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from negspike.spiking.exact import exact_arithmetic, weight_parts
-from negspike.topology import Layer
+from negspike.training.topology import Layer
 
 FLOAT64_EXACT = 1 << 53
 # So many convolutions in float32 take less time than one in float64.

@@ -17,8 +17,8 @@ import torch.nn.functional as F
 
 from negspike.spiking.convolution import convolve
 from negspike.spiking.exact import exact_arithmetic, weight_parts
-from negspike.spiking.network import THRESHOLD_EXTRA_BITS, SpikingLayer, SpikingNetwork
-from negspike.spiking.recorder import Recording, synapses_per_spike
+from negspike.spiking.graph import THRESHOLD_EXTRA_BITS, SpikingLayer, SpikingNetwork
+from negspike.spiking.recording import Recording, synapses_per_spike
 
 CHUNK_BYTES = 256 << 20
 LARGEST_CHUNK = 500

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from negspike.spiking.convolution import convolve_int64
-from negspike.spiking.network import SpikingNetwork
-from negspike.spiking.recorder import Recording, synapses_per_spike
+from negspike.spiking.graph import SpikingNetwork
+from negspike.spiking.recording import Recording, synapses_per_spike
 
 
 class ReferenceEngine:

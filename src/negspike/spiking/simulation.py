@@ -12,8 +12,8 @@ from negspike.console import format_duration
 from negspike.devices import choose_device
 from negspike.errors import InputError
 from negspike.spiking.dense import DenseEngine
-from negspike.spiking.network import SpikingNetwork
-from negspike.spiking.recorder import Recording, SimulationLog
+from negspike.spiking.graph import SpikingNetwork
+from negspike.spiking.recording import Recording, SimulationLog
 from negspike.spiking.reference import ReferenceEngine
 
 ENGINES = ("auto", "reference", "dense", "event")
@@ -60,7 +60,7 @@ def make_engine(
         return ReferenceEngine(network)
     if chosen == "dense":
         return DenseEngine(network, choose_device(device), threads)
-    from negspike.spiking.event import EventEngine  # the compiler takes a second to import
+    from negspike.spiking.event.engine import EventEngine  # the compiler takes a second to import
 
     return EventEngine(network, threads)
 

@@ -1,0 +1,24 @@
+"""Fixed-point numbers: how many fractional bits images have, and how they become integers."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from negspike.errors import InputError
+
+IMAGE_FRACTION_BITS = 16
+
+
+def integer_images(images: np.ndarray) -> np.ndarray:
+    """Images (any shape, floats) as int64 with 16 fractional bits, rounded half to even.
+
+    Raises:
+        InputError: an image holds a value that is not finite, or of 2^47 and more, which 64 bits cannot hold.
+    """
+    values = np.asarray(images, np.float64)
+    if not np.isfinite(values).all():
+        raise InputError("the images hold a value that is not finite")
+    if np.abs(values).max(initial=0.0) >= 2.0 ** (63 - IMAGE_FRACTION_BITS):
+        raise InputError("the images hold a value of 2^47 or more, too large for 64 bits; expected standardised images")
+    scaled: np.ndarray = np.rint(values * 2.0**IMAGE_FRACTION_BITS).astype(np.int64)
+    return scaled

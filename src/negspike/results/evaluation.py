@@ -1,0 +1,163 @@
+"""Evaluating a spiking network, and proving for every image that the conversion lost nothing (docs/exactness.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from negspike.data.dataset import Dataset
+from negspike.errors import InputError
+from negspike.files import atomic_path
+from negspike.spiking.exact import weight_parts
+from negspike.spiking.graph import SpikingNetwork
+from negspike.spiking.recording import Recording, SimulationLog
+from negspike.spiking.simulation import simulate
+
+# The integer ANN's activations are 64 bits wide: a few images at a time.
+COMPARED_IMAGES = 10
+
+
+class NotLosslessError(ArithmeticError):
+    """A silent image's counts differ from the integer ANN's: a defect of an engine, never of the user's input."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A simulated test set next to the integer ANN.
+
+    Attributes:
+        log: of the simulation, without net counts.
+        integer_predictions: (N,) int64, the integer quantised ANN's.
+        differing_neurons: (N,) int64, neurons of each image, of all layers, whose net count at the end is not the
+            integer ANN's activation. Zero for every silent image; others may still be on their way.
+    """
+
+    log: SimulationLog
+    integer_predictions: np.ndarray
+    differing_neurons: np.ndarray
+
+    def lossless_check(self) -> dict[str, int]:
+        """The proof in numbers.
+
+        Raises:
+            NotLosslessError: a silent image has a neuron that differs.
+        """
+        silent = self.log.silent
+        wrong = int((self.differing_neurons[silent] > 0).sum())
+        if wrong:
+            raise NotLosslessError(
+                f"{wrong} of {int(silent.sum())} silent images differ from the integer ANN, by up to "
+                f"{int(self.differing_neurons[silent].max())} neurons; the engine is defective, please report this"
+            )
+        return {
+            "images": len(silent),
+            "silent_images": int(silent.sum()),
+            "silent_images_equal_to_integer_ann": int(silent.sum()) - wrong,
+            "images_still_spiking": int((~silent).sum()),
+            "images_still_spiking_equal_to_integer_ann": int((self.differing_neurons[~silent] == 0).sum()),
+        }
+
+
+def check_belongs(network: SpikingNetwork, path: Path, k: int, dataset: Dataset) -> None:
+    """Refuse to evaluate a spiking network as another k or on other data than its own.
+
+    Raises:
+        InputError: which of the two does not belong to it.
+    """
+    if network.k != k:
+        raise InputError(f"{path}: converted for k = {network.k}, it cannot be evaluated as k = {k}")
+    name, checksum = network.origin.get("dataset"), network.origin.get("data_checksum")
+    if name is not None and name != dataset.spec.name:
+        raise InputError(f"{path}: trained on {name}, it cannot be evaluated on {dataset.spec.name}")
+    if checksum is not None and checksum != dataset.checksum:
+        raise InputError(
+            f"{path}: trained on other {dataset.spec.name} images (checksum {checksum[:12]}..., these have "
+            f"{dataset.checksum[:12]}...); train again or point 'data' at the images it belongs to"
+        )
+
+
+def evaluate(
+    network: SpikingNetwork,
+    images: np.ndarray,
+    labels: np.ndarray,
+    timesteps: int | str,
+    batch_size: int,
+    engine: str = "auto",
+    threads: int | None = None,
+    device: str = "auto",
+    report: Callable[[str], None] | None = None,
+    timesteps_cap: int = 1000,
+) -> Evaluation:
+    """Simulate and compare every neuron's net count with the integer ANN; arguments as in :func:`simulate`."""
+    images = np.asarray(images)
+    integer_predictions = np.zeros(len(images), np.int64)
+    differing = np.zeros(len(images), np.int64)
+
+    def compare(chunk: slice, recording: Recording) -> None:
+        for first in range(chunk.start, chunk.stop, COMPARED_IMAGES):
+            part = slice(first, min(first + COMPARED_IMAGES, chunk.stop))
+            activations = network.activations(images[part])
+            integer_predictions[part] = network.logits(activations[-1]).argmax(1)
+            for expected, counts in zip(activations, recording.counts, strict=True):
+                found = counts[part.start - chunk.start : part.stop - chunk.start]
+                differing[part] += (expected != found).sum((1, 2, 3))
+
+    log = simulate(
+        *(network, images, labels, timesteps, batch_size, engine, threads, device),
+        on_chunk=compare,
+        report=report,
+        timesteps_cap=timesteps_cap,
+    )
+    return Evaluation(log, integer_predictions, differing)
+
+
+def describe_layers(network: SpikingNetwork, log: SimulationLog) -> list[dict[str, Any]]:
+    """Per layer: size, spikes per image, and the bounds that make the engines' 32 bits exact.
+
+    ``largest_potential_bound`` is there if the engine had 32-bit potentials in this layer.
+    """
+    images = len(log.predictions)
+    return [
+        {
+            "token": layer.geometry.token,
+            "neurons": layer.geometry.neurons,
+            "positive_spikes_per_image": float(log.positive[number].sum() / images),
+            "negative_spikes_per_image": float(log.negative[number].sum() / images),
+            "largest_sum_of_weights": layer.largest_sum,
+            "largest_float32_sum": max(
+                int(np.abs(part).sum((1, 2, 3)).max()) for part, _ in weight_parts(layer.weight)
+            ),
+        }
+        | ({"largest_potential_bound": int(log.potential_bounds[number])} if log.potential_bounds[number] else {})
+        for number, layer in enumerate(network.layers)
+    ]
+
+
+def save_evaluation(evaluation: Evaluation, labels: np.ndarray, ann_predictions: np.ndarray, path: Path) -> None:
+    """Write per-image and per-layer numbers as a compressed ``.npz``, atomically.
+
+    Arrays: ``correct`` (N, T) bool; ``spikes``, ``net_spikes``, ``sops`` (N, T) int64, cumulative; ``positive``,
+    ``negative`` (layers, T) int64, of each step; ``silent`` (N,) bool; ``labels``, ``spiking_predictions``,
+    ``integer_predictions``, ``ann_predictions``, ``differing_neurons`` (N,) int64.
+    """
+    log = evaluation.log
+    with atomic_path(path) as temporary, open(temporary, "wb") as stream:
+        np.savez_compressed(
+            stream,
+            correct=log.correct,
+            spikes=log.spikes,
+            net_spikes=log.net_spikes,
+            sops=log.sops,
+            positive=log.positive,
+            negative=log.negative,
+            silent=log.silent,
+            labels=labels,
+            spiking_predictions=log.predictions,
+            integer_predictions=evaluation.integer_predictions,
+            ann_predictions=ann_predictions,
+            differing_neurons=evaluation.differing_neurons,
+        )

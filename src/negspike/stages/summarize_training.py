@@ -1,0 +1,66 @@
+"""What a finished training has reached, and how it was made."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from negspike.config import precision_level
+from negspike.errors import InputError
+from negspike.files import write_json, write_text
+from negspike.stages.net import network_topology
+from negspike.training.network import Network
+from negspike.training.weights import checkpoint_path, load_weights
+
+Report = Callable[[str], None]
+
+
+def summarize_training(
+    net: Mapping[str, Any],
+    precision: str,
+    weight_bits: int | None,
+    weights: Sequence[Path],
+    histories: Sequence[Path],
+    output: Path,
+    history: Path,
+) -> None:
+    """Join the phases' histories and write the final model's test accuracy and provenance, ``ann.json``."""
+    header, rows = "", []
+    for path in histories:
+        header, *lines = path.read_text(encoding="utf-8").splitlines()
+        rows += lines
+    write_text(history, "\n".join([header, *rows]) + "\n")
+    table = list(csv.DictReader([header, *rows]))
+    network = Network(network_topology(net), precision_level(precision), weight_bits)
+    phases = [json.loads(load_weights(network, path)["provenance"]) for path in weights]
+    if len({phase["data_checksum"] for phase in phases}) > 1:
+        raise InputError(f"{weights[-1]}: its phases were trained on different data; train them again")
+    last = phases[-1]
+    sessions = [{"phase": phase["phase"]["number"], **session} for phase in phases for session in phase["sessions"]]
+    write_json(
+        output,
+        {
+            "test_accuracy": float(table[-1]["test_accuracy"]),
+            "test_accuracy_last_ten_epochs": [float(row["test_accuracy"]) for row in table[-10:]],
+            "net": last["net"],
+            "precision": precision,
+            "weight_bits": last["weight_bits"],
+            "phases": [phase["phase"] for phase in phases],
+            "seed": last["seed"],
+            "parameters": sum(parameter.numel() for parameter in network.parameters()),
+            "neurons": network.topology.neurons,
+            "reference_operations": network.topology.reference_operations,
+            "data_checksum": last["data_checksum"],
+            "environment": sessions[-1]["environment"],
+            "same_environment_throughout": all(
+                session["environment"] == sessions[0]["environment"] for session in sessions
+            ),
+            "sessions": sessions,
+            "wall_seconds": round(sum(float(row["seconds"]) for row in table), 1),
+        },
+    )
+    for path in weights:
+        checkpoint_path(path).unlink(missing_ok=True)

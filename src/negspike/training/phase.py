@@ -1,0 +1,304 @@
+"""Training one phase of one network: deterministic, resumable after every epoch, on the CPU or CUDA.
+
+Every random number is drawn from a generator seeded by (seed, phase, epoch), so that a training that was interrupted
+goes on from its last finished epoch to the same weights, to the bit. On another device, another number of threads or
+another PyTorch it goes on as well, to weights that are as good but not the same; the result says so.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from negspike.console import format_duration
+from negspike.data.augmentation import training_images
+from negspike.data.dataset import Dataset, Images
+from negspike.data.images import prepare_images
+from negspike.devices import environment
+from negspike.errors import InputError
+from negspike.files import write_text
+from negspike.fingerprint import code_of
+from negspike.training.network import Network, predict
+from negspike.training.schedule import Phase
+from negspike.training.weights import read_tensors, write_tensors
+
+PROGRESS_SECONDS = 15.0
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One row of the history table.
+
+    Attributes:
+        phase, epoch: count from 1; epochs count within their phase.
+        learning_rate: of Adam.
+        loss: mean cross-entropy over the epoch's training images.
+        training_accuracy: over the same images, while the weights were changing.
+        validation_accuracy: after the epoch; None for a dataset that holds out no image.
+        test_accuracy: after the epoch. It is recorded, never used to choose a model.
+        seconds: that training and testing took.
+    """
+
+    phase: int
+    epoch: int
+    learning_rate: float
+    loss: float
+    training_accuracy: float
+    validation_accuracy: float | None
+    test_accuracy: float
+    seconds: float = field(compare=False)
+
+
+@dataclass(frozen=True)
+class PhaseResult:
+    """What a phase leaves behind.
+
+    Attributes:
+        history: one row an epoch.
+        sessions: one entry for each environment it was trained in, usually one in all: ``first_epoch`` and
+            ``environment``, as :func:`negspike.devices.environment` describes it.
+    """
+
+    history: list[Epoch]
+    sessions: list[dict[str, Any]]
+
+
+def train_phase(
+    network: Network,
+    dataset: Dataset,
+    phase: Phase,
+    seed: int,
+    device: torch.device,
+    checkpoint: Path,
+    report: Callable[[str], None] = print,
+) -> PhaseResult:
+    """Train ``network`` in place for one phase; its last epoch is the model, as published.
+
+    Args:
+        network: weights to start from; moved to ``device``.
+        dataset: training, validation and test images.
+        phase: what to do.
+        seed: of this repetition.
+        device: where images and weights live.
+        checkpoint: the state after the last finished epoch; used when it belongs to these very settings, replaced
+            otherwise. It stays when the phase is finished; the caller removes it once the result is safe.
+        report: takes progress lines.
+
+    Raises:
+        InputError: there are fewer than two images, or the loss or a weight is no longer finite.
+        OSError: the checkpoint cannot be written, or is there but cannot be read.
+    """
+    if len(dataset.train.labels) < 2:
+        raise InputError(
+            f"dataset {dataset.spec.name} has {len(dataset.train.labels)} training image: batch norm needs at least 2"
+        )
+    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    pixels = torch.from_numpy(dataset.train.pixels).to(device)
+    labels = torch.from_numpy(dataset.train.labels).to(device)
+    held_out = {
+        name: _Evaluation.prepare(dataset, images, device)
+        for name, images in (("validation", dataset.validation), ("test", dataset.test))
+        if len(images.labels)
+    }
+    optimizer = torch.optim.Adam(network.parameters(), lr=phase.learning_rate)
+    settings = _settings(network, dataset, phase, seed)
+    history, sessions = _resume(checkpoint, settings, network, optimizer, report)
+    already, here = len(history), environment(device, torch.get_num_threads())
+    if history:
+        report(f"phase {phase.number}: going on after epoch {already} of {phase.epochs}, from {checkpoint}")
+    if already < phase.epochs and (not sessions or sessions[-1]["environment"] != here):
+        if sessions:
+            report(f"phase {phase.number}: {_changes(sessions[-1]['environment'], here)}")
+        sessions.append({"first_epoch": already + 1, "environment": here})
+    started = time.monotonic()
+    for epoch in range(already + 1, phase.epochs + 1):
+        epoch_started = time.monotonic()
+        random = _generator(seed, phase.number, epoch)
+
+        def progress(done: int, loss: float, accuracy: float, epoch: int = epoch) -> None:
+            images = (epoch - 1 - already) * len(labels) + done
+            rate = images / (time.monotonic() - started)
+            remaining = (phase.epochs * len(labels) - already * len(labels) - images) / rate
+            report(
+                f"phase {phase.number} epoch {epoch}/{phase.epochs} image {done}/{len(labels)}: "
+                f"loss {loss:.4f}, training accuracy {accuracy:.2%}, {rate:,.0f} images/s, "
+                f"{format_duration(remaining)} left"
+            )
+
+        loss, accuracy = _train_epoch(network, dataset, pixels, labels, phase, optimizer, random, progress)
+        if not math.isfinite(loss):
+            raise InputError(
+                f"phase {phase.number}, epoch {epoch}: the loss is {loss}; lower learning_rate ({phase.learning_rate})"
+            )
+        for name, value in network.state_dict().items():
+            if not torch.isfinite(value).all():  # after the last step, which no loss has seen
+                raise InputError(
+                    f"phase {phase.number}, epoch {epoch}: {name} is no longer finite; "
+                    f"lower learning_rate ({phase.learning_rate})"
+                )
+        accuracies = {name: evaluation.accuracy(network) for name, evaluation in held_out.items()}
+        row = Epoch(
+            phase.number,
+            epoch,
+            phase.learning_rate,
+            loss,
+            accuracy,
+            accuracies.get("validation"),
+            accuracies["test"],
+            round(time.monotonic() - epoch_started, 3),
+        )
+        history.append(row)
+        report(
+            f"phase {phase.number} epoch {epoch}/{phase.epochs} done: loss {loss:.4f}, training accuracy "
+            f"{accuracy:.2%}, test accuracy {row.test_accuracy:.2%}"
+        )
+        _save_checkpoint(checkpoint, settings, network, optimizer, history, sessions)
+    return PhaseResult(history, sessions)
+
+
+def _train_epoch(
+    network: Network,
+    dataset: Dataset,
+    pixels: torch.Tensor,
+    labels: torch.Tensor,
+    phase: Phase,
+    optimizer: torch.optim.Optimizer,
+    random: torch.Generator,
+    progress: Callable[[int, float, float], None],
+) -> tuple[float, float]:
+    """One pass; mean loss and training accuracy."""
+    network.train()
+    order = torch.randperm(len(labels), generator=random).to(labels.device)
+    total_loss = torch.zeros((), dtype=torch.float64, device=labels.device)
+    correct = torch.zeros((), dtype=torch.int64, device=labels.device)
+    done, last = 0, time.monotonic()
+    for batch in order.split(phase.batch_size):  # type: ignore[no-untyped-call]
+        if len(batch) == 1:
+            continue  # batch norm has no variance over a single image
+        images = training_images(dataset.spec, pixels[batch], random)
+        logits = network(images.contiguous(memory_format=torch.channels_last))
+        loss = F.cross_entropy(logits, labels[batch])
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        total_loss += loss.detach().double() * len(batch)
+        correct += (logits.detach().argmax(1) == labels[batch]).sum()
+        done += len(batch)
+        if time.monotonic() - last > PROGRESS_SECONDS:
+            last = time.monotonic()
+            mean = total_loss.item() / done
+            if not math.isfinite(mean):
+                return mean, 0.0
+            progress(done, mean, correct.item() / done)
+    return total_loss.item() / done, correct.item() / done
+
+
+@dataclass(frozen=True)
+class _Evaluation:
+    images: torch.Tensor
+    labels: torch.Tensor
+
+    @classmethod
+    def prepare(cls, dataset: Dataset, images: Images, device: torch.device) -> _Evaluation:
+        prepared = torch.from_numpy(prepare_images(dataset.spec, images.pixels)).to(device)
+        return cls(prepared.contiguous(memory_format=torch.channels_last), torch.from_numpy(images.labels).to(device))
+
+    def accuracy(self, network: Network) -> float:
+        return (predict(network, self.images) == self.labels).double().mean().item()
+
+
+def _generator(*key: int) -> torch.Generator:
+    state = np.random.SeedSequence(key).generate_state(1, np.uint64)[0]
+    return torch.Generator().manual_seed(int(state >> np.uint64(1)))
+
+
+def _settings(network: Network, dataset: Dataset, phase: Phase, seed: int) -> str:
+    """Everything that decides the weights, as text; the starting weights by their checksum.
+
+    A checkpoint of other code is no more worth than finished weights, which Snakemake redoes.
+    """
+    digest = hashlib.sha256()
+    for name, value in sorted(network.state_dict().items()):
+        digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
+    topology = network.topology
+    return (
+        f"{topology.text} {topology.padding} {topology.width} k={network.k} weight_bits={network.weight_bits} "
+        f"data={dataset.checksum} seed={seed} {phase} start={digest.hexdigest()} code={code_of(Path(__file__))}"
+    )
+
+
+def _changes(before: dict[str, Any], now: dict[str, Any]) -> str:
+    changed = ", ".join(f"{key} {before.get(key)} (now {now[key]})" for key in now if before.get(key) != now[key])
+    return (
+        f"its first epochs were trained with {changed}: the weights will not be those of an uninterrupted training "
+        "to the bit; ann.json records it"
+    )
+
+
+def _resume(
+    checkpoint: Path,
+    settings: str,
+    network: Network,
+    optimizer: torch.optim.Optimizer,
+    report: Callable[[str], None],
+) -> tuple[list[Epoch], list[dict[str, Any]]]:
+    try:
+        state = read_tensors(checkpoint)
+        same = state["settings"] == settings
+        history = [Epoch(*row) for row in state["history"]] if same else []
+        sessions = list(state["sessions"])
+    except FileNotFoundError:
+        return [], []
+    except OSError:
+        raise  # it may be readable tomorrow: not to be replaced
+    except Exception as error:
+        report(f"{checkpoint}: damaged ({type(error).__name__}), its epochs are trained again")
+        return [], []
+    if not same:
+        report(f"{checkpoint}: of another net, schedule, seed, data or code, not used")
+        return [], []
+    network.load_state_dict(state["weights"])
+    optimizer.load_state_dict(state["optimizer"])
+    return history, sessions
+
+
+def _save_checkpoint(
+    path: Path,
+    settings: str,
+    network: Network,
+    optimizer: torch.optim.Optimizer,
+    history: list[Epoch],
+    sessions: list[dict[str, Any]],
+) -> None:
+    write_tensors(
+        path,
+        {
+            "settings": settings,
+            "weights": network.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "history": [list(asdict(row).values()) for row in history],
+            "sessions": sessions,
+        },
+    )
+
+
+def write_history(path: Path, history: list[Epoch]) -> None:
+    """Write the history as CSV, one line an epoch, columns named after :class:`Epoch`."""
+    names = [field.name for field in fields(Epoch)]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(names)
+    for row in history:
+        writer.writerow("" if value is None else value for value in asdict(row).values())
+    write_text(path, text.getvalue())

@@ -1,0 +1,371 @@
+"""The lossless check finds a defective engine, networks are refused on data that is not theirs, and what is written."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import weakref
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import OneLine
+from hypothesis import given
+from spiking_networks import Case, cases, examples, integer_network
+
+from negspike import SpikingNetwork, simulate
+from negspike.data.dataset import Dataset, load_dataset, save_dataset
+from negspike.data.images import prepare_images
+from negspike.errors import InputError
+from negspike.results.evaluation import Evaluation, NotLosslessError, check_belongs, describe_layers, evaluate
+from negspike.spiking import dense
+from negspike.spiking.event import engine as event
+from negspike.spiking.event import kernels as event_kernels
+from negspike.spiking.logs import read_logs
+from negspike.spiking.recording import Recording
+from negspike.stages.convert import convert
+from negspike.stages.evaluate import evaluate_spiking
+from negspike.stages.net import network_topology
+from negspike.training.network import Network, predict
+from negspike.training.weights import save_weights
+
+NET = {"dataset": "digits", "topology": "4C3-P2-6C3-12", "padding": "same", "width": 1.0}
+K, TIMESTEPS, BATCH = 1, 60, 10
+
+
+# --- which network belongs to which data ----------------------------------------------------------------------------
+
+
+def tiny(**origin: Any) -> SpikingNetwork:
+    made = integer_network("2", (1, 8, 8), [np.ones(128)], [1 << 20], [0], np.eye(10, 2), k=1)
+    return replace(made, origin=origin)
+
+
+def test_check_belongs(digits: Dataset) -> None:
+    path = Path("results/spiking.npz")
+    check_belongs(tiny(dataset="digits", data_checksum=digits.checksum), path, 1, digits)
+    check_belongs(tiny(), path, 1, digits)  # of a network from outside nothing is known
+    with OneLine(InputError, "spiking.npz", "k = 1", "k = 2"):
+        check_belongs(tiny(dataset="digits", data_checksum=digits.checksum), path, 2, digits)
+    with OneLine(InputError, "spiking.npz", "fashion_mnist", "digits"):
+        check_belongs(tiny(dataset="fashion_mnist", data_checksum=digits.checksum), path, 1, digits)
+    for origin in ({"dataset": "digits", "data_checksum": "0" * 64}, {"data_checksum": "0" * 64}):
+        with OneLine(InputError, "spiking.npz", "digits images", "000000000000...", digits.checksum[:12]):
+            check_belongs(tiny(**origin), path, 1, digits)
+
+
+# --- the lossless check ---------------------------------------------------------------------------------------------
+
+
+@examples(40)
+@given(case=cases(timesteps=40))
+def test_random_networks_are_lossless(case: Case) -> None:
+    network = case.network()
+    evaluation = evaluate(network, case.images, case.labels, case.timesteps, 50)
+    check = evaluation.lossless_check()
+    silent = evaluation.log.silent
+    assert check["images"] == len(case.images)
+    assert check["silent_images"] == check["silent_images_equal_to_integer_ann"] == int(silent.sum())
+    assert check["images_still_spiking"] == len(silent) - int(silent.sum())
+    assert (evaluation.differing_neurons[silent] == 0).all()
+    np.testing.assert_array_equal(evaluation.integer_predictions[silent], evaluation.log.predictions[silent])
+    # the rest, neuron by neuron
+    counts = simulate(network, case.images, case.labels, case.timesteps).counts
+    exact = network.activations(case.images)
+    differing = sum((a != b).reshape(len(a), -1).sum(1) for a, b in zip(counts, exact, strict=True))
+    np.testing.assert_array_equal(evaluation.differing_neurons, differing)
+    still = ~silent & (evaluation.differing_neurons == 0)
+    assert check["images_still_spiking_equal_to_integer_ann"] == int(still.sum())
+
+
+def small_case() -> tuple[SpikingNetwork, np.ndarray, np.ndarray]:
+    random = np.random.default_rng(0)
+    weights = [random.integers(-300, 300, shape) for shape in ((4, 1, 3, 3), (6, 4, 5, 5))]
+    network = integer_network(
+        "4C3-6", (1, 5, 5), weights, [1 << 23, 1 << 24], [-1 << 22] * 2, random.integers(-9, 9, (3, 6))
+    )
+    return network, random.normal(0, 1, (7, 1, 5, 5)), random.integers(0, 3, 7)
+
+
+Fire = Callable[[Any, torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+
+
+@pytest.mark.parametrize("defect", ["dropped spike", "no negative spikes", "input lost"])
+def test_defective_engines_are_found(defect: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    network, images, labels = small_case()
+    assert evaluate(network, images, labels, 150, 50).lossless_check()["silent_images"] == 7
+
+    original: Fire = dense._Layer.fire
+
+    def fire(self: Any, residual: torch.Tensor, count: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        if defect == "no negative spikes":
+            up = residual >= self.theta
+            residual -= up * self.theta
+            count += up
+            return up, torch.zeros_like(up)
+        up, down = original(self, residual, count)
+        if defect == "dropped spike" and not getattr(self, "dropped", False) and up[:, 0].any():
+            self.dropped = True
+            up[up.nonzero()[0].unbind()] = False
+        if defect == "input lost":
+            residual[0, 0] -= self.theta[0]
+        return up, down
+
+    monkeypatch.setattr(dense._Layer, "fire", fire)
+    evaluation = evaluate(network, images, labels, 150, 50, "dense")
+    with OneLine(NotLosslessError, "silent images differ", "report"):
+        evaluation.lossless_check()
+
+
+@pytest.mark.parametrize("defect", ["theta_high", "start", "rows", "image_rows"])
+def test_a_defective_event_engine_is_found(defect: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One wrong number in what the compiled functions read."""
+    network, images, labels = small_case()
+    original = event.arrange
+
+    def arrange(network: SpikingNetwork) -> event_kernels.Weights:
+        weights = original(network)
+        first = 1 if defect in ("rows", "image_rows") else int(weights.layers[1, event_kernels.FIRST_CHANNEL])
+        array: np.ndarray = getattr(weights, defect).reshape(-1)
+        array[first] += 100
+        return weights
+
+    monkeypatch.setattr(event, "arrange", arrange)
+    evaluation = evaluate(network, images, labels, 150, 50, "event")
+    with OneLine(NotLosslessError, "silent images differ", "report"):
+        evaluation.lossless_check()
+
+
+def test_one_wrong_neuron_is_enough() -> None:
+    network, images, labels = small_case()
+    evaluation = evaluate(network, images, labels, 150, 50)
+    differing = evaluation.differing_neurons.copy()
+    differing[3] = 2
+    with OneLine(NotLosslessError, "1 of 7", "2 neurons"):
+        Evaluation(evaluation.log, evaluation.integer_predictions, differing).lossless_check()
+    # an image that still spikes may differ
+    silent = evaluation.log.silent.copy()
+    silent[3] = False
+    log = replace(evaluation.log, silent=silent)
+    check = Evaluation(log, evaluation.integer_predictions, differing).lossless_check()
+    assert check["silent_images"] == 6
+    assert check["images_still_spiking"] == 1
+    assert check["images_still_spiking_equal_to_integer_ann"] == 0
+
+
+@pytest.mark.parametrize("engine", ["reference", "dense", "event"])
+def test_counts_of_chunks_are_not_kept(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    network, images, labels = small_case()
+    monkeypatch.setattr(dense, "LARGEST_CHUNK", 2)
+    monkeypatch.setattr(event, "LARGEST_CHUNK", 2)
+    monkeypatch.setattr("negspike.spiking.reference.ReferenceEngine.chunk_size", 2)
+    recordings: list[Recording] = []
+    earlier: list[weakref.ref[np.ndarray]] = []
+    compared = 0
+    empty, original = Recording.empty, SpikingNetwork.activations
+
+    def watched(topology: Any, number: int, timesteps: int) -> Recording:
+        recordings.append(empty(topology, number, timesteps))
+        return recordings[-1]
+
+    def activations(self: SpikingNetwork, part: np.ndarray) -> list[np.ndarray]:
+        """Called while a chunk is compared: its counts are there, those of all chunks before are gone."""
+        nonlocal compared
+        compared += 1
+        assert all(reference() is None for reference in earlier)
+        assert len(recordings[-1].counts) == 2
+        earlier.extend(weakref.ref(array) for array in recordings[-1].counts)
+        return original(self, part)
+
+    monkeypatch.setattr(Recording, "empty", watched)
+    monkeypatch.setattr(SpikingNetwork, "activations", activations)
+    evaluation = evaluate(network, images, labels, 5, 50, engine)
+    assert len(recordings) == compared == 4
+    assert all(recording.counts == [] for recording in recordings)
+    assert all(reference() is None for reference in earlier)
+    assert evaluation.log.counts == []
+
+
+def test_lists_and_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Images may be a list; the chunks do not show."""
+    network, images, labels = small_case()
+    whole = evaluate(network, images, labels, 9, 50)
+    monkeypatch.setattr(event, "LARGEST_CHUNK", 3)
+    parts = evaluate(network, images.tolist(), labels.tolist(), 9, 2, "event")
+    np.testing.assert_array_equal(parts.differing_neurons, whole.differing_neurons)
+    np.testing.assert_array_equal(parts.integer_predictions, whole.integer_predictions)
+    np.testing.assert_array_equal(parts.log.sops, whole.log.sops)
+
+
+def test_describe_layers() -> None:
+    limit = 2**23 - 1
+    network = integer_network(
+        "3-2", (1, 1, 1), [[limit] * 3, [[limit, -limit, limit], [1, 1, 1]]], [1 << 38] * 2, [0, 0], np.eye(2)
+    )
+    log = simulate(network, np.full((4, 1, 1, 1), 3.0), np.zeros(4), 10)
+    first, second = describe_layers(network, log)
+    assert (first["token"], first["neurons"], second["token"], second["neurons"]) == ("3", 3, "2", 2)
+    assert second["largest_sum_of_weights"] == 3 * limit
+    assert second["largest_float32_sum"] <= 1 << 24
+    for number, layer in enumerate((first, second)):
+        assert layer["positive_spikes_per_image"] * 4 == log.positive[number].sum()
+        assert layer["negative_spikes_per_image"] * 4 == log.negative[number].sum()
+
+
+# --- the stage ------------------------------------------------------------------------------------------------------
+
+
+class Workspace:
+    """A random network with batch norm as after training, stored as the workflow stores it."""
+
+    def __init__(self, folder: Path, digits: Dataset) -> None:
+        self.dataset, self.weights = folder / "digits.npz", folder / "phase1.pt"
+        self.spiking, self.directory = folder / "spiking.npz", folder / "out"
+        arrays = {
+            "train_images": digits.train.pixels[:20],
+            "train_labels": digits.train.labels[:20].astype(np.uint8),
+            "test_images": digits.test.pixels[:33],
+            "test_labels": digits.test.labels[:33].astype(np.uint8),
+        }
+        save_dataset(digits.spec, arrays, self.dataset)
+        loaded = load_dataset("digits", self.dataset)
+        self.images, self.labels = prepare_images(loaded.spec, loaded.test.pixels), loaded.test.labels
+        self.network = Network(network_topology(NET), K, 16, seed=1)
+        with torch.no_grad():
+            for block in self.network.blocks:
+                norm: Any = block.norm
+                norm.momentum = 1.0
+                norm.weight.uniform_(0.5, 2.0, generator=torch.Generator().manual_seed(0))
+            self.network.train()(torch.from_numpy(self.images))
+        made = {"net": NET, "precision": "k1", "weight_bits": 16, "data_checksum": loaded.checksum}
+        save_weights(self.network, self.weights, {"provenance": json.dumps(made)})
+        convert("tiny", NET, K, 16, 1, self.weights, self.spiking, lambda line: None)
+
+    def evaluate(self, directory: Path, engine: str = "auto", k: int = K) -> list[str]:
+        lines: list[str] = []
+        evaluate_spiking(
+            *("tiny", NET, k, 1, TIMESTEPS, BATCH, self.spiking, self.weights, self.dataset, directory),
+            *(engine, "cpu", 1, lines.append),
+        )
+        return lines
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory, digits: Dataset) -> Workspace:
+    made = Workspace(tmp_path_factory.mktemp("stage"), digits)
+    made.evaluate(made.directory)
+    return made
+
+
+def test_evaluation_files_agree(workspace: Workspace) -> None:
+    """JSON, npz and logs tell of the same simulation."""
+    directory = workspace.directory
+    written = json.loads((directory / "evaluation.json").read_text())
+    with np.load(directory / "evaluation.npz", allow_pickle=False) as stored:
+        arrays = {name: stored[name] for name in stored.files}
+    logs = read_logs(directory, TIMESTEPS, BATCH)
+    images = len(workspace.labels)
+    assert images == 33 and logs.batches == 4  # the last batch holds 3 images
+
+    assert {
+        "net": "tiny",
+        "seed": 1,
+        "k": K,
+        "images": images,
+        "timesteps": TIMESTEPS,
+        "batch_size": BATCH,
+    }.items() <= written.items()
+    assert written["neurons"] == 4 * 64 + 4 * 16 + 6 * 16 + 12
+    assert arrays["correct"].shape == (images, TIMESTEPS) and arrays["correct"].dtype == bool
+    assert arrays["positive"].shape == arrays["negative"].shape == (4, TIMESTEPS)
+    for name, log in (
+        ("correct", "accuracy"),
+        ("spikes", "spike_num"),
+        ("net_spikes", "spike_collect"),
+        ("sops", "sop_num"),
+    ):
+        np.testing.assert_array_equal(
+            np.add.reduceat(arrays[name].astype(np.int64), np.arange(0, images, BATCH)), getattr(logs, log)
+        )
+    assert written["spikes_per_image"] == pytest.approx(logs.spike_num[:, -1].sum() / images)
+    assert written["net_spikes_per_image"] == pytest.approx(logs.spike_collect[:, -1].sum() / images)
+    assert written["sops_per_image"] == pytest.approx(logs.sop_num[:, -1].sum() / images)
+    assert written["accuracy"]["spiking_network"] == pytest.approx(logs.accuracy[:, -1].sum() / images)
+    np.testing.assert_array_equal(
+        arrays["positive"].sum(0).cumsum() + arrays["negative"].sum(0).cumsum(), logs.spike_num.sum(0)
+    )
+
+    np.testing.assert_array_equal(arrays["labels"], workspace.labels)
+    np.testing.assert_array_equal(arrays["spiking_predictions"] == workspace.labels, arrays["correct"][:, -1])
+    network = SpikingNetwork.load(workspace.spiking)
+    integer = network.logits(network.activations(workspace.images)[-1]).argmax(1)
+    floating = predict(workspace.network, torch.from_numpy(workspace.images)).numpy()
+    np.testing.assert_array_equal(arrays["integer_predictions"], integer)
+    np.testing.assert_array_equal(arrays["ann_predictions"], floating)
+    differing = written["differing_predictions"]
+    assert differing["float32_ann_and_integer_ann"] == int((floating != integer).sum())
+    assert differing["integer_ann_and_spiking_network"] == int((integer != arrays["spiking_predictions"]).sum())
+    assert differing["float32_ann_and_spiking_network"] == int((floating != arrays["spiking_predictions"]).sum())
+    for name, predictions in (("float32_ann", floating), ("integer_ann", integer)):
+        assert written["accuracy"][name] == pytest.approx((predictions == workspace.labels).mean())
+
+    check = written["lossless_check"]
+    assert check["silent_images"] == check["silent_images_equal_to_integer_ann"] == int(arrays["silent"].sum()) > 0
+    assert check["images_still_spiking"] == images - check["silent_images"]
+    assert (arrays["differing_neurons"][arrays["silent"]] == 0).all()
+    assert written["spiking_sha256"] == hashlib.sha256(workspace.spiking.read_bytes()).hexdigest()
+    per_layer = [layer["positive_spikes_per_image"] + layer["negative_spikes_per_image"] for layer in written["layers"]]
+    assert sum(per_layer) == pytest.approx(written["spikes_per_image"])
+    assert [layer["token"] for layer in written["layers"]] == ["4C3", "P2", "6C3", "12"]
+
+
+def test_engines_write_the_same_files(workspace: Workspace, tmp_path: Path) -> None:
+    lines = workspace.evaluate(tmp_path, "reference")
+    assert "all equal to the integer ANN" in lines[-1]
+    for name in ("accuracy.txt", "spike_num.txt", "spike_collect.txt", "sop_num.txt"):
+        assert (tmp_path / name).read_bytes() == (workspace.directory / name).read_bytes()
+    found, expected = (np.load(folder / "evaluation.npz") for folder in (tmp_path, workspace.directory))
+    assert sorted(found.files) == sorted(expected.files)
+    for name in found.files:
+        np.testing.assert_array_equal(found[name], expected[name])
+
+
+def test_float32_network_and_integer_network_agree(workspace: Workspace) -> None:
+    written = json.loads((workspace.directory / "evaluation.json").read_text())
+    assert written["differing_predictions"]["float32_ann_and_integer_ann"] <= 1
+
+
+def test_evaluation_refuses_before_it_writes(workspace: Workspace, tmp_path: Path, digits: Dataset) -> None:
+    with OneLine(InputError, "spiking.npz", "k = 2"):
+        workspace.evaluate(tmp_path / "k2", k=2)
+    arrays = dict(np.load(workspace.dataset))
+    arrays["test_images"] = arrays["test_images"].copy()
+    arrays["test_images"][0, 0, 0, 0] += 1
+    before = workspace.dataset.read_bytes()
+    try:
+        save_dataset(digits.spec, arrays, workspace.dataset)
+        with OneLine(InputError, "spiking.npz", "digits images", "checksum"):
+            workspace.evaluate(tmp_path / "data")
+    finally:
+        workspace.dataset.write_bytes(before)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_defective_engine_writes_nothing(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original: Fire = dense._Layer.fire
+
+    def fire(self: Any, residual: torch.Tensor, count: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        up, down = original(self, residual, count)
+        up[:, 0] = False
+        return up, down
+
+    monkeypatch.setattr(dense._Layer, "fire", fire)
+    with pytest.raises(NotLosslessError):
+        workspace.evaluate(tmp_path / "out", "dense")
+    assert list(tmp_path.iterdir()) == []

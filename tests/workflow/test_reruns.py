@@ -1,0 +1,284 @@
+"""What a change runs again: exactly what it makes different, as Snakemake itself plans it (dry runs)."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import ROOT
+from finished_workflow import Config, Finished, copy_repository
+
+from negspike.fingerprint import code_of
+
+NETS, LEVELS, PHASES = ("small", "tiny"), (0, 1), {"small": 1, "tiny": 2}
+FIGURES = {"accuracy_speed", "sparsity", "sops"}
+DRAWN = FIGURES | {"table"}
+
+
+def trained(net: str, seed: int = 0, levels: tuple[int, ...] = LEVELS, first: int = 1, last: int = 0) -> set[str]:
+    """The trainings of a net from a phase on."""
+    return {
+        f"train_phase {net}/seed{seed}/{precision}/phase{phase}"
+        for precision in ("fp32", *(f"k{k}" for k in levels))
+        for phase in range(first, (last or PHASES[net]) + 1)
+    } | {f"summarize_training {net}/seed{seed}/{precision}" for precision in ("fp32", *(f"k{k}" for k in levels))}
+
+
+def simulated(net: str, *rules: str, seed: int = 0, levels: tuple[int, ...] = LEVELS) -> set[str]:
+    """The simulations of a net, by default with their conversion."""
+    return {f"{rule} {net}/seed{seed}/k{k}" for rule in rules or ("convert", "evaluate") for k in levels}
+
+
+def both(function: Callable[..., set[str]], *rest: str) -> set[str]:
+    return set().union(*(function(net, *rest) for net in NETS))
+
+
+@pytest.fixture
+def finished(finished_copy: Finished) -> Finished:
+    return finished_copy
+
+
+# ---- code
+
+
+def test_a_change_in_training_trains_again(finished: Finished) -> None:
+    with finished.appended("src/negspike/training/phase.py"):
+        assert finished.planned() == both(trained) | both(simulated) | DRAWN
+
+
+# What only simulates; the network itself is made by the conversion.
+ENGINES = ("dense", "event/engine", "event/kernels", "recording", "reference", "simulation")
+
+
+@pytest.mark.parametrize("module", ENGINES)
+def test_a_change_in_an_engine_only_evaluates_again(finished: Finished, module: str) -> None:
+    with finished.appended(f"src/negspike/spiking/{module}.py"):
+        assert finished.planned() == both(simulated, "evaluate") | DRAWN
+
+
+def test_a_change_in_the_conversion_trains_nothing(finished: Finished) -> None:
+    with finished.appended("src/negspike/conversion/arrays.py"):
+        assert finished.planned() == both(simulated) | DRAWN
+
+
+@pytest.mark.parametrize("figure", sorted(FIGURES))
+def test_a_change_in_one_figure_redraws_that_one(finished: Finished, figure: str) -> None:
+    with finished.appended(f"src/negspike/figures/{figure}.py"):
+        assert finished.planned() == {figure}
+
+
+@pytest.mark.parametrize(
+    ("source", "rules"),
+    [
+        ("src/negspike/figures/style.py", FIGURES),
+        ("workflow/scripts/draw_figure.py", FIGURES),
+        ("src/negspike/results/metrics.py", DRAWN),
+        ("workflow/scripts/write_table.py", {"table"}),
+        ("src/negspike/console.py", set()),
+        ("src/negspike/devices.py", set()),
+        ("src/negspike/data/download.py", set()),
+        ("src/negspike/__main__.py", set()),
+        ("workflow/rules/common.smk", set()),
+    ],
+)
+def test_other_changes_in_code(finished: Finished, source: str, rules: set[str]) -> None:
+    with finished.appended(source):
+        assert finished.planned("all", "data/fashion_mnist.npz") == rules
+
+
+def test_a_change_in_one_stage_leaves_the_others(finished: Finished) -> None:
+    with finished.appended("src/negspike/stages/evaluate.py"):
+        assert finished.planned() == both(simulated, "evaluate") | DRAWN
+
+
+def test_times_of_sources_are_of_no_consequence(finished: Finished) -> None:
+    now = time.time()
+    for folder in ("src", "workflow", "envs"):
+        for path in (finished.folder / folder).rglob("*"):
+            os.utime(path, (now + 3600, now + 3600))
+    assert finished.planned() == set()
+
+
+def clone_of(finished: Finished, target: Path) -> Finished:
+    """A fresh clone, with sources newer than every result."""
+    target.mkdir()
+    copy_repository(target)
+    shutil.copytree(finished.folder / "archives", target / "archives")
+    return Finished(target, finished.config)
+
+
+def test_a_fresh_clone_with_old_results_runs_nothing(finished: Finished, tmp_path: Path) -> None:
+    clone = clone_of(finished, tmp_path / "clone")
+    for name in ("results", "data"):
+        shutil.copytree(finished.folder / name, clone.folder / name)  # with their times: older than the sources
+    assert clone.planned() == set(), "without Snakemake's records"
+    shutil.copytree(finished.folder / ".snakemake/metadata", clone.folder / ".snakemake/metadata", dirs_exist_ok=True)
+    assert clone.planned() == set(), "with Snakemake's records"
+    # copied in the worst order: the images last, phase 2 before phase 1
+    now = time.time()
+    files = sorted(path for name in ("data", "results") for path in (clone.folder / name).rglob("*") if path.is_file())
+    for age, path in enumerate(files):
+        os.utime(path, (now - age, now - age))
+    assert clone.planned() == set(), "with times in the order of the copy"
+    with clone.appended("src/negspike/figures/sops.py"):
+        assert clone.planned() == {"sops"}, "but the clone knows what its code makes different"
+
+
+def test_results_in_another_folder_belong_to_any_clone(finished: Finished, tmp_path: Path) -> None:
+    """The records hold no path of the repository: --directory may stay where it is while the clone moves."""
+    clone = clone_of(finished, tmp_path / "clone")
+    assert clone.planned("--directory", str(finished.folder)) == set()
+
+
+def test_a_commit_runs_nothing(finished: Finished, tmp_path: Path) -> None:
+    if shutil.which("git") is None:
+        pytest.skip("git is not installed")
+    who = ["-c", "user.name=test", "-c", "user.email=test@example.org"]
+    for command in (["init", "-q"], ["add", "src", "workflow"], [*who, "commit", "-q", "-m", "first"]):
+        subprocess.run(["git", *command], cwd=finished.folder, check=True)
+    try:
+        assert finished.planned() == set()
+    finally:
+        shutil.rmtree(finished.folder / ".git")
+
+
+# ---- configuration
+
+
+def definition(net: str, **changes: object) -> Callable[[Config], object]:
+    return lambda config: config["definitions"].__setitem__(net, config["definitions"][net] | changes)
+
+
+def test_one_more_level_runs_that_level(finished: Finished) -> None:
+    config = finished.changed(lambda config: config.update(quantization_levels=[0, 1, 3]))
+    new = {job for net in NETS for job in trained(net, levels=(3,)) if "fp32" not in job}
+    assert finished.planned(config=config) == new | set().union(*(simulated(net, levels=(3,)) for net in NETS)) | DRAWN
+
+
+def test_one_more_seed_runs_that_seed(finished: Finished) -> None:
+    new = set().union(*(trained(net, seed=1) | simulated(net, seed=1) for net in NETS))
+    assert finished.planned("--config", "seeds=[0, 1]") == new | DRAWN
+
+
+def test_a_schedule_touches_its_net_from_that_phase_on(finished: Finished) -> None:
+    first, second = finished.config["definitions"]["tiny"]["phases"]
+    phases = [first, second | {"epochs": 3}]
+    config = finished.changed(definition("tiny", phases=phases))
+    assert finished.planned(config=config) == trained("tiny", first=2) | simulated("tiny") | DRAWN
+    config = finished.changed(definition("tiny", phases=[first | {"epochs": 3}, second]))
+    assert finished.planned(config=config) == trained("tiny") | simulated("tiny") | DRAWN
+    config = finished.changed(definition("small", phases=[*finished.config["definitions"]["small"]["phases"], second]))
+    assert finished.planned(config=config) == trained("small", first=2, last=2) | simulated("small") | DRAWN
+
+
+def test_time_steps_evaluate_their_net_again(finished: Finished) -> None:
+    config = finished.changed(definition("tiny", timesteps=31))
+    assert finished.planned(config=config) == simulated("tiny", "evaluate") | DRAWN
+
+
+def test_the_batch_size_of_the_logs_only_evaluates_again(finished: Finished) -> None:
+    assert finished.planned("--config", "evaluation={batch_size: 40}") == both(simulated, "evaluate") | DRAWN
+
+
+def test_the_width_of_the_weights_leaves_full_precision_alone(finished: Finished) -> None:
+    quantised = {job for job in both(trained) if "fp32" not in job}
+    assert finished.planned("--config", "weight_bits=12") == quantised | both(simulated) | DRAWN
+
+
+def test_one_k_runs_that_k(finished: Finished, tmp_path: Path) -> None:
+    clone = clone_of(finished, tmp_path / "clone")
+    assert clone.planned("results/tiny/tiny/seed0/k1/accuracy.txt") == {
+        "prepare_dataset digits",
+        "train_phase tiny/seed0/k1/phase1",
+        "train_phase tiny/seed0/k1/phase2",
+        *simulated("tiny", levels=(1,)),
+    }
+
+
+def test_a_net_less_only_redraws(finished: Finished) -> None:
+    assert finished.planned(config=finished.changed(lambda config: config.update(nets=["tiny"]))) == DRAWN
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--set-threads", "train_phase=2", "evaluate=2"],
+        ["--set-resources", "train_phase:mem_mb=8000"],
+        ["--resources", "gpu=4"],
+        ["--config", "device=cpu"],
+        ["--config", "evaluation={engine: reference}"],
+        ["--config", "nets=[small, tiny]", "quantization_levels=[1, 0]"],
+        ["--profile", "machine"],
+    ],
+    ids=lambda arguments: arguments[-1],
+)
+def test_what_makes_no_difference_runs_nothing(finished: Finished, arguments: list[str]) -> None:
+    profile = finished.folder / "machine"
+    profile.mkdir(exist_ok=True)
+    (profile / "config.yaml").write_text("set-threads: [train_phase=2]\ndefault-resources: [runtime=100]\n")
+    assert finished.planned(*arguments) == set()
+
+
+def test_comments_and_the_order_of_keys_run_nothing(finished: Finished) -> None:
+    turned = {key: finished.config[key] for key in reversed(finished.config)}
+    turned["definitions"] = {net: dict(reversed(entry.items())) for net, entry in turned["definitions"].items()}
+    text = "# a comment\n" + yaml.safe_dump(turned, sort_keys=False).replace("\n", "  # another\n")
+    assert yaml.safe_load(text) == finished.config
+    assert finished.planned("all", "data/fashion_mnist.npz", config=text) == set()
+    with finished.appended("config.yaml", "\n# a comment\n"):
+        assert finished.planned() == set()
+
+
+def test_another_address_of_the_same_archive_runs_nothing(finished: Finished) -> None:
+    moved = finished.changed(
+        lambda config: config["datasets"]["fashion_mnist"]["test_labels"].update(url="https://example.org/labels.gz")
+    )
+    assert finished.planned("data/fashion_mnist.npz", config=moved) == set()
+    other = finished.changed(lambda config: config["datasets"]["fashion_mnist"]["test_labels"].update(sha256="0" * 64))
+    assert finished.planned("data/fashion_mnist.npz", config=other) == {
+        "download fashion_mnist/test_labels",
+        "prepare_dataset fashion_mnist",
+    }
+
+
+# ---- the documented ways around Snakemake's decision
+
+
+def test_forcing_and_accepting(finished: Finished, tmp_path: Path) -> None:
+    target = "results/tiny/tiny/seed0/k1/evaluation.json"
+    assert finished.planned("-f", target) == {"evaluate tiny/seed0/k1"}
+    assert finished.planned("-F", target) >= {"prepare_dataset digits", "train_phase tiny/seed0/k1/phase1"}
+    clone = Finished(tmp_path / "clone", finished.config)
+    shutil.copytree(finished.folder, clone.folder)
+    with clone.appended("src/negspike/training/phase.py"):
+        assert clone.planned("--rerun-triggers", "mtime") == set()
+        assert clone.planned()
+        clone.snakemake("--touch")
+        assert clone.planned() == set()
+
+
+# ---- the code behind each rule
+
+
+def test_every_rule_records_the_code_that_it_runs(finished: Finished) -> None:
+    found: dict[str, dict[str, str]] = {}
+    for path in (finished.folder / ".snakemake/metadata").iterdir():
+        record = json.loads(path.read_text())
+        parameters = [yaml.safe_load(text) for text in record["params"] if text.startswith("{")]
+        found[record["rule"]] = next((entry for entry in parameters if any(key.endswith(".py") for key in entry)), {})
+    scripts = {"download": "", **dict.fromkeys(FIGURES, "draw_figure.py"), "table": "write_table.py"}
+    rules = {"prepare_dataset", "train_phase", "summarize_training", "convert", "evaluate"}
+    assert found.keys() == rules | scripts.keys()
+    for rule, recorded in found.items():
+        script = scripts.get(rule, f"{rule}.py")
+        others = [f"figures/{other}" for other in FIGURES if rule in FIGURES and other != rule]
+        assert recorded == (code_of(ROOT / "workflow/scripts" / script, without=others) if script else {}), rule
+    assert "spiking/dense" in found["evaluate"] and "spiking/dense" not in found["train_phase"]
+    assert "training/phase" in found["train_phase"] and "training/phase" not in found["convert"]

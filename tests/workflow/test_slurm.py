@@ -1,0 +1,249 @@
+"""The workflow through sbatch, with profiles/slurm, on a real Slurm with this machine as its node: .ci/start-slurm."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+import torch
+from test_workflow import TINY, write_config
+
+from negspike.training.weights import read_tensors
+
+ROOT = Path(__file__).parents[2]
+PROFILE = str(ROOT / "profiles" / "slurm")
+WEIGHTS = "results/tiny/tiny/seed0/k1/phase1.pt"
+LOG = "results/tiny/logs/tiny/seed0/k1/phase1.log"
+ONE_K = TINY | {"quantization_levels": [1]}
+EPOCHS = 100
+PHASE = {"epochs": EPOCHS, "learning_rate": 1.0e-3}
+# Long enough to be caught in the middle, on any machine.
+LONG = TINY | {"definitions": {"tiny": TINY["definitions"]["tiny"] | {"phases": [PHASE]}}}  # type: ignore[index]
+
+
+def why_not() -> str | None:
+    """Why these tests cannot run here. A Slurm of other machines is left alone: they do not see this one's files."""
+    if importlib.util.find_spec("snakemake_executor_plugin_slurm") is None:
+        return "snakemake-executor-plugin-slurm is not installed: pip install -e '.[workflow,slurm]'"
+    for tool in ("sinfo", "sbatch", "squeue", "scancel"):
+        if shutil.which(tool) is None:
+            return f"no Slurm: {tool} is not installed; .ci/start-slurm says how one starts"
+    try:
+        nodes = subprocess.run(["sinfo", "-h", "-N", "-o", "%N %T"], capture_output=True, text=True, timeout=20)
+    except subprocess.TimeoutExpired:
+        return "no Slurm: sinfo does not answer; start one with .ci/start-slurm"
+    up = [line.split()[0] for line in nodes.stdout.splitlines() if line.split()[1] in ("idle", "mixed", "allocated")]
+    if not {"localhost", socket.gethostname()} & set(up):
+        return "no Slurm has this machine as a node that is up; start one with .ci/start-slurm"
+    return None
+
+
+REASON = why_not()
+pytestmark = pytest.mark.skipif(REASON is not None, reason=str(REASON))
+
+
+@dataclass(frozen=True)
+class Job:
+    """What Slurm says of a job: its rule with wildcards, what it asked for, and when it ran."""
+
+    id: str
+    rule: str
+    state: str
+    limit: str
+    memory: str
+    cpus: str
+    gpus: str
+    submitted: datetime
+    started: datetime
+    ended: datetime
+
+
+def jobs(folder: Path) -> list[Job]:
+    """All jobs submitted from ``folder``, in order, finished ones too."""
+    columns = ["JobID", "Comment", "State", "TimeLimit", "MinMemory", "NumCPUs", "tres-per-job"]
+    form = ",".join(f"{column}:|" for column in [*columns, "SubmitTime", "StartTime", "EndTime", "WorkDir"])
+    command = ["squeue", "--states=all", "--noheader", "--sort=i", f"--Format={form}"]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    rows = [line.split("|") for line in lines]
+    found = []
+    for *words, submitted, started, ended, workdir, _ in rows:
+        job_id, rule, state, limit, memory, cpus, gpus = words
+        times = _when(submitted), _when(started), _when(ended)
+        if workdir == str(folder):
+            found.append(Job(job_id, rule, state, limit, memory, cpus, gpus, *times))
+    return found
+
+
+def _when(cell: str) -> datetime:
+    """Slurm's N/A, not yet known, is later than any time."""
+    return datetime.max if cell == "N/A" else datetime.fromisoformat(cell)
+
+
+@contextmanager
+def snakemake(
+    folder: Path, config: object, *arguments: str, profile: str = "--workflow-profile"
+) -> Iterator[Callable[[], str]]:
+    """Start Snakemake with the Slurm profile; the function waits until it has succeeded and gives its output."""
+    output = folder / "snakemake.txt"
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), profile, PROFILE]
+    command += ["--configfile", write_config(folder, config)]
+    command += ["--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "2", *arguments]
+    with open(output, "w") as stream:
+        process = subprocess.Popen(command, cwd=folder, stdout=stream, stderr=subprocess.STDOUT)
+
+    def finish() -> str:
+        try:
+            code = process.wait(timeout=280)
+        except subprocess.TimeoutExpired:
+            pytest.fail(f"Snakemake does not end:\n{output.read_text()}")
+        assert code == 0, output.read_text()
+        return output.read_text()
+
+    try:
+        yield finish
+    finally:
+        if process.poll() is None:
+            process.terminate()  # Snakemake cancels its jobs
+            process.wait(timeout=60)
+
+
+def until(condition: Callable[[], bool], what: str, seconds: float = 90) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
+        time.sleep(0.05)
+
+
+def training_under_way(folder: Path) -> bool:
+    log = folder / LOG
+    return log.exists() and f"epoch 3/{EPOCHS} done" in log.read_text()
+
+
+def assert_it_went_on(folder: Path, uninterrupted: Path) -> None:
+    """The last attempt started from the checkpoint, and nobody can tell from the result."""
+    log = (folder / LOG).read_text()
+    went_on = re.search(rf"going on after epoch (\d+) of {EPOCHS}", log)
+    # an epoch is reported before its checkpoint is written: epoch 3 was, so that of epoch 2 is there
+    assert went_on and 2 <= int(went_on[1]) < EPOCHS, log
+    epochs = [int(epoch) for epoch in re.findall(rf"epoch (\d+)/{EPOCHS} done", log)]
+    assert epochs == list(range(int(went_on[1]) + 1, EPOCHS + 1))
+    expected, found = (read_tensors(where / WEIGHTS)["weights"] for where in (uninterrupted, folder))
+    assert found.keys() == expected.keys() and len(found) > 5
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    assert history(folder) == history(uninterrupted)
+
+
+def history(folder: Path) -> list[str]:
+    """What the training wrote about its epochs; not how long they took."""
+    lines = (folder / WEIGHTS).with_suffix(".csv").read_text().splitlines()
+    assert lines[0].endswith(",seconds")
+    return [line.rpartition(",")[0] for line in lines]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the whole tiny experiment has gone through Slurm."""
+    folder = tmp_path_factory.mktemp("slurm")
+    with snakemake(folder, ONE_K) as finish:
+        finish()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the long training has run in one go, without Slurm."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--cores", "1"]
+    command += ["--configfile", write_config(folder, LONG), "--", WEIGHTS]
+    result = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert result.returncode == 0, result.stdout
+    return folder
+
+
+def test_the_whole_experiment(finished: Path) -> None:
+    for figure in ("accuracy_speed", "sparsity", "sops"):
+        assert (finished / "results" / "tiny" / "figs" / f"{figure}.pdf").stat().st_size > 0
+    assert len((finished / "results/tiny/table.csv").read_text().splitlines()) == 2
+    trainings = {f"rule_train_phase_wildcards_tiny_0_{p}_{phase}" for p in ("fp32", "k1") for phase in (1, 2)}
+    found = jobs(finished)
+    # what takes seconds did not queue
+    assert sorted(job.rule for job in found) == sorted({*trainings, "rule_evaluate_wildcards_tiny_0_1"})
+    assert {job.state for job in found} == {"COMPLETED"}
+
+
+def test_jobs_ask_for_what_their_rule_says(finished: Path) -> None:
+    threads = {"rule_train": "1", "rule_evalu": "4"}
+    for job in jobs(finished):
+        assert (job.limit, job.memory, job.gpus) == ("12:00:00", "4000M", "N/A")
+        assert job.cpus == threads[job.rule[:10]]
+
+
+def test_one_k_alone(finished: Path, tmp_path: Path) -> None:
+    target = "results/tiny/tiny/seed0/k1/accuracy.txt"
+    # threads are a machine's, as memory is; what they are must not change what is computed here
+    with snakemake(tmp_path, ONE_K, "--set-threads", "evaluate=2", "--", target) as finish:
+        finish()
+    assert [(job.rule.removeprefix("rule_"), job.cpus) for job in jobs(tmp_path)] == [
+        ("train_phase_wildcards_tiny_0_k1_1", "1"),
+        ("train_phase_wildcards_tiny_0_k1_2", "1"),
+        ("evaluate_wildcards_tiny_0_1", "2"),
+    ]
+    assert (tmp_path / target).read_bytes() == (finished / target).read_bytes()
+
+
+def test_a_cancelled_training_goes_on_where_it_was(uninterrupted: Path, tmp_path: Path) -> None:
+    with snakemake(tmp_path, LONG, "--", WEIGHTS) as finish:
+        until(lambda: training_under_way(tmp_path), "a training under way")
+        subprocess.run(["scancel", jobs(tmp_path)[0].id], check=True)
+        finish()
+    first, second = jobs(tmp_path)
+    assert (first.state, first.limit, first.memory) == ("CANCELLED", "12:00:00", "4000M")
+    # tried again with twice as much of what a job may run out of
+    assert (second.state, second.limit, second.memory) == ("COMPLETED", "1-00:00:00", "8000M")
+    assert_it_went_on(tmp_path, uninterrupted)
+
+
+def test_a_training_over_its_time_limit_goes_on_with_more(uninterrupted: Path, tmp_path: Path) -> None:
+    with snakemake(tmp_path, LONG, "--set-resources", "train_phase:runtime=attempt", "--", WEIGHTS) as finish:
+        until(lambda: training_under_way(tmp_path), "a training under way")
+        # A minute is Slurm's shortest limit; a process that does not move reaches it on every machine.
+        for process in Path("/proc").glob("[0-9]*"):
+            try:
+                mine = (process / "cwd").readlink() == tmp_path and b"train_phase.py" in (
+                    process / "cmdline"
+                ).read_bytes()
+            except OSError:
+                continue
+            if mine:
+                os.kill(int(process.name), signal.SIGSTOP)
+        finish()
+    assert [(job.state, job.limit) for job in jobs(tmp_path)] == [("TIMEOUT", "1:00"), ("COMPLETED", "2:00")]
+    assert_it_went_on(tmp_path, uninterrupted)
+
+
+def test_one_gpu_is_never_given_two_trainings(finished: Path, tmp_path: Path) -> None:
+    targets = [f"results/tiny/tiny/seed0/{precision}/phase1.pt" for precision in ("fp32", "k1")]
+    # with --profile, profiles/default is read as well: its number of GPUs must not hold back a cluster's
+    gpu = ["--set-resources", "train_phase:gpu=1"]
+    with snakemake(tmp_path, ONE_K, *gpu, "--", *targets, profile="--profile") as finish:
+        finish()
+    first, second = sorted(jobs(tmp_path), key=lambda job: job.started)
+    assert first.gpus == second.gpus == "gres:gpu:1"
+    assert second.submitted < first.ended, "Slurm had no choice: they came one after the other"
+    assert second.started >= first.ended
+    # without GPUs, trainings do run side by side on this node
+    trainings = sorted((job for job in jobs(finished) if "train" in job.rule), key=lambda job: job.started)
+    assert trainings[1].started < trainings[0].ended
