@@ -7,6 +7,8 @@ import numpy as np
 from negspike.errors import InputError
 
 IMAGE_FRACTION_BITS = 16
+# Thresholds and bases have so many more than the weights, so that an integer comparison decides as real numbers would.
+THRESHOLD_EXTRA_BITS = 16
 
 
 def integer_images(images: np.ndarray) -> np.ndarray:
@@ -15,7 +17,10 @@ def integer_images(images: np.ndarray) -> np.ndarray:
     Raises:
         InputError: an image holds a value that is not finite, or of 2^47 and more, which 64 bits cannot hold.
     """
-    values = np.asarray(images, np.float64)
+    values = np.asarray(images)
+    if values.dtype.kind not in "fiub":
+        raise InputError(f"the images are {values.dtype}, expected real numbers")
+    values = values.astype(np.float64)
     if not np.isfinite(values).all():
         raise InputError("the images hold a value that is not finite")
     if np.abs(values).max(initial=0.0) >= 2.0 ** (63 - IMAGE_FRACTION_BITS):

@@ -11,11 +11,14 @@ import numpy as np
 import torch
 
 from negspike.errors import InputError
-from negspike.spiking.graph import LARGEST_K, THRESHOLD_EXTRA_BITS, SpikingLayer, SpikingNetwork, _shift
+from negspike.fixed_point import IMAGE_FRACTION_BITS, THRESHOLD_EXTRA_BITS
+from negspike.spiking.graph import SpikingNetwork
+from negspike.spiking.nodes import INPUT, Neurons, Node, Readout, Synapses, Window
 from negspike.training.network import Block, Network
 from negspike.training.quantization import weight_exponents
 from negspike.training.topology import Layer, Shape, Topology, parse_topology
 
+LARGEST_K = 8
 # Thresholds and bases stay below these, so that T thresholds fit 63 bits for T up to 2,000. A channel with a tiny
 # gamma, whose threshold would be larger, gets coarser weights instead: one unit of them is still 2^-36 of it.
 LARGEST_THETA = 2.0**52
@@ -46,7 +49,7 @@ def from_network(network: Network, origin: Mapping[str, Any]) -> SpikingNetwork:
     converted = from_batchnorm(
         network.topology, network.topology.input_shape, network.k, layers, classifier, weight_bits=network.weight_bits
     )
-    return replace(converted, origin=dict(origin))
+    return replace(converted, origin=dict(converted.origin) | dict(origin))
 
 
 def from_batchnorm(
@@ -70,26 +73,29 @@ def from_batchnorm(
         raise InputError(f"input_shape is {tuple(input_shape)}, the topology is for {topology.input_shape}")
     if len(layers) != len(topology.layers):
         raise InputError(f"{len(layers)} layers given, topology {topology.text} has {len(topology.layers)}")
-    converted = tuple(
-        _convert_layer(number, geometry, entry, k, weight_bits)
-        for number, (geometry, entry) in enumerate(zip(topology.layers, layers, strict=True))
-    )
     if matrix.shape != (topology.classes, topology.features):
         raise InputError(f"the classifier has shape {matrix.T.shape}, expected {(topology.features, topology.classes)}")
+    nodes: list[Node] = []
+    for number, (geometry, entry) in enumerate(zip(topology.layers, layers, strict=True)):
+        source = nodes[-1].name if nodes else INPUT
+        nodes.append(_convert_layer(number, geometry, entry, k=k, weight_bits=weight_bits, source=source))
+    nodes.append(_convert_classifier(topology, matrix, k=k, weight_bits=weight_bits, source=nodes[-1].name))
+    return SpikingNetwork(topology.input_shape, tuple(nodes), weight_bits, {"topology": topology.text, "k": k})
+
+
+def _convert_classifier(topology: Topology, matrix: np.ndarray, *, k: int, weight_bits: int, source: str) -> Readout:
+    """One scale for the whole matrix, since argmax compares classes."""
     exponent = weight_exponents(torch.from_numpy(matrix), weight_bits, per_channel=False)
-    network = SpikingNetwork(
-        topology,
-        k,
-        weight_bits,
-        converted,
-        _integers(matrix, exponent.numpy(), weight_bits),
-        int(exponent.item()),
-    )
-    network.validate()
-    return network
+    features = topology.layers[-1].out_shape
+    weight = _integers(matrix, exponent.numpy(), weight_bits).reshape(-1, *features)
+    synapses = Synapses(source, Window(features[1:]), np.ones(topology.classes, np.int64), weight)
+    unit = 2.0 ** (-int(exponent.item()) - k)
+    return Readout("classifier", (topology.classes, 1, 1), (synapses,), np.zeros(topology.classes, np.int64), unit)
 
 
-def _convert_layer(number: int, geometry: Layer, entry: Mapping[str, Any], k: int, weight_bits: int) -> SpikingLayer:
+def _convert_layer(
+    number: int, geometry: Layer, entry: Mapping[str, Any], *, k: int, weight_bits: int, source: str
+) -> Neurons:
     """theta = sigma / gamma and base = 2^k mu - (2^k beta + 1/2) theta, with a negative gamma's signs turned over."""
     where = f"layer {number} ({geometry.token})"
     weight, gamma, beta, mean, var, eps = _parameters(where, geometry, entry)
@@ -135,13 +141,17 @@ def _convert_layer(number: int, geometry: Layer, entry: Mapping[str, Any], k: in
                 f"{where}: the {name} of channel {channel} cannot be represented: gamma {gamma[channel]:.3g}, beta "
                 f"{beta[channel]:.3g}, mean {mean[channel]:.3g}, var {var[channel]:.3g} are out of proportion"
             )
-    return SpikingLayer(
-        geometry,
-        integers,
-        exponent.astype(np.int32),
-        wide_theta.astype(np.int64),
-        wide_base.astype(np.int64),
-        _shift(number, k),
+    # The image carries 16 fractional bits, and the first layer is given 2^k times it.
+    shift = k + THRESHOLD_EXTRA_BITS - IMAGE_FRACTION_BITS if source == INPUT else THRESHOLD_EXTRA_BITS
+    window = Window(geometry.kernel, (geometry.stride, geometry.stride), geometry.padding)
+    synapses = Synapses(source, window, np.full(len(integers), 1 << shift, np.int64), integers)
+    return Neurons(
+        name=f"layer{number}",
+        shape=geometry.out_shape,
+        synapses=(synapses,),
+        theta=wide_theta.astype(np.int64),
+        base=wide_base.astype(np.int64),
+        step=2.0**-k,
     )
 
 
@@ -150,6 +160,9 @@ def _parameters(where: str, geometry: Layer, entry: Mapping[str, Any]) -> tuple[
     channels = (geometry.weight_shape[0],)
     shapes: dict[str, tuple[int, ...]] = {"weight": geometry.weight_shape}
     shapes |= dict.fromkeys(("gamma", "beta", "mean", "var"), channels) | {"eps": ()}
+    unknown = entry.keys() - shapes.keys() - {"bias"}
+    if unknown:
+        raise InputError(f"{where}: '{min(map(str, unknown))}' is unknown: there are {', '.join(shapes)} and bias")
     arrays = []
     for name, shape in shapes.items():
         if name not in entry:
@@ -158,6 +171,11 @@ def _parameters(where: str, geometry: Layer, entry: Mapping[str, Any]) -> tuple[
         if array.shape != shape:
             raise InputError(f"{where}: {name} has shape {array.shape}, expected {shape}")
         arrays.append(array)
+    if "bias" in entry:
+        bias = _floats(f"{where}: bias", entry["bias"])
+        if bias.shape != channels:
+            raise InputError(f"{where}: bias has shape {bias.shape}, expected {channels}")
+        arrays[3] = arrays[3] - bias  # batch norm takes its mean off what the convolution gives
     return tuple(arrays)
 
 

@@ -6,64 +6,68 @@ weights are split into parts, w = 256 high + low, which are convolved on their o
 
 That leaves no room for algorithms that compute something else than sums of the operands: Winograd's and Fourier's
 transforms, reduced precision of the operands (TF32, bfloat16) or of the outputs. They are switched off while the
-engine runs, whatever the caller's settings, and every layer is compared with a float64 product before its first use.
+engine runs, whatever the caller's settings, and every synapse is compared with a float64 product before its first use.
 """
 
 from __future__ import annotations
 
+from math import prod
+
 import numpy as np
 import torch
-import torch.nn.functional as F
 
-from negspike.spiking.convolution import convolve
+from negspike.spiking.counting import operations_per_spike, relays_per_change
 from negspike.spiking.exact import exact_arithmetic, weight_parts
-from negspike.spiking.graph import THRESHOLD_EXTRA_BITS, SpikingLayer, SpikingNetwork
-from negspike.spiking.recording import Recording, synapses_per_spike
+from negspike.spiking.graph import SpikingNetwork
+from negspike.spiking.linear import add_current, sum_exactly, sum_floats
+from negspike.spiking.nodes import INPUT, MaxPool, Neurons, Readout, Shape, Sum, Synapses
+from negspike.spiking.pooling import largest_counts
+from negspike.spiking.recording import Recording
 
 CHUNK_BYTES = 256 << 20
 LARGEST_CHUNK = 500
 # Working on a part of a chunk costs two more copies of that part; above this share it does not pay.
 WHOLE_CHUNK_SHARE = 0.75
 CHUNK_SIZES = 8
+Rows = torch.Tensor | slice
 
 
-class _Layer:
-    """One layer on the device, and the state of the chunk that is being simulated."""
+class _Connection:
+    """One synapse on the device."""
 
-    def __init__(self, layer: SpikingLayer, cost: np.ndarray, device: torch.device) -> None:
-        self.source, self.geometry = layer, layer.geometry
-        self.parts = [(torch.from_numpy(part).to(device), shift) for part, shift in weight_parts(layer.weight)]
-        self.theta = torch.from_numpy(layer.theta).to(device)[:, None, None]
-        self.base = torch.from_numpy(layer.base).to(device)[:, None, None]
-        self.cost = torch.from_numpy(cost).to(device)
-        self.device = device
+    def __init__(self, synapses: Synapses, source: Shape, device: torch.device, *, floats: bool) -> None:
+        self.synapses, self.source, self.device = synapses, source, device
+        self.scale = torch.from_numpy(synapses.scale).to(device)[:, None, None]
+        self.targets = None if synapses.targets is None else torch.from_numpy(synapses.targets).to(device)
+        # What a sum emits can be any integer: it is read without weights, in integers.
+        self.floats = floats
+        self.parts: list[tuple[torch.Tensor | None, int]] = [(None, 0)]
+        if synapses.weight is not None:
+            shared = prod(synapses.window.kernel) if synapses.shares_taps else 1
+            parts = weight_parts(synapses.weight, shared)
+            self.parts = [(torch.from_numpy(part).to(device), shift) for part, shift in parts]
 
-    def start(self, images: int) -> None:
-        """Forget the last chunk.
-
-        The residual is z * 2^shift - base - n * theta: at rest it is in [0, theta), or below where n = 0.
-        """
-        shape = (images, *self.geometry.out_shape)
-        self.residual = (-self.base).expand(shape).clone()
-        self.count = torch.zeros(shape, dtype=torch.int32, device=self.device)
-        self.spikes = torch.zeros(shape, dtype=torch.float32, device=self.device)
-        # Before the first step nothing is at rest: a neuron whose base + theta is at most 0 fires without any input.
-        self.fired = torch.ones(images, dtype=torch.bool, device=self.device)
-
-    def current(self, spikes: torch.Tensor) -> torch.Tensor:
-        """Integer input of (n, inputs, height, width) float32 spikes, int64, exact."""
-        (top, bottom), (left, right) = self.geometry.padding
-        padding = (top, left)
-        if self.geometry.kind == "dense":
-            results = [F.linear(spikes.flatten(1), part.flatten(1))[..., None, None] for part, _ in self.parts]
+    def add(self, total: torch.Tensor, emitted: torch.Tensor) -> None:
+        """Add what a source has emitted, (n, channels, height, width), to (n, channels, height, width) int64 totals."""
+        sums = self.sums(emitted.float()) if self.floats else self._picked(emitted)
+        if self.targets is None:
+            total += sums * self.scale
         else:
-            if (top, left) != (bottom, right):
-                spikes, padding = F.pad(spikes, (left, right, top, bottom)), (0, 0)
-            results = [F.conv2d(spikes, part, None, self.geometry.stride, padding) for part, _ in self.parts]
+            total[:, self.targets] += sums * self.scale
+
+    def sums(self, spikes: torch.Tensor) -> torch.Tensor:
+        """Sums over the windows of (n, channels, height, width) float32 spikes, int64, exact."""
+        results = [sum_floats(self.synapses, spikes, part) for part, _ in self.parts]
         total = results[0].to(torch.int64) << self.parts[0][1]
         for result, (_, shift) in zip(results[1:], self.parts[1:], strict=True):
             total += result.to(torch.int64) << shift
         return total
+
+    def _picked(self, emitted: torch.Tensor) -> torch.Tensor:
+        if self.synapses.channels is not None:
+            emitted = emitted[:, torch.from_numpy(self.synapses.channels).to(self.device)]
+        rows, columns = self.synapses.window.stride
+        return emitted[:, :, ::rows, ::columns]
 
     def verify(self, images: int) -> None:
         """Compare dense, sparse and extreme spikes with the float64 product, alone and as a chunk of ``images``.
@@ -74,46 +78,74 @@ class _Layer:
             ArithmeticError: this device or library does not compute plain sums.
         """
         spikes = self._trial()
-        expected = torch.from_numpy(convolve(spikes, self.source.weight, self.geometry)).to(self.device)
+        expected = torch.from_numpy(sum_exactly(self.synapses, spikes)).to(self.device)
         trial = torch.from_numpy(spikes).float().to(self.device)
         chunk = torch.arange(images, device=self.device) % len(trial)
-        single = all(torch.equal(self.current(trial[i : i + 1]), expected[i : i + 1]) for i in range(len(trial)))
-        if not single or not torch.equal(self.current(trial[chunk]), expected[chunk]):
+        single = all(torch.equal(self.sums(trial[i : i + 1]), expected[i : i + 1]) for i in range(len(trial)))
+        if not single or not torch.equal(self.sums(trial[chunk]), expected[chunk]):
             raise ArithmeticError(
-                f"layer {self.geometry.token}: float32 convolutions of PyTorch {torch.__version__} on {self.device} "
-                "are not exact sums; use engine 'reference', and please report this"
+                f"synapses from {self.synapses.source}: float32 convolutions of PyTorch {torch.__version__} on "
+                f"{self.device} are not exact sums; use engine 'reference', and please report this"
             )
 
     def _trial(self) -> np.ndarray:
-        """(3, inputs, height, width) int64 spikes: dense, sparse, and those that take a neuron to its largest sum."""
+        """(3, channels, height, width) int64 spikes: dense, sparse, and those that take a neuron to its largest sum."""
         random = np.random.default_rng(0)
-        spikes = random.choice(np.array([-1, 1]), (3, *self.geometry.in_shape))
+        spikes = random.choice(np.array([-1, 1]), (3, *self.source))
         spikes[1] *= random.random(spikes[1].shape) < 0.1
-        weight = self.source.weight.astype(np.int64)
-        largest = weight[np.abs(weight).sum((1, 2, 3)).argmax()]
-        window, part = [], []
-        for axis in (0, 1):
-            before, size = self.geometry.padding[axis][0], self.geometry.in_shape[axis + 1]
-            start = self.geometry.out_shape[axis + 1] // 2 * self.geometry.stride - before
-            stop = start + self.geometry.kernel[axis]
-            window.append(slice(max(start, 0), min(stop, size)))
-            part.append(slice(max(-start, 0), self.geometry.kernel[axis] - max(stop - size, 0)))
+        weight, window = self.synapses.weight, self.synapses.window
+        if weight is None:
+            return spikes
+        output = int(np.abs(weight.astype(np.int64)).sum((1, 2, 3)).argmax())
+        first = output // (len(weight) // self.synapses.groups) * weight.shape[1]
+        names = np.arange(self.source[0]) if self.synapses.channels is None else self.synapses.channels
+        middle = [size // 2 for size in window.out_size(*self.source[1:])]
         spikes[2] = 0
-        spikes[2][:, *window] = np.sign(largest[:, *part])
+        for a in range(window.kernel[0]):
+            for b in range(window.kernel[1]):
+                y = middle[0] * window.stride[0] + a * window.dilation[0] - window.padding[0][0]
+                x = middle[1] * window.stride[1] + b * window.dilation[1] - window.padding[1][0]
+                if 0 <= y < self.source[1] and 0 <= x < self.source[2]:
+                    tap = weight[output, :, 0, 0] if self.synapses.shares_taps else weight[output, :, a, b]
+                    spikes[2][names[first : first + len(tap)], y, x] = np.sign(tap)
         return spikes
 
-    def fire(self, residual: torch.Tensor, count: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Update both in place; return which neurons emitted a positive and which a negative spike."""
-        up = residual >= self.theta
-        down = (residual < 0) & (count > 0)
+
+class _State:
+    """One node on the device, and the state of the chunk that is being simulated.
+
+    Neurons keep the residual z - base - n * theta: at rest it is in [0, theta), or beyond at a bound.
+    """
+
+    def __init__(self, engine: DenseEngine, node: Neurons | MaxPool | Sum | Readout, images: int) -> None:
+        self.node, device = node, engine.device
+        shape = (images, *node.shape)
+        self.count = torch.zeros(shape, dtype=torch.int32, device=device)
+        self.emitted = torch.zeros(shape, dtype=torch.int64 if isinstance(node, Sum) else torch.int8, device=device)
+        # Before the first step nothing is at rest: a neuron whose base + theta is at most 0 fires without any input.
+        self.fired = torch.ones(images, dtype=torch.bool, device=device)
+        if isinstance(node, Neurons):
+            self.theta, base = (torch.from_numpy(part).to(device)[:, None, None] for part in (node.theta, node.base))
+            self.residual = (-base).expand(shape).clone()
+        if isinstance(node, Readout):
+            self.residual = torch.from_numpy(node.bias).to(device)[:, None, None].expand(shape).clone()
+
+    def fire(self, residual: torch.Tensor, count: torch.Tensor) -> torch.Tensor:
+        """Update both in place; return the spikes, int8."""
+        assert isinstance(self.node, Neurons)
+        up, down = residual >= self.theta, residual < 0
+        if self.node.high is not None:
+            up &= count < self.node.high
+        if self.node.low is not None:
+            down &= count > self.node.low
         change = up.to(torch.int8) - down.to(torch.int8)
         residual -= change * self.theta
         count += change
-        return up, down
+        return change
 
 
 class DenseEngine:
-    """Simulates a chunk of images at once; images and layers at rest are left out of the work.
+    """Simulates a chunk of images at once; images and nodes at rest are left out of the work.
 
     Args:
         network: the network to simulate.
@@ -123,14 +155,21 @@ class DenseEngine:
 
     def __init__(self, network: SpikingNetwork, device: torch.device, threads: int | None = None) -> None:
         self.network, self.device, self.threads = network, device, threads
-        costs = synapses_per_spike(network.topology)
-        # A residual of 8 bytes, a count and a spike of 4, and as much again while a step is computed.
-        self.chunk_size = int(np.clip(CHUNK_BYTES // (32 * network.topology.neurons), 1, LARGEST_CHUNK))
+        # A residual of 8 bytes, a count and a spike of 5, and as much again while a step is computed.
+        held = sum(prod(node.shape) for node in network.nodes)
+        self.chunk_size = int(np.clip(CHUNK_BYTES // (32 * held), 1, LARGEST_CHUNK))
+        costs = operations_per_spike(network) | relays_per_change(network)
+        self.costs = {name: torch.from_numpy(cost).to(device) for name, cost in costs.items()}
+        self.connections: dict[str, list[_Connection]] = {}
         with exact_arithmetic(threads):
-            self.layers = [_Layer(*pair, device) for pair in zip(network.layers, costs, strict=True)]
-            for layer in self.layers[1:]:
-                layer.verify(self.chunk_size)
-            self.classifier = torch.from_numpy(network.classifier.astype(np.float64)).to(device)
+            for node in network.nodes:
+                self.connections[node.name] = []
+                for synapses in () if isinstance(node, MaxPool) else node.synapses:
+                    floats = synapses.source == INPUT or not isinstance(network.node(synapses.source), Sum)
+                    connection = _Connection(synapses, network.shapes[synapses.source], device, floats=floats)
+                    self.connections[node.name].append(connection)
+                    if synapses.source != INPUT and floats:
+                        connection.verify(self.chunk_size)
 
     def run(self, encoded: np.ndarray, timesteps: int) -> Recording:
         """Simulate (N, C, H, W) int64 images with 16 fractional bits for ``timesteps`` steps."""
@@ -138,48 +177,107 @@ class DenseEngine:
             return self._run(encoded, timesteps)
 
     def _run(self, encoded: np.ndarray, timesteps: int) -> Recording:
-        recording = Recording.empty(self.network.topology, len(encoded), timesteps)
-        for layer in self.layers:
-            layer.start(len(encoded))
-        first = self.network.layers[0]
-        current = convolve(encoded, first.weight, first.geometry) << first.shift
-        self.layers[0].residual += torch.from_numpy(current).to(self.device)
-        received = torch.zeros(len(encoded), dtype=torch.bool, device=self.device)
+        network = self.network
+        recording = Recording.empty(network, images=len(encoded), timesteps=timesteps)
+        states = {node.name: _State(self, node, len(encoded)) for node in network.nodes}
+        currents = dict(self._image_currents(encoded))
         prediction = torch.zeros(len(encoded), dtype=torch.int64, device=self.device)
         for t in range(timesteps):
-            for number, layer in enumerate(self.layers):
-                # With no input now and no spike a step ago, nothing in this layer of this image can change.
-                rows = _rows(received | layer.fired)
-                if rows is None:
-                    received = layer.fired  # all False
-                    continue
-                residual, count = layer.residual[rows], layer.count[rows]
-                if number > 0:
-                    residual += layer.current(self.layers[number - 1].spikes[rows]) << THRESHOLD_EXTRA_BITS
-                up, down = layer.fire(residual, count)
-                if not isinstance(rows, slice):
-                    layer.residual[rows], layer.count[rows] = residual, count
-                layer.spikes[rows] = up.float() - down.float()
-                positive, negative = up.sum((1, 2, 3)), down.sum((1, 2, 3))
-                layer.fired[rows] = (positive + negative) > 0
-                index = rows if isinstance(rows, slice) else rows.cpu().numpy()
-                recording.positive[index, t, number] = positive.cpu().numpy()
-                recording.negative[index, t, number] = negative.cpu().numpy()
-                recording.sops[index, t] += ((up | down).sum(1) * layer.cost).sum((1, 2)).cpu().numpy()
-                received = layer.fired
-            if received.any():
-                logits = self.layers[-1].count.flatten(1).double() @ self.classifier.T
-                prediction = logits.argmax(1)
+            for node in network.nodes:
+                self._step(states, node, t, currents.pop(node.name, None), recording)
+            readout = states[network.readout.name]
+            if readout.fired.any():
+                prediction = readout.residual[:, :, 0, 0].argmax(1)
             recording.predictions[:, t] = prediction.cpu().numpy()
-            if not any(bool(layer.fired.any()) for layer in self.layers):
+            if not any(bool(state.fired.any()) for state in states.values()):
                 recording.predictions[:, t + 1 :] = recording.predictions[:, t : t + 1]
                 break
-            received = torch.zeros_like(received)
-        recording.counts = [layer.count.cpu().numpy() for layer in self.layers]
+        recording.counts = {node.name: states[node.name].count.cpu().numpy() for node in network.populations}
+        recording.logits = states[network.readout.name].residual[:, :, 0, 0].cpu().numpy()
         return recording
 
+    def _image_currents(self, encoded: np.ndarray) -> list[tuple[str, torch.Tensor]]:
+        """What the image adds to the nodes that listen to it, at the first step."""
+        currents = []
+        for node in self.network.listeners[INPUT]:
+            assert not isinstance(node, MaxPool)
+            total = np.zeros((len(encoded), *node.shape), np.int64)
+            for synapses in node.synapses:
+                if synapses.source == INPUT:
+                    add_current(total, synapses, sum_exactly(synapses, encoded))
+            currents.append((node.name, torch.from_numpy(total).to(self.device)))
+        return currents
 
-def _rows(busy: torch.Tensor) -> torch.Tensor | slice | None:
+    def _step(
+        self,
+        states: dict[str, _State],
+        node: Neurons | MaxPool | Sum | Readout,
+        t: int,
+        image: torch.Tensor | None,
+        recording: Recording,
+    ) -> None:
+        """One node in one time step, for the images in which something can change."""
+        state = states[node.name]
+        heard = [states[connection.synapses.source] for connection in self._heard(node)]
+        if isinstance(node, MaxPool):
+            heard = [states[node.source]]
+        # With nothing heard now and nothing emitted a step ago, nothing in this node of this image can change.
+        busy = torch.stack([state.fired, *(other.fired for other in heard)]).any(0)
+        rows = _rows(busy)
+        if rows is None:
+            state.fired = busy  # all False
+            return
+        if isinstance(node, MaxPool):
+            largest = largest_counts(node.window, states[node.source].count[rows])
+            emitted = (largest - state.count[rows]).to(torch.int8)
+            state.count[rows] = largest
+        else:
+            emitted = self._integrate(states, state, rows, image)
+        changed = emitted != 0
+        fired = torch.zeros_like(state.fired)
+        fired[rows] = changed.flatten(1).any(1)
+        state.fired = fired
+        if not isinstance(node, Readout):
+            state.emitted[rows] = emitted
+            self._record(recording, node, t, rows, emitted)
+
+    def _heard(self, node: Neurons | MaxPool | Sum | Readout) -> list[_Connection]:
+        return [one for one in self.connections[node.name] if one.synapses.source != INPUT]
+
+    def _integrate(
+        self, states: dict[str, _State], state: _State, rows: Rows, image: torch.Tensor | None
+    ) -> torch.Tensor:
+        """Add what arrives; return what the node emits, (n, channels, height, width)."""
+        node = state.node
+        current = torch.zeros_like(state.count[rows], dtype=torch.int64) if image is None else image[rows]
+        for connection in self._heard(node):
+            connection.add(current, states[connection.synapses.source].emitted[rows])
+        if isinstance(node, Sum):
+            return current
+        residual = state.residual[rows]
+        residual += current
+        emitted = current
+        if isinstance(node, Neurons):
+            count = state.count[rows]
+            emitted = state.fire(residual, count)
+            state.count[rows] = count
+        state.residual[rows] = residual
+        return emitted
+
+    def _record(
+        self, recording: Recording, node: Neurons | MaxPool | Sum, t: int, rows: Rows, emitted: torch.Tensor
+    ) -> None:
+        index = rows if isinstance(rows, slice) else rows.cpu().numpy()
+        if isinstance(node, Neurons):
+            up, down = (emitted > 0).sum((1, 2, 3)).cpu().numpy(), (emitted < 0).sum((1, 2, 3)).cpu().numpy()
+            recording.add_spikes(node, t, positive=up, negative=down, images=index)
+        cost = self.costs[node.name]
+        changed = emitted != 0
+        operations = (changed.sum(1, keepdim=True) * cost if len(cost) == 1 else changed * cost).sum((1, 2, 3))
+        (recording.relays if isinstance(node, Sum) else recording.sops)[index, t] += operations.cpu().numpy()
+
+
+def _rows(busy: torch.Tensor) -> Rows | None:
     """The images to work on: all of a chunk, some of it, or none.
 
     Some idle images are taken along, which changes nothing for them, so that few different numbers occur: oneDNN

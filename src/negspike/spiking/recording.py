@@ -1,4 +1,4 @@
-"""What a simulation records: per image and step, per layer and step (docs/counting.md)."""
+"""What a simulation records: per image and step, per population and step (docs/counting.md)."""
 
 from __future__ import annotations
 
@@ -8,31 +8,10 @@ from typing import Literal
 
 import numpy as np
 
+from negspike.errors import InputError
+from negspike.spiking.graph import SpikingNetwork
 from negspike.spiking.logs import batch_logs, write_logs
-from negspike.training.topology import Layer, Topology
-
-
-def windows_per_input(geometry: Layer) -> np.ndarray:
-    """In how many windows of a layer each position of its input lies, (height, width) int64; padding costs nothing."""
-    axes = []
-    for axis in (0, 1):
-        size, outputs = geometry.in_shape[axis + 1], geometry.out_shape[axis + 1]
-        starts = np.arange(outputs) * geometry.stride - geometry.padding[axis][0]
-        position = np.arange(size)[:, None]
-        axes.append(((position >= starts) & (position < starts + geometry.kernel[axis])).sum(1))
-    windows: np.ndarray = np.outer(*axes).astype(np.int64)
-    return windows
-
-
-def synapses_per_spike(topology: Topology) -> list[np.ndarray]:
-    """Synaptic operations that one spike of each layer causes in the next, (height, width) int64 a layer.
-
-    A spike that lies in w windows of the next layer costs w times that layer's outputs; in the classifier, one
-    operation a class.
-    """
-    costs = [windows_per_input(following) * following.out_shape[0] for following in topology.layers[1:]]
-    last = topology.layers[-1].out_shape
-    return [*costs, np.full(last[1:], topology.classes, np.int64)]
+from negspike.spiking.nodes import Neurons
 
 
 @dataclass
@@ -40,116 +19,176 @@ class Recording:
     """Numbers of one chunk of images, filled in by an engine, one time step after the other.
 
     Attributes:
+        populations: their names, in the order of the network; P of them.
         predictions: (N, T) int64, the class with the largest logit after each step, lowest index first.
-        positive: (N, T, layers) int64, positive spikes emitted in each step.
-        negative: (N, T, layers) int64, negative spikes emitted in each step.
+        positive: (N, T, P) int64, positive spikes emitted in each step.
+        negative: (N, T, P) int64, negative spikes emitted in each step.
         sops: (N, T) int64, synaptic operations of each step.
-        counts: per layer, (N, outputs, height, width) int32 net spike counts at the end.
-        potential_bounds: (layers,) int64, what the absolute value of 32-bit potentials is proved to have stayed below;
-            zero where a layer has none.
+        relays: (N, T) int64, changes passed on from sum to sum in each step.
+        counts: for each population, (N, channels, height, width) int32 net spike counts at the end.
+        logits: (N, classes) int64 at the end.
+        potential_bounds: (P,) int64, what the absolute value of 32-bit potentials is proved to have stayed below;
+            zero where a population has none.
     """
 
+    populations: tuple[str, ...]
     predictions: np.ndarray
     positive: np.ndarray
     negative: np.ndarray
     sops: np.ndarray
-    counts: list[np.ndarray]
+    relays: np.ndarray
+    counts: dict[str, np.ndarray]
+    logits: np.ndarray
     potential_bounds: np.ndarray
 
     @classmethod
-    def empty(cls, topology: Topology, images: int, timesteps: int) -> Recording:
+    def empty(cls, network: SpikingNetwork, *, images: int, timesteps: int) -> Recording:
         """All zeros."""
+        names = tuple(population.name for population in network.populations)
         return cls(
-            np.zeros((images, timesteps), np.int64),
-            np.zeros((images, timesteps, len(topology.layers)), np.int64),
-            np.zeros((images, timesteps, len(topology.layers)), np.int64),
-            np.zeros((images, timesteps), np.int64),
-            [],
-            np.zeros(len(topology.layers), np.int64),
+            populations=names,
+            predictions=np.zeros((images, timesteps), np.int64),
+            positive=np.zeros((images, timesteps, len(names)), np.int64),
+            negative=np.zeros((images, timesteps, len(names)), np.int64),
+            sops=np.zeros((images, timesteps), np.int64),
+            relays=np.zeros((images, timesteps), np.int64),
+            counts={},
+            logits=np.zeros((images, network.classes), np.int64),
+            potential_bounds=np.zeros(len(names), np.int64),
         )
 
+    def add_spikes(
+        self,
+        node: Neurons,
+        t: int,
+        *,
+        positive: np.ndarray,
+        negative: np.ndarray,
+        images: np.ndarray | slice = slice(None),
+    ) -> None:
+        """Note how many spikes (n,) of each sign a population emitted in step ``t`` in some of the images."""
+        number = self.populations.index(node.name)
+        self.positive[images, t, number], self.negative[images, t, number] = positive, negative
 
-_PER_STEP = ("correct", "spikes", "net_spikes", "sops", "positive", "negative")
+
+_PER_STEP = ("spikes", "net_spikes", "sops", "relays", "positive", "negative")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class SimulationLog:
-    """What :func:`negspike.simulate` returns; N images, T time steps.
+    """What :func:`negspike.simulate` returns; N images, T time steps, P populations.
 
     Attributes:
-        correct: (N, T) bool, whether the prediction after each step is right.
-        spikes: (N, T) int64, spikes so far, positive and negative, all spiking layers.
+        correct: (N, T) bool, whether the prediction after each step is right; None without labels.
+        spikes: (N, T) int64, spikes so far, positive and negative, all populations.
         net_spikes: (N, T) int64, positive minus negative spikes so far.
         sops: (N, T) int64, synaptic operations so far.
-        positive: (layers, T) int64, positive spikes emitted in each step, summed over the images.
-        negative: (layers, T) int64, the same for negative spikes.
+        relays: (N, T) int64, changes passed on from sum to sum so far.
+        positive: (P, T) int64, positive spikes emitted in each step, summed over the images.
+        negative: (P, T) int64, the same for negative spikes.
         predictions: (N,) int64, after the last step.
-        silent: (N,) bool, whether the image had come to rest: no spike in the last step.
-        counts: per layer, (N, outputs, height, width) int32 net counts at the end; empty when they were handed over
-            chunk by chunk instead.
+        logits: (N, classes) float64 after the last step, in the model's units.
+        silent: (N,) int64, the first time step, counted from 0, from which on nothing spikes: as many steps have
+            passed by then. -1 where the last step still had a spike.
+        counts: for each population, (N, channels, height, width) int32 net counts at the end; empty when they were
+            handed over chunk by chunk instead.
         batch_size: images that share one run of lines in the log files.
-        potential_bounds: (layers,) int64, as in :class:`Recording`, of all images.
+        potential_bounds: (P,) int64, as in :class:`Recording`, of all images.
     """
 
-    correct: np.ndarray
+    correct: np.ndarray | None
     spikes: np.ndarray
     net_spikes: np.ndarray
     sops: np.ndarray
+    relays: np.ndarray
     positive: np.ndarray
     negative: np.ndarray
     predictions: np.ndarray
+    logits: np.ndarray
     silent: np.ndarray
-    counts: list[np.ndarray]
+    counts: dict[str, np.ndarray]
     batch_size: int
     potential_bounds: np.ndarray
 
     @classmethod
-    def from_recording(cls, recording: Recording, labels: np.ndarray, batch_size: int) -> SimulationLog:
-        """The log of one chunk of images; (N,) labels decide what is correct."""
+    def from_recording(
+        cls, recording: Recording, labels: np.ndarray | None, *, batch_size: int, unit: float = 1.0
+    ) -> SimulationLog:
+        """The log of one chunk of images; (N,) labels decide what is correct, ``unit`` is that of the logits."""
         predictions = recording.predictions
         positive, negative = recording.positive.sum(2), recording.negative.sum(2)
+        spikes = positive + negative
+        steps = np.arange(1, spikes.shape[1] + 1)
+        silent = ((spikes > 0) * steps).max(1, initial=0)
         return cls(
-            correct=predictions == np.asarray(labels)[:, None],
-            spikes=(positive + negative).cumsum(1),
+            correct=None if labels is None else predictions == np.asarray(labels)[:, None],
+            spikes=spikes.cumsum(1),
             net_spikes=(positive - negative).cumsum(1),
             sops=recording.sops.cumsum(1),
+            relays=recording.relays.cumsum(1),
             positive=recording.positive.sum(0).T,
             negative=recording.negative.sum(0).T,
             predictions=predictions[:, -1],
-            silent=(positive + negative)[:, -1] == 0,
+            logits=recording.logits * unit,
+            silent=np.where(silent == len(steps), -1, silent),
             counts=recording.counts,
             batch_size=batch_size,
             potential_bounds=recording.potential_bounds,
         )
 
+    @property
+    def timesteps(self) -> int:
+        """T, the time steps that were simulated."""
+        return int(self.spikes.shape[1])
+
     def until_silent(self) -> SimulationLog:
         """The log up to the step in which nothing spikes any more, or all of it if some image spikes to the end."""
         busy = np.flatnonzero((self.positive + self.negative).sum(0))
-        stop = min(int(busy[-1]) + 2 if len(busy) else 1, self.correct.shape[1])
-        if stop == self.correct.shape[1]:
+        stop = min(int(busy[-1]) + 2 if len(busy) else 1, self.timesteps)
+        if stop == self.timesteps:
             return self
         shorter = {name: getattr(self, name)[:, :stop] for name in _PER_STEP}
-        return replace(self, silent=np.ones_like(self.silent), **shorter)
+        return replace(self, correct=None if self.correct is None else self.correct[:, :stop], **shorter)
 
     @classmethod
     def join(cls, parts: list[SimulationLog]) -> SimulationLog:
         """One log of several, image after image; shorter ones go on as they ended, since their images are silent."""
-        steps = max(part.correct.shape[1] for part in parts)
+        steps = max(part.timesteps for part in parts)
         missing = [(0, 0), (0, steps)]
 
         def lengthened(name: str, mode: Literal["edge", "constant"]) -> list[np.ndarray]:
             return [np.pad(getattr(part, name), missing, mode)[:, :steps] for part in parts]
 
+        cumulative = ("spikes", "net_spikes", "sops", "relays", *(() if parts[0].correct is None else ("correct",)))
+        joined = {name: np.concatenate(lengthened(name, "edge")) for name in cumulative}
+        joined |= {name: np.sum(lengthened(name, "constant"), 0) for name in ("positive", "negative")}
+        for name in ("predictions", "logits", "silent"):
+            joined[name] = np.concatenate([getattr(part, name) for part in parts])
         return cls(
-            **{name: np.concatenate(lengthened(name, "edge")) for name in ("correct", "spikes", "net_spikes", "sops")},
-            **{name: np.sum(lengthened(name, "constant"), 0) for name in ("positive", "negative")},
-            **{name: np.concatenate([getattr(part, name) for part in parts]) for name in ("predictions", "silent")},
-            counts=[np.concatenate(layer) for layer in zip(*(part.counts for part in parts), strict=True)],
+            **({"correct": None} | joined),  # type: ignore[arg-type]
+            counts={name: np.concatenate([part.counts[name] for part in parts]) for name in parts[0].counts},
             batch_size=parts[0].batch_size,
             potential_bounds=np.max([part.potential_bounds for part in parts], 0),
         )
 
     def write(self, directory: Path | str) -> None:
-        """Write accuracy.txt, spike_num.txt, spike_collect.txt and sop_num.txt in the published format."""
+        """Write accuracy.txt, spike_num.txt, spike_collect.txt and sop_num.txt in the published format.
+
+        Raises:
+            InputError: the images were simulated without labels, so that there is no accuracy.
+        """
+        if self.correct is None:
+            raise InputError("logs in the published format have an accuracy: simulate with labels")
         logs = batch_logs(self.correct, self.spikes, self.net_spikes, self.sops, self.batch_size)
         write_logs(logs, Path(directory))
+
+    def __repr__(self) -> str:
+        images = len(self.predictions)
+        still = int((self.silent < 0).sum())
+        latest = f"the last one at step {self.silent.max(initial=0)}" if images > still else "none of them"
+        accuracy = "" if self.correct is None else f"  accuracy {self.correct[:, -1].mean():.2%} at the end\n"
+        return (
+            f"SimulationLog of {images} images, {self.timesteps} time steps, {len(self.positive)} populations\n{accuracy}"
+            f"  {images - still} images silent, {latest}; {still} still spiking\n"
+            f"  an image: {self.spikes[:, -1].mean():,.1f} spikes, {self.sops[:, -1].mean():,.1f} synaptic operations"
+        )

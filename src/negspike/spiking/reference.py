@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from negspike.spiking.convolution import convolve_int64
+from negspike.spiking.counting import operations_per_spike, relays_per_change
 from negspike.spiking.graph import SpikingNetwork
-from negspike.spiking.recording import Recording, synapses_per_spike
+from negspike.spiking.linear import add_current, sum_int64
+from negspike.spiking.nodes import INPUT, MaxPool, Neurons, Readout, Sum
+from negspike.spiking.pooling import largest_counts_int64
+from negspike.spiking.recording import Recording
 
 
 class ReferenceEngine:
@@ -20,29 +23,42 @@ class ReferenceEngine:
 
     def __init__(self, network: SpikingNetwork) -> None:
         self.network = network
-        self.costs = synapses_per_spike(network.topology)
+        self.costs, self.relays = operations_per_spike(network), relays_per_change(network)
 
     def run(self, encoded: np.ndarray, timesteps: int) -> Recording:
         """Simulate (N, C, H, W) int64 images with 16 fractional bits for ``timesteps`` steps."""
         network = self.network
-        recording = Recording.empty(network.topology, len(encoded), timesteps)
-        shapes = [(len(encoded), *layer.geometry.out_shape) for layer in network.layers]
-        potentials = [np.zeros(shape, np.int64) for shape in shapes]
-        counts = [np.zeros(shape, np.int64) for shape in shapes]
+        recording = Recording.empty(network, images=len(encoded), timesteps=timesteps)
+        counts = {name: np.zeros((len(encoded), *shape), np.int64) for name, shape in network.shapes.items()}
+        potentials = {node.name: counts[node.name].copy() for node in network.nodes}
         for t in range(timesteps):
-            spikes = encoded if t == 0 else np.zeros_like(encoded)
-            for number, layer in enumerate(network.layers):
-                z, n = potentials[number], counts[number]
-                z += convolve_int64(spikes, layer.weight, layer.geometry)
-                theta, base = layer.theta[:, None, None], layer.base[:, None, None]
-                scaled = z << layer.shift
-                up = scaled >= base + (n + 1) * theta
-                down = (n > 0) & (scaled < base + n * theta)
-                spikes = up.astype(np.int64) - down
-                n += spikes
-                recording.positive[:, t, number] = up.sum((1, 2, 3))
-                recording.negative[:, t, number] = down.sum((1, 2, 3))
-                recording.sops[:, t] += ((up | down) * self.costs[number]).sum((1, 2, 3))
-            recording.predictions[:, t] = network.logits(counts[-1]).argmax(1)
-        recording.counts = [n.astype(np.int32) for n in counts]
+            # what each node emits in this step
+            emitted = {INPUT: encoded if t == 0 else np.zeros_like(encoded)}
+            for node in network.nodes:
+                n, z = counts[node.name], potentials[node.name]
+                if isinstance(node, MaxPool):
+                    emitted[node.name] = largest_counts_int64(node.window, counts[node.source]) - n
+                else:
+                    current = np.zeros_like(z)
+                    for synapses in node.synapses:
+                        add_current(current, synapses, sum_int64(synapses, emitted[synapses.source]))
+                    z += current
+                    emitted[node.name] = current
+                if isinstance(node, Neurons):
+                    theta, base = node.theta[:, None, None], node.base[:, None, None]
+                    up, down = z >= base + (n + 1) * theta, z < base + n * theta
+                    up &= n < (np.inf if node.high is None else node.high)
+                    down &= n > (-np.inf if node.low is None else node.low)
+                    emitted[node.name] = up.astype(np.int64) - down
+                    recording.add_spikes(node, t, positive=up.sum((1, 2, 3)), negative=down.sum((1, 2, 3)))
+                n += emitted[node.name]
+                changed = emitted[node.name] != 0
+                if isinstance(node, Sum):
+                    recording.relays[:, t] += (changed * self.relays[node.name]).sum((1, 2, 3))
+                elif not isinstance(node, Readout):
+                    recording.sops[:, t] += (changed * self.costs[node.name]).sum((1, 2, 3))
+            logits = counts[network.readout.name][:, :, 0, 0] + network.readout.bias
+            recording.predictions[:, t] = logits.argmax(1)
+        recording.counts = {node.name: counts[node.name].astype(np.int32) for node in network.populations}
+        recording.logits = logits
         return recording

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import logging
+import operator
 import time
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
 
 import numpy as np
 
 from negspike.console import format_duration
 from negspike.devices import choose_device
 from negspike.errors import InputError
+from negspike.spiking.bounds import check_potentials
 from negspike.spiking.dense import DenseEngine
 from negspike.spiking.graph import SpikingNetwork
 from negspike.spiking.recording import Recording, SimulationLog
@@ -18,9 +21,13 @@ from negspike.spiking.reference import ReferenceEngine
 
 ENGINES = ("auto", "reference", "dense", "event")
 UNTIL_SILENT = "until_silent"
+# The most time steps until silence, where the network has no certified bound.
+MOST_STEPS = 1000
 # Images whose pixels are checked at a time, and seconds between two lines of progress.
 CHECKED_IMAGES = 1000
 REPORT_SECONDS = 1.0
+
+_log = logging.getLogger("negspike")
 
 
 class Engine(Protocol):
@@ -32,102 +39,154 @@ class Engine(Protocol):
         """Simulate (N, C, H, W) int64 images with 16 fractional bits for ``timesteps`` steps."""
 
 
-def choose_engine(name: str = "auto", device: str = "auto") -> str:
+def choose_engine(network: SpikingNetwork, name: str = "auto", *, device: str = "auto") -> str:
     """The engine that a name stands for: ``auto`` is ``event`` on a CPU and ``dense`` on a GPU.
 
+    Where the network has something that ``event`` cannot simulate, ``auto`` is ``dense``, and a line is logged.
+
     Raises:
-        InputError: there is no engine or device of that name.
+        InputError: there is no engine or device of that name, or the engine named cannot run this network there.
     """
     if name not in ENGINES:
         raise InputError(f"engine {name!r} is unknown: there are {', '.join(ENGINES)}")
-    if name != "auto":
-        return name
-    return "dense" if choose_device(device).type == "cuda" else "event"
+    where = choose_device(device).type
+    if name in ("reference", "event") and device == "cuda":
+        raise InputError(f"engine {name!r} runs on the CPU only; use device cpu or auto, or engine dense")
+    if name == "reference" or name == "dense" or (name == "auto" and where == "cuda"):
+        return "dense" if name == "auto" else name
+    from negspike.spiking.event.engine import refuses  # the compiler takes a second to import
+
+    reason = refuses(network)
+    if reason is None:
+        return "event"
+    if name == "event":
+        raise InputError(f"engine 'event' cannot simulate this network: {reason}; use auto or dense")
+    _log.warning("engine dense is used, event cannot simulate this network: %s", reason)
+    return "dense"
 
 
 def make_engine(
-    network: SpikingNetwork, engine: str = "auto", threads: int | None = None, device: str = "auto"
+    network: SpikingNetwork, engine: str = "auto", *, threads: int | None = None, device: str = "auto"
 ) -> Engine:
     """An engine by name.
 
     Raises:
-        InputError: there is no engine or device of that name, or less than one thread.
+        InputError: as :func:`choose_engine`, or there is less than one thread.
     """
-    if threads is not None and threads < 1:
+    if threads is not None and whole("threads", threads) < 1:
         raise InputError(f"threads is {threads}: it must be at least 1")
-    chosen = choose_engine(engine, device)
+    chosen = choose_engine(network, engine, device=device)
     if chosen == "reference":
         return ReferenceEngine(network)
     if chosen == "dense":
         return DenseEngine(network, choose_device(device), threads)
-    from negspike.spiking.event.engine import EventEngine  # the compiler takes a second to import
+    from negspike.spiking.event.engine import EventEngine
 
     return EventEngine(network, threads)
 
 
 def simulate(
     network: SpikingNetwork,
-    images: np.ndarray,
-    labels: np.ndarray,
-    timesteps: int | str = 100,
+    images: Any,
+    labels: Any = None,
+    *,
+    timesteps: int | str = UNTIL_SILENT,
     batch_size: int = 50,
     engine: str = "auto",
-    threads: int | None = None,
     device: str = "auto",
-    on_chunk: Callable[[slice, Recording], None] | None = None,
-    report: Callable[[str], None] | None = None,
-    timesteps_cap: int = 1000,
+    threads: int | None = None,
 ) -> SimulationLog:
-    """Simulate every image for ``timesteps`` time steps (docs/exactness.md, "The spiking network").
+    """Simulate every image (docs/exactness.md, "The spiking network").
 
     Args:
         network: the integer spiking network.
-        images: (N, C, H, W) standardised floats; rounded to 16 fractional bits.
-        labels: (N,) integers.
-        timesteps: T; or ``"until_silent"``, as many as it takes until no neuron of any image spikes any more.
+        images: (N, C, H, W) standardised floats, array or tensor; rounded to 16 fractional bits.
+        labels: (N,) integers, array or tensor; without them the log knows no accuracy.
+        timesteps: T; or ``"until_silent"``, as many as it takes until no neuron of any image spikes any more, which the
+            network's ``latency_bound`` limits, or 1,000 where it has none.
         batch_size: images that share one run of lines in the log files. Nothing else depends on it.
         engine: ``"event"`` (CPU), ``"dense"`` (PyTorch), ``"reference"`` (NumPy) or ``"auto"``: ``event`` on a CPU,
             ``dense`` on a GPU. The integers are the same.
-        threads: CPU threads; None is every core for ``event`` and PyTorch's setting for ``dense``.
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``, for ``dense`` and ``auto``.
-        on_chunk: called with the images' slice and their recording after every chunk. The net counts of the chunk
-            are dropped afterwards, so that memory does not grow with the neurons of all images.
-        report: takes progress lines.
-        timesteps_cap: with ``"until_silent"``, simulate no more steps than this.
+        threads: CPU threads; None is every core for ``event`` and PyTorch's setting for ``dense``.
 
     Returns:
-        The log: per-image and per-layer numbers, and the net counts unless ``on_chunk`` was given.
+        The log: per-image and per-population numbers, and the net counts.
 
     Raises:
         InputError: images, labels, time steps or engine do not fit the network.
     """
-    images, labels = np.asarray(images), np.asarray(labels)
-    until_silent = timesteps == UNTIL_SILENT
-    if isinstance(timesteps, str) and not until_silent:
-        raise InputError(f"timesteps is {timesteps!r}: it must be a number or {UNTIL_SILENT!r}")
-    steps = timesteps_cap if until_silent else int(timesteps)
-    if steps < 1 or batch_size < 1:
-        raise InputError(f"timesteps is {steps} and batch_size {batch_size}: both must be at least 1")
+    steps = most_timesteps(network, timesteps)
+    if whole("batch_size", batch_size) < 1:
+        raise InputError(f"batch_size is {batch_size}: it must be at least 1")
+    images, labels = as_array(images), check_labels(network, labels, len(as_array(images)))
+    check_run(network, images, steps)
+    runner = make_engine(network, engine, threads=threads, device=device)
+    logs = []
+    for chunk, recording in run_chunks(network, images, steps, runner=runner):
+        known = None if labels is None else labels[chunk]
+        log = SimulationLog.from_recording(recording, known, batch_size=batch_size, unit=network.readout.unit)
+        logs.append(log.until_silent() if timesteps == UNTIL_SILENT else log)
+    return SimulationLog.join(logs)
+
+
+def most_timesteps(network: SpikingNetwork, timesteps: int | str, *, cap: int = MOST_STEPS) -> int:
+    """The time steps to simulate: a number as it is, ``until_silent`` as the bound or the cap.
+
+    One step more than the certified latency shows the silence.
+
+    Raises:
+        InputError: it is neither, or below 1.
+    """
+    if isinstance(timesteps, str):
+        if timesteps != UNTIL_SILENT:
+            raise InputError(f"timesteps is {timesteps!r}: it must be a number or {UNTIL_SILENT!r}")
+        bound = network.latency_bound
+        return cap if bound is None else min(bound + 1, cap)
+    if whole("timesteps", timesteps) < 1:
+        raise InputError(f"timesteps is {timesteps}: it must be at least 1")
+    return whole("timesteps", timesteps)
+
+
+def check_run(network: SpikingNetwork, images: np.ndarray, timesteps: int) -> None:
+    """Check all images, and prove that no integer of the run can overflow.
+
+    Raises:
+        InputError: there is no image, they do not fit the network, or the proof fails.
+    """
     largest = [
         np.abs(network.encode(images[first : first + CHECKED_IMAGES])).max(initial=0)
         for first in range(0, max(len(images), 1), CHECKED_IMAGES)
     ]
     if len(images) == 0:
         raise InputError("there is no image to simulate")
-    if labels.shape != (len(images),):
-        raise InputError(f"{len(images)} images need as many labels, not shape {labels.shape}")
-    network.check_potentials(np.array(largest), steps)
-    runner = make_engine(network, engine, threads, device)
-    logs = []
+    check_potentials(network, timesteps=timesteps, largest_pixel=int(max(largest)))
+
+
+def run_chunks(
+    network: SpikingNetwork,
+    images: np.ndarray,
+    timesteps: int,
+    *,
+    runner: Engine,
+    report: Callable[[str], None] | None = None,
+) -> Iterator[tuple[slice, Recording]]:
+    """Simulate chunk after chunk, so that who looks at each and lets it go needs no memory for all.
+
+    Args:
+        network: the integer spiking network.
+        images: (N, C, H, W) floats, checked by :func:`check_run`.
+        timesteps: T.
+        runner: made for this network by :func:`make_engine`.
+        report: takes progress lines.
+
+    Yields:
+        The images' slice and their recording.
+    """
     started = reported = time.monotonic()
     for start in range(0, len(images), runner.chunk_size):
         chunk = slice(start, min(start + runner.chunk_size, len(images)))
-        recording = runner.run(network.encode(images[chunk]), steps)
-        if on_chunk is not None:
-            on_chunk(chunk, recording)
-            recording.counts = []
-        log = SimulationLog.from_recording(recording, labels[chunk], batch_size)
-        logs.append(log.until_silent() if until_silent else log)
+        yield chunk, runner.run(network.encode(images[chunk]), timesteps)
         now = time.monotonic()
         if report is not None and (now - reported > REPORT_SECONDS or chunk.stop == len(images)):
             reported, spent = now, max(now - started, 1e-9)
@@ -135,4 +194,41 @@ def simulate(
                 f"image {chunk.stop}/{len(images)}: {chunk.stop / spent:.1f} images/s, "
                 f"{format_duration(spent / chunk.stop * (len(images) - chunk.stop))} left"
             )
-    return SimulationLog.join(logs)
+
+
+def as_array(values: Any) -> np.ndarray:
+    """An array, whatever device a tensor is on."""
+    if hasattr(values, "detach"):
+        values = values.detach().cpu().numpy()
+    return np.asarray(values)
+
+
+def check_labels(network: SpikingNetwork, labels: Any, images: int) -> np.ndarray | None:
+    """Labels as (N,) int64, or None.
+
+    Raises:
+        InputError: there are not as many as images, or one is not a class.
+    """
+    if labels is None:
+        return None
+    array = as_array(labels)
+    if array.shape != (images,):
+        raise InputError(f"{images} images need as many labels, not shape {array.shape}")
+    if array.dtype.kind not in "iub" or (array.size and not 0 <= array.min() <= array.max() < network.classes):
+        found = f"from {array.min()} to {array.max()}" if array.dtype.kind in "iu" and array.size else str(array.dtype)
+        raise InputError(f"labels are {found}: they are whole numbers, classes 0 to {network.classes - 1}")
+    return array.astype(np.int64)
+
+
+def whole(name: str, value: Any) -> int:
+    """A whole number of any integer type as ``int``; truth values are none.
+
+    Raises:
+        InputError: it is something else.
+    """
+    try:
+        if isinstance(value, bool | np.bool_):
+            raise TypeError
+        return operator.index(value)
+    except TypeError:
+        raise InputError(f"{name} is {value!r}: it must be a whole number") from None

@@ -1,0 +1,151 @@
+"""What synapses add up, in integers: in floating point as long as no partial sum can round, else in int64."""
+
+from __future__ import annotations
+
+from math import prod
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from negspike.spiking.bounds import FLOAT64_EXACT
+from negspike.spiking.exact import exact_arithmetic, weight_parts
+from negspike.spiking.nodes import Synapses, Window
+
+# So many convolutions in float32 take less time than one in float64.
+MOST_PARTS = 4
+
+
+def add_current(total: np.ndarray, synapses: Synapses, sums: np.ndarray) -> None:
+    """Add the sums of a synapse's windows, (N, O, height, width), times its scale, to (N, channels, height, width)."""
+    targets = slice(None) if synapses.targets is None else synapses.targets
+    total[:, targets] += sums * synapses.scale[:, None, None]
+
+
+def sum_int64(synapses: Synapses, x: np.ndarray) -> np.ndarray:
+    """The sums of a synapse's windows, tap by tap, as plain as it can be: the oracle of everything that is faster.
+
+    Args:
+        synapses: weights (or none) and window.
+        x: (N, channels, height, width) integers of the source.
+
+    Returns:
+        (N, O, out height, out width) int64. The caller has checked that it fits.
+    """
+    window, groups = synapses.window, synapses.groups
+    x = x.astype(np.int64) if synapses.channels is None else x[:, synapses.channels].astype(np.int64)
+    rows, columns = window.out_size(*x.shape[2:])
+    padded = np.pad(x, ((0, 0), (0, 0), *window.padding))
+    result = np.zeros((len(x), synapses.outputs, rows, columns), np.int64)
+    for a in range(window.kernel[0]):
+        for b in range(window.kernel[1]):
+            top, left = a * window.dilation[0], b * window.dilation[1]
+            seen = padded[
+                :,
+                :,
+                top : top + window.stride[0] * (rows - 1) + 1 : window.stride[0],
+                left : left + window.stride[1] * (columns - 1) + 1 : window.stride[1],
+            ]
+            if synapses.weight is None:
+                result += seen
+                continue
+            tap = synapses.weight[:, :, 0, 0] if synapses.shares_taps else synapses.weight[:, :, a, b]
+            matrix = tap.astype(np.int64).reshape(groups, -1, tap.shape[1])
+            parts = matrix @ seen.reshape(len(x), groups, tap.shape[1], -1)
+            result += parts.reshape(result.shape)
+    return result
+
+
+def sum_floats(synapses: Synapses, x: torch.Tensor, weight: torch.Tensor | None) -> torch.Tensor:
+    """The same in the floating point of ``x`` and ``weight``; exact where no partial sum can round.
+
+    Args:
+        synapses: window and groups.
+        x: (N, channels, height, width) of the source.
+        weight: the weights as floats, or a part of them; None where there are none.
+    """
+    if synapses.channels is not None:
+        x = x[:, torch.from_numpy(synapses.channels).to(x.device)]
+    window = synapses.window
+    if weight is None or synapses.shares_taps:
+        if not window.is_point:
+            ones = torch.ones((x.shape[1], 1, *window.kernel), dtype=x.dtype, device=x.device)
+            x = _convolve(x, ones, window, x.shape[1])
+        return x if weight is None else _convolve(x, weight, Window(), synapses.groups)
+    return _convolve(x, weight, window, synapses.groups)
+
+
+def _convolve(x: torch.Tensor, weight: torch.Tensor, window: Window, groups: int) -> torch.Tensor:
+    (top, bottom), (left, right) = window.padding
+    if groups == 1 and window.kernel == x.shape[2:] and not (top or bottom or left or right):
+        return F.linear(x.flatten(1), weight.flatten(1))[..., None, None]
+    padding = (top, left)
+    if padding != (bottom, right):
+        x, padding = F.pad(x, (left, right, top, bottom)), (0, 0)
+    return F.conv2d(x, weight, None, window.stride, padding, window.dilation, groups)
+
+
+def sum_exactly(synapses: Synapses, x: np.ndarray) -> np.ndarray:
+    """As :func:`sum_int64`, in float64 where its 53 bits suffice."""
+    largest = int(np.abs(x).max(initial=0))
+    if largest * int(synapses.largest_sums.max(initial=0)) >= FLOAT64_EXACT:
+        return sum_int64(synapses, x)
+    weight = None if synapses.weight is None else torch.from_numpy(synapses.weight.astype(np.float64))
+    integers: np.ndarray = sum_floats(synapses, torch.from_numpy(x).double(), weight).to(torch.int64).numpy()
+    return integers
+
+
+class ExactSum:
+    """Adds up the windows of one synapse, in float32 parts where that is exact and quicker.
+
+    The first sum of each number of images is done in float64 too: libraries choose their algorithm by size, and if one
+    of them computed something else than plain sums, this synapse would stay in float64.
+    """
+
+    def __init__(self, synapses: Synapses) -> None:
+        self.synapses = synapses
+        self._parts: list[tuple[torch.Tensor, int]] = []
+        self._largest = 0
+        self._compared: set[int] = set()
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        """(N, channels, height, width) int64 of the source to (N, O, out height, out width) int64."""
+        if self.synapses.weight is None:
+            return sum_int64(self.synapses, x)
+        largest = int(np.abs(x).max(initial=0))
+        if largest > self._largest:
+            # The next power of two, so that few different bounds occur.
+            self._largest = 1 << (largest - 1).bit_length()
+            self._parts = self._split(self.synapses.weight)
+        if not self._parts:
+            return sum_exactly(self.synapses, x)
+        result = self._in_parts(x)
+        if len(x) not in self._compared:
+            expected = sum_exactly(self.synapses, x)
+            if not np.array_equal(result, expected):
+                self._parts, self._largest = [], FLOAT64_EXACT
+                return expected
+            self._compared.add(len(x))
+        return result
+
+    def _split(self, weight: np.ndarray) -> list[tuple[torch.Tensor, int]]:
+        """The parts of the weights, none if there would be too many of them."""
+        shared = prod(self.synapses.window.kernel) if self.synapses.shares_taps else 1
+        try:
+            parts = weight_parts(weight, self._largest * shared)
+        except OverflowError:
+            return []
+        if len(parts) > MOST_PARTS:
+            return []
+        layout = torch.channels_last
+        return [(torch.from_numpy(part).contiguous(memory_format=layout), shift) for part, shift in parts]
+
+    def _in_parts(self, x: np.ndarray) -> np.ndarray:
+        with exact_arithmetic(None):
+            floats = torch.from_numpy(x).float().contiguous(memory_format=torch.channels_last)
+            total = torch.zeros((), dtype=torch.int64)
+            for part, shift in self._parts:
+                total = total + (sum_floats(self.synapses, floats, part).to(torch.int64) << shift)
+        # Channel by channel: thresholds differ between channels, and dividing many numbers by one is quick.
+        integers: np.ndarray = total.contiguous().numpy()
+        return integers

@@ -1,0 +1,35 @@
+"""The largest net count of each window of a max pool."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from negspike.spiking.nodes import Window
+
+
+def largest_counts_int64(window: Window, counts: np.ndarray) -> np.ndarray:
+    """(N, channels, height, width) integers to (N, channels, out height, out width) int64, tap by tap."""
+    rows, columns = window.out_size(*counts.shape[2:])
+    lowest = np.iinfo(np.int64).min
+    padded = np.pad(counts.astype(np.int64), ((0, 0), (0, 0), *window.padding), constant_values=lowest)
+    result = np.full((*counts.shape[:2], rows, columns), lowest)
+    for a in range(window.kernel[0]):
+        for b in range(window.kernel[1]):
+            top, left = a * window.dilation[0], b * window.dilation[1]
+            seen = padded[
+                :,
+                :,
+                top : top + window.stride[0] * (rows - 1) + 1 : window.stride[0],
+                left : left + window.stride[1] * (columns - 1) + 1 : window.stride[1],
+            ]
+            np.maximum(result, seen, out=result)
+    return result
+
+
+def largest_counts(window: Window, counts: torch.Tensor) -> torch.Tensor:
+    """The same on any device: int32 in and out, by float32, which holds counts below 2^24 exactly."""
+    (top, bottom), (left, right) = window.padding
+    padded = F.pad(counts.float(), (left, right, top, bottom), value=-torch.inf)
+    return F.max_pool2d(padded, window.kernel, window.stride, dilation=window.dilation).to(torch.int32)
