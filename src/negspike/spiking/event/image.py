@@ -62,6 +62,7 @@ def add_image(network, s, place, image, current, at, channels):
     """Add what a window of the image weighs to each channel, to ``current[at]`` and those that follow."""
     synapses = network.synapses
     row, column = place
+    here = current[at : at + channels]
     inputs, height, width = image.shape
     for a in range(synapses[s, KERNEL_HEIGHT]):
         y = row * synapses[s, STRIDE_Y] - synapses[s, TOP] + a * synapses[s, DILATION_Y]
@@ -72,8 +73,10 @@ def add_image(network, s, place, image, current, at, channels):
                 for name in range(inputs):
                     pixel = image[name, y, x]
                     if pixel != 0:
+                        # Of slices, so that the compiler knows that no index is negative, and adds vectors.
+                        weights = network.image_rows[first + name * channels : first + (name + 1) * channels]
                         for channel in range(channels):
-                            current[at + channel] += network.image_rows[first + name * channels + channel] * pixel
+                            here[channel] += weights[channel] * pixel
 
 
 @compiled
@@ -97,9 +100,10 @@ def settle(network, number, image, timesteps, counts, scratch):
     node = network.nodes[number]
     channels = node[CHANNELS]
     first = node[FIRST_CHANNEL]
-    theta, base, inverse, current = network.theta, network.base, scratch.inverse, scratch.currents
+    theta, base = network.theta[first : first + channels], network.base[first : first + channels]
+    inverse, current = scratch.inverse[:channels], scratch.currents[:channels]
     for channel in range(channels):
-        inverse[channel] = 1.0 / theta[first + channel]
+        inverse[channel] = 1.0 / theta[channel]
     low, high = max(node[LOW], -timesteps), min(node[HIGH], timesteps)
     for position in range(node[HEIGHT] * node[WIDTH]):
         for channel in range(channels):
@@ -107,14 +111,15 @@ def settle(network, number, image, timesteps, counts, scratch):
         for s in range(node[FIRST_IMAGE], node[FIRST_IMAGE] + node[IMAGES]):
             add_image(network, s, divmod(position, node[WIDTH]), image, current, 0, node[CHANNELS])
         begin = node[FIRST_NEURON] + position * node[TILES] * node[LANES]
+        here = counts[begin : begin + channels]
         for channel in range(channels):
-            residual = current[channel] - base[first + channel]
+            residual = current[channel] - base[channel]
             # A quotient of floats is off by less than one, up to 2^50; the integers put it right.
             quotient = min(max(residual * inverse[channel], low - 1.0), high + 1.0)
             count = np.int64(np.floor(quotient))
-            rest = residual - count * theta[first + channel]
-            count += np.int64(rest >= theta[first + channel]) - np.int64(rest < 0)
-            counts[begin + channel] = min(max(count, low), high)
+            rest = residual - count * theta[channel]
+            count += np.int64(rest >= theta[channel]) - np.int64(rest < 0)
+            here[channel] = min(max(count, low), high)
 
 
 @compiled

@@ -122,8 +122,10 @@ def add_sum(network, d, tile, place, t, emitted, target, at):
     bit = np.uint64(t)
     if direct[DIRECT_MAP] < 0:
         if emitted.fired[source[FIRED] + tile.tile * positions + place] >> bit & np.uint64(1) != 0:
+            here, scales = target[at : at + lanes], network.scales[scale : scale + lanes]
+            arriving = emitted.changes[changes + first : changes + first + lanes]
             for lane in range(lanes):
-                target[at + lane] += network.scales[scale + lane] * emitted.changes[changes + first + lane]
+                here[lane] += scales[lane] * arriving[lane]
         return
     for lane in range(lanes):
         channel = np.int64(network.maps[direct[DIRECT_MAP] + first + lane])

@@ -190,44 +190,47 @@ def list_spikes(network, number, tile, first, work):
 def collect(network, number, work, positive, negative, sops):
     """List what a node emitted in a block by row, step and column, and add it up by step."""
     node, emitted = network.nodes[number], work.emitted
-    height, width, tiles = node[HEIGHT], node[WIDTH], node[TILES]
+    height, width, tiles, lanes, channels = node[HEIGHT], node[WIDTH], node[TILES], node[LANES], node[CHANNELS]
     ups, downs, table = node[ENTRIES], node[ENTRIES], np.int64(work.state.bits.ctypes.data)
+    active, words, outputs = emitted.active[node[ACTIVE] :], node[WORDS], height * width
+    fired, costs, alike = emitted.fired[node[FIRED] :], network.costs[node[COSTS] :], node[CHANNEL_COSTS] == 0
+    rows, runs = node[ROWS], node[RUNS]
     for y in range(height):
         busy = np.uint64(0)
         for x in range(width):
-            busy |= emitted.active[node[ACTIVE] + y * width + x]
-        emitted.rows[node[ROWS] + y] = busy
+            busy |= active[y * width + x]
+        emitted.rows[rows + y] = busy
         while busy != 0:
             t = lowest(busy)
             busy &= busy - np.uint64(1)
-            run = node[RUNS] + (y * BLOCK + t) * (width + 1)
+            run, bit = runs + (y * BLOCK + t) * (width + 1), np.uint64(1) << np.uint64(t)
             for x in range(width):
                 emitted.first_up[run + x], emitted.first_down[run + x] = ups, downs
                 position = y * width + x
-                if emitted.active[node[ACTIVE] + position] >> np.uint64(t) & np.uint64(1) == 0:
+                if active[position] & bit == 0:
                     continue
                 before_up, before_down = ups, downs
+                place = words + ((y * BLOCK + t) * width + x) * tiles
                 for tile in range(tiles):
-                    fired = emitted.fired[node[FIRED] + tile * height * width + position]
-                    if fired >> np.uint64(t) & np.uint64(1) == 0:
+                    if fired[tile * outputs + position] & bit == 0:
                         continue
-                    place = node[WORDS] + ((y * BLOCK + t) * width + x) * tiles + tile
-                    channel = x * node[CHANNELS] + tile * node[LANES]
-                    word = emitted.up[place]
-                    spread(emitted.ups, ups, word, channel, table)
-                    ups += population(word)
-                    word = emitted.down[place]
+                    channel = x * channels + tile * lanes
+                    word = emitted.up[place + tile]
+                    if word != 0:
+                        spread(emitted.ups, ups, word, channel, table)
+                        ups += population(word)
+                    word = emitted.down[place + tile]
                     if word != 0:
                         spread(emitted.downs, downs, word, channel, table)
                         downs += population(word)
                 positive[t] += ups - before_up
                 negative[t] += downs - before_down
-                if node[CHANNEL_COSTS] == 0:
-                    sops[t] += network.costs[node[COSTS] + position] * (ups - before_up + downs - before_down)
+                if alike:
+                    sops[t] += costs[position] * (ups - before_up + downs - before_down)
                 else:
-                    costs = node[COSTS] + (position - x) * node[CHANNELS]
+                    first = (position - x) * channels
                     for index in range(before_up, ups):
-                        sops[t] += network.costs[costs + np.int64(emitted.ups[index])]
+                        sops[t] += costs[first + np.int64(emitted.ups[index])]
                     for index in range(before_down, downs):
-                        sops[t] += network.costs[costs + np.int64(emitted.downs[index])]
+                        sops[t] += costs[first + np.int64(emitted.downs[index])]
             emitted.first_up[run + width], emitted.first_down[run + width] = ups, downs
