@@ -14,8 +14,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numba
 import numpy as np
 
-from negspike.spiking.event.engine import aligned
-from negspike.spiking.event.kernels import LARGEST_INT32, ROWS_AT_ONCE, make_accumulate, stored_order
+from negspike.spiking.event.arrange import aligned
+from negspike.spiking.event.rows import ROWS_AT_ONCE, make_accumulate, stored_order
+from negspike.spiking.event.state import LARGEST_INT32
 
 ROWS_BYTES = 256 << 10  # of each thread, beside its sums well inside a typical L2 cache
 ADDITIONS = 1 << 20  # of a thread in one pass, whose order stays in the caches

@@ -278,7 +278,7 @@ class _Arranger:
         return first
 
     def _narrow(self, node: Neurons, row: list[int], scales: list[np.ndarray]) -> np.ndarray:
-        """Which tiles' potentials have 32 bits at first: weights in units of 2^16, unweighted spikes of one threshold."""
+        """Which tiles' potentials have 32 bits: weights in units of 2^16, unweighted spikes worth one threshold."""
         tiles, lanes = row[c.TILES], row[c.LANES]
         theta = _padded(node.theta, tiles * lanes, 0)
         far = np.maximum(theta, np.abs(_padded(node.base, tiles * lanes, 0)))
@@ -291,7 +291,8 @@ class _Arranger:
             scale = flat(self.arrays.scales, np.int64)[first : first + tiles * lanes]
             fits &= (scale == theta) & (not line[c.FROM_SUM])
         fits[len(node.theta) :] = True
-        return fits.reshape(tiles, lanes).all(1)
+        narrow: np.ndarray = fits.reshape(tiles, lanes).all(1)
+        return narrow
 
     def _add_tiles(
         self, node: Neurons | Sum | Readout, row: list[int], expanded: list[Expanded], narrow: np.ndarray

@@ -1,18 +1,19 @@
-"""Numba as the engine needs it: a cache on disk that may be missing, full or damaged, and no switch that turns it off."""
+"""Numba as the engine needs it: its cache on disk may be missing, full or damaged, and no switch turns it off."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from numba import njit
-from numba.core import config
+from numba.core import config as numba_config
 from numba.core.caching import FunctionCache, NullCache
 
+_njit: Any = njit
 _INNER = {"nogil": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 _log = logging.getLogger("negspike")
 
@@ -20,6 +21,7 @@ _log = logging.getLogger("negspike")
 @contextmanager
 def _switched_on() -> Iterator[None]:
     """NUMBA_DISABLE_JIT is for debugging other code; vector operations exist in compiled code only."""
+    config: Any = numba_config
     before, config.DISABLE_JIT = config.DISABLE_JIT, 0
     try:
         yield
@@ -33,19 +35,19 @@ def compiled(function: Callable[..., Any]) -> Any:
     Numba counts those to each array of a tuple whenever it is handed over, which takes longer than what is done then.
     """
     with _switched_on():
-        return njit(_nrt=False, **_INNER)(function)
+        return _njit(_nrt=False, **_INNER)(function)
 
 
 def inlined(function: Callable[..., Any]) -> Any:
-    """The same, compiled into its callers, for what is called in each step: it has hundreds of arguments, array by array."""
+    """The same, compiled into its callers, for what is called in each step: tuples of arrays are many arguments."""
     with _switched_on():
-        return njit(_nrt=False, forceinline=True, **_INNER)(function)
+        return _njit(_nrt=False, forceinline=True, **_INNER)(function)
 
 
 def kept(function: Callable[..., Any]) -> Any:
     """Compile a function, to run without Python's lock, and keep the machine code on disk where that is possible."""
     with _switched_on():
-        dispatcher = njit(nogil=True, no_cfunc_wrapper=True)(function)
+        dispatcher = _njit(nogil=True, no_cfunc_wrapper=True)(function)
     try:
         dispatcher._cache = _Cache(function)
     except (RuntimeError, OSError):  # nowhere to write
@@ -61,7 +63,7 @@ def sources_checksum() -> str:
     return digest.hexdigest()
 
 
-class _Cache(FunctionCache):  # type: ignore[misc]
+class _Cache(FunctionCache):
     """A cache that may fail: then machine code is made anew and not kept."""
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
@@ -76,16 +78,14 @@ class _Cache(FunctionCache):  # type: ignore[misc]
     def save_overload(self, sig: Any, data: Any) -> None:
         for _ in range(2):
             try:
-                return super().save_overload(sig, data)  # type: ignore[no-any-return]
+                super().save_overload(sig, data)
+                return
             except Exception:
-                try:
+                with suppress(Exception):
                     self.flush()  # an index that cannot be read is begun anew
-                except Exception:
-                    return None
-        return None
 
 
-class _NoCache(NullCache):  # type: ignore[misc]
+class _NoCache(NullCache):
     """Stands in where no folder can be written."""
 
     def load_overload(self, sig: Any, target_context: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 
@@ -51,10 +52,10 @@ def image_weights(synapses: Synapses, inputs: int, channels: int) -> np.ndarray:
     result = np.zeros((kernel[0] * kernel[1], inputs, channels), np.int64)
     scaled = weight.astype(np.int64) * synapses.scale[:, None, None, None]
     scaled = np.broadcast_to(scaled, (*weight.shape[:2], *kernel)).reshape(*weight.shape[:2], -1)
-    size = len(weight) // groups
+    size, add_at = len(weight) // groups, cast(Any, np.add.at)
     for output in range(len(weight)):
         first = output // size * weight.shape[1]
-        np.add.at(result, (slice(None), names[first : first + weight.shape[1]], targets[output]), scaled[output].T)
+        add_at(result, (slice(None), names[first : first + weight.shape[1]], targets[output]), scaled[output].T)
     return result
 
 

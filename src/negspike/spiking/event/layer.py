@@ -2,49 +2,38 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from negspike.spiking.event.arriving import (
+    constants_32,
+    look_up,
+    make_add_direct,
+    make_add_items,
+    steps_of_direct,
+)
 from negspike.spiking.event.compiled import compiled, inlined
-from negspike.spiking.event.firing import make_candidates, make_fire, make_receive, make_start
+from negspike.spiking.event.firing import make_candidates, make_fire, make_start
 from negspike.spiking.event.lists import list_spikes
-from negspike.spiking.event.rows import MOST_LOW_BYTES, ROWS_AT_ONCE, make_accumulate
+from negspike.spiking.event.rows import make_accumulate
 from negspike.spiking.event.state import (
     ACTIVE,
     BLOCK,
-    CHANGES,
-    CHANNEL_COSTS,
-    CHANNELS,
-    COSTS,
     CURRENT,
     DIRECT,
-    DIRECT_MAP,
-    DIRECT_SCALE,
-    DIRECT_STRIDE_X,
-    DIRECT_STRIDE_Y,
     FIRED,
-    FIRST_BYTE,
-    FIRST_CHANNEL,
-    FIRST_DIRECT,
     FIRST_MASK,
     FIRST_NEURON,
     FIRST_TILE,
-    FROM_SUM,
     HEIGHT,
     HIGH,
     KIND,
     LANES,
-    LARGEST,
     LARGEST_INT32,
-    LARGEST_STEP,
     LOW,
     PER_TILE,
-    REACH,
     RELATIVE,
-    SCALES,
-    SOURCE,
     SUM,
     TILE_ROWS,
     TILES,
@@ -52,132 +41,20 @@ from negspike.spiking.event.state import (
     WIDTH,
     WORDS,
 )
+from negspike.spiking.event.sums import make_run_sum
 from negspike.spiking.event.vectors import CACHE_LINE, fetch_state, fetch_weights, lowest
 
 
-class Tile(NamedTuple):
-    """A tile of a node, and its numbers that are needed in every step: see the tables' columns."""
+class Spot(NamedTuple):
+    """A tile at a position: addresses of its potentials and counts, and where its mask and its first word are."""
 
-    node: int
-    tile: int
-    channel: int
-    rows: int
-    bytes: int
-    largest: int
-    reach: int
-    largest_step: int
-    flush: int
-
-
-@inlined
-def look_up(network, number, tile):
-    """The tile's numbers; with ``flush``, how many rows of it can be summed in 32 bits, and their low bytes in 16."""
-    node, tiles, mine = network.nodes[number], network.tiles, network.nodes[number, FIRST_TILE] + tile
-    row_bytes = (3 if network.rows.itemsize == 1 else 2) * node[LANES]
-    largest = tiles[mine, LARGEST]
-    return Tile(
-        number,
-        tile,
-        node[FIRST_CHANNEL] + tile * node[LANES],
-        tiles[mine, FIRST_BYTE],
-        (tiles[mine, TILE_ROWS] + 1) * row_bytes,
-        largest,
-        tiles[mine, REACH],
-        tiles[mine, LARGEST_STEP],
-        min(LARGEST_INT32 // max(largest, 1), MOST_LOW_BYTES) & -ROWS_AT_ONCE,
-    )
-
-
-@inlined
-def source_position(network, d, number, position):
-    """Position of the source that one of the node's positions listens to without weights."""
-    row, column = divmod(position, network.nodes[number, WIDTH])
-    width = network.nodes[network.direct[d, SOURCE], WIDTH]
-    return row * network.direct[d, DIRECT_STRIDE_Y] * width + column * network.direct[d, DIRECT_STRIDE_X]
-
-
-@inlined
-def steps_of_direct(network, tile, position, emitted):
-    """Word of the steps in which something may arrive without weights."""
-    node, busy = network.nodes[tile.node], np.uint64(0)
-    for d in range(node[FIRST_DIRECT], node[FIRST_DIRECT] + node[DIRECT]):
-        source = network.nodes[network.direct[d, SOURCE]]
-        place, positions = source_position(network, d, tile.node, position), source[HEIGHT] * source[WIDTH]
-        if network.direct[d, DIRECT_MAP] < 0:
-            busy |= emitted.fired[source[FIRED] + tile.tile * positions + place]
-        else:
-            for other in range(source[TILES]):
-                busy |= emitted.fired[source[FIRED] + other * positions + place]
-    return busy
-
-
-@inlined
-def add_sum(network, d, tile, place, t, emitted, target, at):
-    """Add what a sum emits in a step to 64-bit numbers from ``target[at]`` on."""
-    direct = network.direct[d]
-    source, lanes = network.nodes[direct[SOURCE]], network.nodes[tile.node, LANES]
-    positions, channels = source[HEIGHT] * source[WIDTH], source[TILES] * source[LANES]
-    first, scale = tile.tile * lanes, direct[DIRECT_SCALE] + tile.tile * lanes
-    changes = source[CHANGES] + (place * BLOCK + t) * channels
-    bit = np.uint64(t)
-    if direct[DIRECT_MAP] < 0:
-        if emitted.fired[source[FIRED] + tile.tile * positions + place] >> bit & np.uint64(1) != 0:
-            here, scales = target[at : at + lanes], network.scales[scale : scale + lanes]
-            arriving = emitted.changes[changes + first : changes + first + lanes]
-            for lane in range(lanes):
-                here[lane] += scales[lane] * arriving[lane]
-        return
-    for lane in range(lanes):
-        channel = np.int64(network.maps[direct[DIRECT_MAP] + first + lane])
-        if channel >= 0:
-            fired = emitted.fired[source[FIRED] + channel // source[LANES] * positions + place]
-            if fired >> bit & np.uint64(1) != 0:
-                target[at + lane] += network.scales[scale + lane] * emitted.changes[changes + channel]
-
-
-@cache
-def _make_add_direct(width: int, wide: bool) -> Any:
-    receive = make_receive(width, wide)
-
-    @inlined
-    def add_direct(network, tile, position, t, work, target, at):
-        """Add what arrives without weights in a step: to ``target[at]`` on, or to the 32-bit potentials."""
-        node, state, emitted = network.nodes[tile.node], work.state, work.emitted
-        place = position * node[TILES] * width + tile.tile * width
-        for d in range(node[FIRST_DIRECT], node[FIRST_DIRECT] + node[DIRECT]):
-            spot = source_position(network, d, tile.node, position)
-            if network.direct[d, FROM_SUM]:
-                if wide:
-                    add_sum(network, d, tile, spot, t, emitted, target, at)
-                continue
-            source = network.nodes[network.direct[d, SOURCE]]
-            fired = emitted.fired[source[FIRED] + tile.tile * source[HEIGHT] * source[WIDTH] + spot]
-            if fired >> np.uint64(t) & np.uint64(1) == 0:
-                continue
-            row, column = divmod(spot, source[WIDTH])
-            word = source[WORDS] + ((row * BLOCK + t) * source[WIDTH] + column) * source[TILES] + tile.tile
-            up, down = emitted.up[word], emitted.down[word]
-            if wide:
-                scale = network.direct[d, DIRECT_SCALE] + tile.tile * width
-                scales = np.int64(network.scales.ctypes.data) + 8 * scale
-                receive(np.int64(target.ctypes.data) + 8 * at, 0, scales, 0, 0, up, down)
-            else:
-                theta, theta_low, base_low = constants_32(network, tile.channel)
-                relative = np.int64(state.relative.ctypes.data) + 4 * (node[RELATIVE] + place)
-                here = np.int64(state.potential.ctypes.data) + 4 * (node[FIRST_NEURON] + place)
-                receive(here, relative, theta, theta_low, base_low, up, down)
-
-    return add_direct
-
-
-@inlined
-def constants_32(network, channel):
-    """Addresses of the thresholds, of their lower bits and of the bases' from a channel on."""
-    return (
-        np.int64(network.theta_high.ctypes.data) + 4 * channel,
-        np.int64(network.theta_low.ctypes.data) + 4 * channel,
-        np.int64(network.base_low.ctypes.data) + 4 * channel,
-    )
+    position: int
+    neuron: int
+    potential: int
+    counts: int
+    relative: int
+    mask: int
+    word: int
 
 
 @inlined
@@ -189,34 +66,8 @@ def furthest_potential(potential, first, width):
     return largest
 
 
-@cache
-def _make_add_items(width: int) -> Any:
-    accumulate = make_accumulate(width, True)
-
-    @inlined
-    def add_items(network, tile, item, last, t, lists, address):
-        """Add all items of a step to 64-bit numbers at an address; returns the first item of a later step."""
-        node = network.nodes[tile.node]
-        scales, step = np.int64(network.scales.ctypes.data), node[TILES] * width
-        while item < last and lists.step[item] == t:
-            scale = scales + 8 * (node[SCALES] + lists.part[item] * step + tile.tile * width)
-            begin, positive, negative = lists.begin[item], lists.positive[item], lists.negative[item]
-            # Weights are summed in 32 bits, as many at a time as cannot leave them.
-            while positive + negative > 0:
-                now = min(positive, tile.flush)
-                less = min(negative, tile.flush - now) if now == positive else np.int64(0)
-                accumulate(address, network.rows, tile.rows, lists.entries, begin, now, less, scale)
-                begin += now + less
-                positive -= now
-                negative -= less
-            item += 1
-        return item
-
-    return add_items
-
-
 def _make_integrate(width: int, wide: bool) -> Any:
-    add_direct, add_items = _make_add_direct(width, wide), _make_add_items(width)
+    add_direct, add_items = make_add_direct(width, wide), make_add_items(width)
     accumulate, candidates = make_accumulate(width, False), make_candidates(width, True)
 
     @inlined
@@ -256,60 +107,64 @@ def _make_integrate(width: int, wide: bool) -> Any:
     return integrate_wide if wide else integrate_narrow
 
 
-def _make_run_tile(width: int, wide: bool) -> Any:
-    integrate, fire, begin_at = _make_integrate(width, wide), make_fire(width, wide), make_start(width, wide)
-    size = 8 if wide else 4
+def _make_begin(width: int, wide: bool) -> Any:
+    begin_at = make_start(width, wide)
 
     @inlined
-    def begin(network, tile, position, here, work, counts):
+    def begin(network, tile, spot, work):
         """Where a tile's potentials start, at the first step of all."""
-        node, channels = network.nodes[tile.node], network.nodes[tile.node, TILES] * width
-        if wide:
-            begin_at(here, np.int64(network.base.ctypes.data) + 8 * tile.channel)
-            if node[CURRENT] >= 0:
-                neuron = position * channels + tile.tile * width
-                for lane in range(neuron, neuron + width):
-                    work.state.residual[node[FIRST_NEURON] + lane] += work.state.currents[node[CURRENT] + lane]
-        else:
-            begin_at(here, np.int64(network.start.ctypes.data) + 4 * tile.channel)
+        node = network.nodes[tile.node]
+        if not wide:
+            begin_at(spot.potential, np.int64(network.start.ctypes.data) + 4 * tile.channel)
+            return
+        begin_at(spot.potential, np.int64(network.base.ctypes.data) + 8 * tile.channel)
+        if node[CURRENT] >= 0:
+            first = node[CURRENT] + spot.neuron - node[FIRST_NEURON]
+            for lane in range(width):
+                work.state.residual[spot.neuron + lane] += work.state.currents[first + lane]
 
+    return begin
+
+
+def _make_locate(width: int, wide: bool) -> Any:
     @inlined
-    def run_position(network, tile, position, block, work, counts, items):
-        """Simulate a tile at a position for one block; a bound on its potentials, or -1 if it could leave 32 bits."""
-        node, state, emitted, lists = network.nodes[tile.node], work.state, work.emitted, work.lists
-        outputs, tiles = node[HEIGHT] * node[WIDTH], node[TILES]
-        item, last = items
-        lane = (position * tiles + tile.tile) * width
+    def locate(network, tile, position, work, counts):
+        """Where a tile at a position has its potentials, counts, masks and words."""
+        node, state, lane = network.nodes[tile.node], work.state, position * tile.channels + tile.tile * width
         neuron = node[FIRST_NEURON] + lane
         count = np.int64(counts.ctypes.data) + 4 * neuron
         relative = count
         if wide:
             here = np.int64(state.residual.ctypes.data) + 8 * neuron
-            constants = (np.int64(network.theta.ctypes.data) + 8 * tile.channel, np.int64(0), np.int64(0))
         else:
             here = np.int64(state.potential.ctypes.data) + 4 * neuron
-            constants = constants_32(network, tile.channel)
             if node[RELATIVE] >= 0:
                 relative = np.int64(state.relative.ctypes.data) + 4 * (node[RELATIVE] + lane)
-        mask = node[FIRST_MASK] + tile.tile * outputs + position
-        again = state.pending[mask] != 0
-        busy = steps_of_direct(network, tile, position, emitted) if node[DIRECT] > 0 else np.uint64(0)
-        if item == last and not again and busy == 0:
-            return np.int64(0)
-        for line in range(size * width // CACHE_LINE):
-            fetch_state(here + size * tiles * width + CACHE_LINE * line)
-        for line in range(4 * width // CACHE_LINE):
-            fetch_state(count + 4 * tiles * width + CACHE_LINE * line)
+        mask = node[FIRST_MASK] + tile.tile * node[HEIGHT] * node[WIDTH] + position
         row, column = divmod(position, node[WIDTH])
-        word = node[WORDS] + (row * BLOCK * node[WIDTH] + column) * tiles + tile.tile
-        bound, fired = tile.reach, np.uint64(0)
-        if block.start == 0:
-            # Here, where they are needed next, and not for all neurons beforehand: they would leave the cache.
-            begin(network, tile, position, here, work, counts)
-        elif not wide:
-            bound = max(bound, furthest_potential(state.potential, neuron, width))
-        above, below, bounds = state.above[mask], state.below[mask], (node[LOW], node[HIGH])
-        t = np.int64(-1)
+        word = node[WORDS] + (row * BLOCK * node[WIDTH] + column) * node[TILES] + tile.tile
+        return Spot(position, neuron, here, count, relative, mask, word)
+
+    return locate
+
+
+def _make_run_steps(width: int, wide: bool) -> Any:
+    integrate, fire = _make_integrate(width, wide), make_fire(width, wide)
+
+    @inlined
+    def run_steps(network, tile, spot, block, work, items, busy):
+        """Simulate a tile at a position: in the steps of its items, of the word ``busy``, and while it fires."""
+        node, state, emitted, lists = network.nodes[tile.node], work.state, work.emitted, work.lists
+        item, last = items
+        if wide:
+            constants = (np.int64(network.theta.ctypes.data) + 8 * tile.channel, np.int64(0), np.int64(0))
+        else:
+            constants = constants_32(network, tile.channel)
+        bound, fired, step = tile.reach, np.uint64(0), node[WIDTH] * node[TILES]
+        if not wide and block.start > 0:
+            bound = max(bound, furthest_potential(state.potential, spot.neuron, width))
+        above, below, bounds = state.above[spot.mask], state.below[spot.mask], (node[LOW], node[HIGH])
+        again, t, place = state.pending[spot.mask] != 0, np.int64(-1), (spot.position, spot.neuron, last)
         while True:
             if again:
                 t += 1
@@ -322,23 +177,56 @@ def _make_run_tile(width: int, wide: bool) -> Any:
             direct = busy >> np.uint64(t) & np.uint64(1) != 0
             if direct:
                 busy &= busy - np.uint64(1)
-            up, low, item, bound = integrate(network, tile, (position, neuron, last), t, direct, work, item, bound)
+            up, low, item, bound = integrate(network, tile, place, t, direct, work, item, bound)
             if bound < 0:
                 return bound
             up &= below
             down = low & above
             again = False
             if up | down != 0:
-                up, down, above, below, look = fire(here, count, relative, constants, bounds, up, down)
+                up, down, above, below, look = fire(
+                    spot.potential, spot.counts, spot.relative, constants, bounds, up, down
+                )
                 again = look != 0
                 if up | down != 0:
-                    place = word + t * node[WIDTH] * tiles
-                    emitted.up[place], emitted.down[place] = up, down
+                    word = spot.word + t * step
+                    emitted.up[word], emitted.down[word] = up, down
                     fired |= np.uint64(1) << np.uint64(t)
-        state.above[mask], state.below[mask], state.pending[mask] = above, below, again
-        emitted.fired[node[FIRED] + tile.tile * outputs + position] = fired
-        emitted.active[node[ACTIVE] + position] |= fired
+        state.above[spot.mask], state.below[spot.mask], state.pending[spot.mask] = above, below, again
+        emitted.fired[node[FIRED] + spot.mask - node[FIRST_MASK]] = fired
+        emitted.active[node[ACTIVE] + spot.position] |= fired
         return bound
+
+    return run_steps
+
+
+def _make_run_position(width: int, wide: bool) -> Any:
+    begin, locate, run_steps = (make(width, wide) for make in (_make_begin, _make_locate, _make_run_steps))
+    size = 8 if wide else 4
+
+    @inlined
+    def run_position(network, tile, position, block, work, counts, items):
+        """Simulate a tile at a position for one block; a bound on its potentials, or -1 if it could leave 32 bits."""
+        node = network.nodes[tile.node]
+        spot = locate(network, tile, position, work, counts)
+        busy = steps_of_direct(network, tile, position, work.emitted) if node[DIRECT] > 0 else np.uint64(0)
+        if items[0] == items[1] and busy == 0 and work.state.pending[spot.mask] == 0:
+            return np.int64(0)
+        # What the next position needs is fetched during this one.
+        for line in range(size * width // CACHE_LINE):
+            fetch_state(spot.potential + size * tile.channels + CACHE_LINE * line)
+        for line in range(4 * width // CACHE_LINE):
+            fetch_state(spot.counts + 4 * tile.channels + CACHE_LINE * line)
+        if block.start == 0:
+            # Here, where they are needed next, and not for all neurons beforehand: they would leave the cache.
+            begin(network, tile, spot, work)
+        return run_steps(network, tile, spot, block, work, items, busy)
+
+    return run_position
+
+
+def _make_run_tile(width: int, wide: bool) -> Any:
+    run_position = _make_run_position(width, wide)
 
     @compiled
     def run_tile(network, number, tile, part, block, work, counts):
@@ -367,71 +255,9 @@ def _make_run_tile(width: int, wide: bool) -> Any:
     return run_tile
 
 
-@inlined
-def is_zero(changes, first, width):
-    """Whether nothing changes."""
-    either = np.int64(0)
-    for lane in range(width):
-        either |= changes[first + lane]
-    return either == 0
-
-
-def _make_run_sum(width: int) -> Any:
-    add_direct, add_items = _make_add_direct(width, True), _make_add_items(width)
-
-    @compiled
-    def run_sum(network, number, tile, part, block, work, relays):
-        """What a tile of a sum emits at some positions in one block."""
-        first, positions = part
-        node, emitted, lists = network.nodes[number], work.emitted, work.lists
-        numbers, outputs, channels = look_up(network, number, tile), node[HEIGHT] * node[WIDTH], node[TILES] * width
-        for place in range(positions):
-            position = first + place
-            item, last = lists.first[place], lists.first[place + 1]
-            busy = steps_of_direct(network, numbers, position, emitted)
-            direct, fired = busy, np.uint64(0)
-            for index in range(item, last):
-                busy |= np.uint64(1) << np.uint64(lists.step[index])
-            image = node[CURRENT] >= 0 and block.start == 0
-            if image:
-                busy |= np.uint64(1)
-            while busy != 0:
-                t = lowest(busy)
-                busy &= busy - np.uint64(1)
-                at = node[CHANGES] + (position * BLOCK + t) * channels + tile * width
-                here = node[CURRENT] + position * channels + tile * width
-                for lane in range(width):
-                    emitted.changes[at + lane] = work.state.currents[here + lane] if image and t == 0 else 0
-                item = add_items(network, numbers, item, last, t, lists, np.int64(emitted.changes.ctypes.data) + 8 * at)
-                if direct >> np.uint64(t) & np.uint64(1) != 0:
-                    add_direct(network, numbers, position, t, work, emitted.changes, at)
-                if is_zero(emitted.changes, at, width):
-                    continue
-                fired |= np.uint64(1) << np.uint64(t)
-                if node[COSTS] >= 0:
-                    relays[block.start + t] += passed_on(network, number, position, tile, emitted.changes, at)
-            emitted.fired[node[FIRED] + tile * outputs + position] = fired
-            emitted.active[node[ACTIVE] + position] |= fired
-        return np.int64(0)
-
-    return run_sum
-
-
-@inlined
-def passed_on(network, number, position, tile, changes, at):
-    """How many other sums' accumulators the changes of a sum's tile reach."""
-    node, total = network.nodes[number], np.int64(0)
-    for lane in range(node[LANES]):
-        if changes[at + lane] != 0:
-            channel = tile * node[LANES] + lane
-            place = position * node[CHANNELS] + channel if node[CHANNEL_COSTS] else position
-            total += network.costs[node[COSTS] + place]
-    return total
-
-
 _narrow_32, _narrow_64 = (_make_run_tile(width, False) for width in (32, 64))
 _wide_32, _wide_64 = (_make_run_tile(width, True) for width in (32, 64))
-_sum_32, _sum_64 = (_make_run_sum(width) for width in (32, 64))
+_sum_32, _sum_64 = (make_run_sum(width) for width in (32, 64))
 
 
 @compiled

@@ -85,10 +85,10 @@ def steps_of_window(network, number, row, column, emitted):
 
 
 @inlined
-def append_taps(network, s, link, run, place, source, firsts, entries, used):
+def append_taps(network, s, link, place, source, firsts, entries, used):
     """Tap by tap: where windows are dilated, share their weights, or see some of the channels only."""
     synapses, links = network.synapses, network.links
-    y, left = place
+    run, y, left = place
     channels, width = network.nodes[synapses[s, SOURCE], CHANNELS], network.nodes[synapses[s, SOURCE], WIDTH]
     names = links[link, MAP]
     for tap in range(synapses[s, KERNEL_WIDTH]):
@@ -133,7 +133,7 @@ def append(network, s, link, view, emitted, negative, entries, used):
             continue
         run = runs + (y * BLOCK + t) * (width + 1)
         if not plain:
-            used = append_taps(network, s, link, run, (tap, left), listed, firsts, entries, used)
+            used = append_taps(network, s, link, (run, tap, left), listed, firsts, entries, used)
         elif far > near:
             begin, end = np.int64(firsts[run + near]), np.int64(firsts[run + far])
             copy_shifted(entries, used, listed, begin, end - begin, first + (tap * taps - left) * tap_rows)
@@ -164,7 +164,7 @@ def list_part(network, number, tile, place, part, t, work, used):
 
 @compiled
 def list_spikes(network, number, tile, first, work):
-    """List what the positions from ``first`` on see, for one tile (or any); returns how many positions there was room for."""
+    """List what the positions from ``first`` on see, for one tile (or any); returns for how many there was room."""
     node, lists = network.nodes[number], work.lists
     positions, columns = node[HEIGHT] * node[WIDTH], node[WIDTH]
     used, items, place = np.int64(0), np.int64(0), np.int64(0)
