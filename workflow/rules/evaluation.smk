@@ -53,6 +53,7 @@ rule evaluate:
     params:
         code=code("evaluate.py"),
         net=net_science,
+        weight_bits=EXPERIMENT.weight_bits,
         timesteps=lambda wildcards: definition(wildcards).timesteps,
         timesteps_cap=timesteps_cap,
         batch_size=EXPERIMENT.batch_size,
