@@ -268,7 +268,7 @@ def test_a_name_that_is_a_number_of_thousands_of_digits(config: dict[str, Any]) 
 
 
 def test_a_name_of_many_lines_is_answered_with_one(config: dict[str, Any]) -> None:
-    with OneLine(InputError, r"a\nb", "is unknown"):
+    with OneLine(InputError, r"config key 'a\nb' is unknown"):
         resolve_config({**config, "a\nb": 1})
 
 

@@ -307,7 +307,7 @@ def _place(location: Sequence[Any], given: Any, config: Mapping[str, Any]) -> tu
 def _dotted(*path: str | int) -> str:
     """A path as it is written: definitions.cnn1.phases[0]."""
     text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).lstrip(".")
-    return text if text.isprintable() and len(text) <= 200 else _short(text)
+    return text if text.isprintable() and len(text) <= 200 else _short(text).strip("'")
 
 
 def _short(value: Any) -> str:
