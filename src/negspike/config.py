@@ -288,7 +288,7 @@ def _explain(errors: Sequence[Any], config: Mapping[str, Any]) -> str:
     if isinstance(value, str) and re.fullmatch(r"[-+]?[0-9._]+(e[-+]?[0-9]+)?", value, re.IGNORECASE):
         how = {"int_type": "in plain digits without quotes"}
         how["float_type"] = "with a decimal point and a signed exponent, such as 1.0e-3"
-        expected += f"; YAML reads {value} as text, write it {how[kind]}" if kind in how else ""
+        expected += f"; YAML reads {_short(value)[1:-1]} as text, write it {how[kind]}" if kind in how else ""
     return f"{where} is {_short(value)}: expected {expected}"
 
 
