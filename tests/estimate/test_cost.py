@@ -50,7 +50,7 @@ def experiment(folder: Path, **changes: Any) -> Experiment:
     definition: dict[str, Any] = tiny["definitions"]["tiny"] | changes.pop("tiny", {})  # type: ignore[index]
     config |= tiny | {"results": str(folder / "results" / "tiny")} | changes
     config["definitions"] = {"tiny": definition, **changes.get("definitions", {})}
-    return resolve_config(config, ROOT / "workflow" / "schemas" / "config.schema.yaml")
+    return resolve_config(config)
 
 
 def every_job(config: Experiment) -> list[Job]:
@@ -423,7 +423,7 @@ def test_disk_is_what_a_finished_run_takes(stages: Stages, monkeypatch: pytest.M
     monkeypatch.chdir(folder)
     base = yaml.safe_load((ROOT / "config.yaml").read_text())
     merged = base | yaml.safe_load(Path(config).read_text())
-    found = resolve_config(merged, ROOT / "workflow" / "schemas" / "config.schema.yaml")
+    found = resolve_config(merged)
 
     def taken(*patterns: str) -> int:
         return sum(path.stat().st_size for pattern in patterns for path in folder.glob(pattern) if path.is_file())

@@ -15,7 +15,6 @@ rule check:
         # the interpreter that has Snakemake, whatever environment the script runs in
         python=sys.executable,
         snakefile=workflow.main_snakefile,
-        schema=str(PACKAGE.parent / "workflow" / "schemas" / "config.schema.yaml"),
         triggers=lambda wildcards: sorted(str(trigger) for trigger in workflow.rerun_triggers),
         patterns=lambda wildcards: {rule.name: str(rule.output[0]) for rule in workflow.rules if rule.output},
         threads=lambda wildcards: reserved("_cores"),

@@ -44,7 +44,7 @@ config = {
 }
 
 try:
-    EXPERIMENT = resolve_config(config, workflow.source_path("../schemas/config.schema.yaml"))
+    EXPERIMENT = resolve_config(config)
 except InputError as error:
     raise WorkflowError(str(error)) from None
 

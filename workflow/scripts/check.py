@@ -31,7 +31,7 @@ def summary(experiment):
 
 with rule_log(snakemake.log[0]) as report:
     machine = read_machine()
-    experiment = resolve_config(snakemake.config, snakemake.params.schema)
+    experiment = resolve_config(snakemake.config)
     jobs = read_plan(summary(experiment), snakemake.params.patterns)
     threads, gpus, memory_mb = snakemake.params.threads, snakemake.params.gpus, snakemake.params.memory_mb
     resources = {rule: Resources(threads[rule], gpus[rule], memory_mb[rule]) for rule in threads}
