@@ -11,8 +11,8 @@ import torch
 from negspike.config import resolve_config
 from negspike.console import rule_log
 from negspike.errors import InputError
-from negspike.estimate.check import check, folder_problems
-from negspike.estimate.plan import read_plan
+from negspike.estimate.check import PROBLEM, check, folder_problems
+from negspike.estimate.cost import read_plan
 from negspike.estimate.probe import measure
 from negspike.machine import read_machine
 
@@ -39,9 +39,9 @@ with rule_log(snakemake.log[0]) as report:
     threads = {rule: min(amounts["threads"], cores) for rule, amounts in reserved.items()}
     speeds = measure(experiment, [job for job, todo in jobs.items() if todo], threads=threads, report=report)
     gpus = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
-    result = check(experiment, jobs, speeds, cores=cores, reserved=reserved, machine=machine, gpus=gpus)
-    print(result.text(), end="", flush=True)
+    lines = check(experiment, jobs, speeds, cores=cores, reserved=reserved, machine=machine, gpus=gpus)
+    print(*lines, sep="\n", flush=True)
     with open(snakemake.log[0], "a", encoding="utf-8") as log:
-        log.write(result.text())
-    if result.problems:
+        print(*lines, sep="\n", file=log)
+    if any(line.startswith(PROBLEM) for line in lines):
         sys.exit(1)

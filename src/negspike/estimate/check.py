@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
@@ -16,33 +15,21 @@ import psutil
 from negspike.config import Experiment
 from negspike.console import format_duration
 from negspike.data.registry import Source
-from negspike.estimate.cost import disk_bytes, job_images, job_memory, job_seconds, total_seconds
-from negspike.estimate.plan import STAGES, Job
-from negspike.estimate.probe import Speeds
+from negspike.estimate.cost import (
+    STAGES,
+    Job,
+    Speeds,
+    disk_bytes,
+    job_images,
+    job_memory,
+    job_seconds,
+    total_seconds,
+)
 from negspike.files import file_sha256
 from negspike.machine import Machine
 
+WARNING, PROBLEM = "warning: ", "PROBLEM: "
 DAY = 86_400.0
-
-
-@dataclass(frozen=True)
-class Check:
-    """The result.
-
-    Attributes:
-        lines: the table, as text.
-        warnings: what to think about before starting.
-        problems: what will make the run fail.
-    """
-
-    lines: list[str]
-    warnings: list[str]
-    problems: list[str]
-
-    def text(self) -> str:
-        """Everything, as lines for a terminal or a file."""
-        remarks = [*(f"warning: {line}" for line in self.warnings), *(f"PROBLEM: {line}" for line in self.problems)]
-        return "\n".join([*self.lines, *([""] if remarks else []), *remarks]) + "\n"
 
 
 def check(
@@ -54,7 +41,7 @@ def check(
     reserved: Mapping[str, Mapping[str, int]],
     machine: Machine,
     gpus: Sequence[str],
-) -> Check:
+) -> list[str]:
     """Put plan, speeds and machine together.
 
     Args:
@@ -65,97 +52,81 @@ def check(
         reserved: ``threads`` and ``mem_mb`` that trainings and evaluations reserve, by rule.
         machine: what there is.
         gpus: names of the CUDA devices that PyTorch finds.
+
+    Returns:
+        The table's lines, then warnings, which begin with WARNING, and what will make the run fail, with PROBLEM.
     """
-    todo = [job for job, wanted in jobs.items() if wanted]
-    seconds = {job: job_seconds(job, experiment, speeds) for job in todo}
+    seconds = {job: job_seconds(job, experiment, speeds) for job, todo in jobs.items() if todo}
     real = min(cores, machine.cores)  # more cores than there are make nothing faster
+    shared = 0 if experiment.device == "cpu" else len(gpus)
     threads = {rule: amounts["threads"] for rule, amounts in reserved.items()}
-    shared_gpus = 0 if experiment.device == "cpu" else len(gpus)
-    together = max(1, shared_gpus or real // threads["train_phase"])
-    total = total_seconds(seconds, threads, real, shared_gpus)
-    disk = disk_bytes(todo, experiment, together)
-    memory = sorted(((job_memory(job, experiment), str(job)) for job in todo), reverse=True)
-    files, problems = data_files(experiment, todo)
-    problems += [*folder_problems(experiment), *_disk_problems(experiment, disk)]
-    warnings = [*_time_warnings(experiment, total, cores, machine, gpus), *_memory_warnings(memory, machine, together)]
-    for rule, amounts in reserved.items():
-        peak = max((job_memory(job, experiment) for job in todo if job.rule == rule), default=0.0)
-        if peak > amounts["mem_mb"] * 1e6:
-            warnings.append(
-                f"memory: {rule} reserves {_size(amounts['mem_mb'] * 1e6)} but takes about {_size(peak)}, so that a "
-                f"cluster would end it; --set-resources {rule}:mem_mb={round(peak * 1.3 / 1e6)}"
-            )
-    if memory and memory[0][0] > machine.memory:
-        problems.append(
-            f"memory: {memory[0][1]} alone takes about {_size(memory[0][0])}, there are {_size(machine.memory)}; "
-            "lower its batch_size or width"
-        )
-    if begun := [job for job in todo if job.phase and (job.path / f".phase{job.phase}.checkpoint").is_file()]:
-        warnings.append(f"trainings that go on from a checkpoint, but are counted from their first epoch: {len(begun)}")
-    device = f"{len(gpus)} GPU ({gpus[0]})" if gpus else "no GPU that PyTorch finds"
-    cluster = "sbatch is there" if shutil.which("sbatch") else "no sbatch"
-    summary = [
-        (
-            "time",
-            f"at least about {_duration(total)} with --cores {cores}, {_duration(sum(seconds.values()))} one job "
-            "after the other; downloads not counted",
-        ),
-        (
-            "disk",
-            f"{_size(disk['results'])} of results, {_size(disk['data'])} of data, {_size(disk['checkpoints'])} of "
-            f"checkpoints in between; free: {_size(_free(experiment.results))}",
-        ),
-        (
-            "memory",
-            (f"largest job {_size(memory[0][0])} ({memory[0][1]}); " if memory else "")
-            + f"there are {_size(machine.memory)}, available: {_size(machine.available)}",
-        ),
-        ("device", f"{device}; configured: {experiment.device}"),
-        ("machine", f"{machine.cores} cores, load {machine.load:.1f}; {cluster}"),
-        *(("" if number else "data", line) for number, line in enumerate(files or ["nothing to download"])),
-    ]
+    total, together = total_seconds(seconds, threads, real, shared), max(1, shared or real // threads["train_phase"])
+    memory = sorted(((job_memory(job, experiment), job.rule, _name(job)) for job in seconds), reverse=True)
+    results, data, checkpoints = disk_bytes(seconds, experiment, together)
+    files = [look_for(source, path) for source, path in _data_files(experiment, seconds)]
+    largest = f"largest job {_size(memory[0][0])} ({memory[0][2]}); " if memory else ""
     lines = [
-        f"{len(todo)} of {len(jobs)} jobs are still to do; results in {experiment.results}, data in {experiment.data}",
+        f"{len(seconds)} of {len(jobs)} jobs are still to do; "
+        f"results in {experiment.results}, data in {experiment.data}",
         "",
         *_count_table(jobs),
         "",
         *_work_table(experiment, seconds, speeds),
-        *(f"{name:9}{text}" for name, text in summary),
+        f"time     at least about {_duration(total)} with --cores {cores}, {_duration(sum(seconds.values()))} one job "
+        "after the other; downloads not counted",
+        f"disk     {_size(results)} of results, {_size(data)} of data, {_size(checkpoints)} of checkpoints in between; "
+        f"free: {_size(_free(experiment.results))}",
+        f"memory   {largest}there are {_size(machine.memory)}, available: {_size(machine.available)}",
+        f"device   {f'{len(gpus)} GPU ({gpus[0]})' if gpus else 'no GPU that PyTorch finds'}; "
+        f"configured: {experiment.device}",
+        f"machine  {machine.cores} cores, load {machine.load:.1f}; "
+        f"{'sbatch is there' if shutil.which('sbatch') else 'no sbatch'}",
+        *(f"data     {state}" for state, _ in files or [("nothing to download", "")]),
     ]
-    return Check(lines, warnings, problems)
+    warnings = [
+        *_time_warnings(experiment, seconds, total, cores, machine, gpus),
+        *_memory_warnings(memory, reserved, machine, together),
+    ]
+    problems = [problem for _, problem in files if problem]
+    problems += [*folder_problems(experiment), *_disk_problems(experiment, results + checkpoints, data)]
+    if memory and memory[0][0] > machine.memory:
+        problems.append(f"memory: {largest}there are {_size(machine.memory)}; lower its batch_size or width")
+    remarks = [*(WARNING + line for line in warnings), *(PROBLEM + line for line in problems)]
+    return [*lines, "", *remarks] if remarks else lines
 
 
 def _count_table(jobs: Mapping[Job, bool]) -> list[str]:
-    rules = {job.rule for job in jobs}
-    rules_in_order = [rule for rule in STAGES if rule in rules] + sorted(rules.difference(STAGES))
-    counts = {rule: [wanted for job, wanted in jobs.items() if job.rule == rule] for rule in rules_in_order}
-    rows = [(rule, str(sum(wanted)), str(len(wanted) - sum(wanted))) for rule, wanted in counts.items()]
-    return _aligned([("rule", "to do", "done"), *rows])
+    rules = sorted({job.rule for job in jobs}, key=lambda rule: (STAGES.index(rule) if rule in STAGES else 99, rule))
+    counts = [(rule, [todo for job, todo in jobs.items() if job.rule == rule]) for rule in rules]
+    return _aligned([("rule", "to do", "done"), *((rule, str(sum(c)), str(len(c) - sum(c))) for rule, c in counts)])
 
 
 def _work_table(experiment: Experiment, seconds: Mapping[Job, float], speeds: Speeds) -> list[str]:
-    """Trainings and evaluations, those of all seeds in one line; an empty line behind it where there are any."""
+    """Trainings and evaluations, those of all seeds in one line; an empty line behind them where there are any."""
     rows = [("", "seeds", "images in all", "images/s", "time of all seeds", "")]
     for (rule, net, precision), speed in sorted(speeds.images.items(), reverse=True):
         jobs = [job for job in seconds if (job.rule, job.net, job.precision) == (rule, net, precision)]
-        rows.append(
-            (
-                f"{'training' if rule == 'train_phase' else 'evaluation'} {net} {precision}",
-                str(len({job.seed for job in jobs})),
-                f"{sum(job_images(job, experiment) for job in jobs):,}",
-                f"{1 / speed.image:,.3g}" if speed.image > 0.01 else f"{1 / speed.image:,.0f}",
-                _duration(sum(seconds[job] for job in jobs)),
-                speed.scaled,
-            )
+        row = (
+            f"{'training' if rule == 'train_phase' else 'evaluation'} {net} {precision}",
+            str(len({job.seed for job in jobs})),
+            f"{sum(job_images(job, experiment) for job in jobs):,}",
+            f"{1 / speed.image:,.3g}" if speed.image > 0.01 else f"{1 / speed.image:,.0f}",
+            _duration(sum(seconds[job] for job in jobs)),
         )
+        rows.append((*row, speed.scaled))
     return [*_aligned(rows), ""] if len(rows) > 1 else []
 
 
 def _time_warnings(
-    experiment: Experiment, total: float, cores: int, machine: Machine, gpus: Sequence[str]
+    experiment: Experiment,
+    todo: Mapping[Job, float],
+    total: float,
+    cores: int,
+    machine: Machine,
+    gpus: Sequence[str],
 ) -> Iterator[str]:
     if total > DAY:
-        small = any(experiment.definitions[net].dataset == "cifar10" for net in experiment.nets)
+        small = any(experiment.definitions[job.net].dataset == "cifar10" for job in todo if job.net)
         ideas = ["--configfile presets/cifar10_cpu.yaml (a quarter of the width, 12 epochs)"] if small else []
         ideas += [] if gpus else ["a machine with a GPU"]
         ideas += ["a cluster with Slurm (--workflow-profile profiles/slurm)"]
@@ -166,24 +137,38 @@ def _time_warnings(
         yield f"the machine is busy (load {machine.load:.1f} on {machine.cores} cores): speeds may be measured low"
     if shutil.which("nvidia-smi") and not gpus and experiment.device != "cpu":
         yield "there is an nvidia-smi, but PyTorch finds no CUDA device: jobs would run on the CPU, one a GPU"
+    if begun := sum((job.path / f".phase{job.phase}.checkpoint").is_file() for job in todo if job.phase):
+        yield f"trainings that go on from a checkpoint, but are counted from their first epoch: {begun}"
 
 
-def _memory_warnings(memory: Sequence[tuple[float, str]], machine: Machine, together: int) -> Iterator[str]:
-    largest = [size for size, _ in memory[:together]]
+def _memory_warnings(
+    memory: Sequence[tuple[float, str, str]],
+    reserved: Mapping[str, Mapping[str, int]],
+    machine: Machine,
+    together: int,
+) -> Iterator[str]:
+    largest, available = [size for size, _, _ in memory[:together]], _size(machine.available)
     if largest and machine.available < largest[0]:
-        yield f"memory: the largest job takes about {_size(largest[0])}, {_size(machine.available)} are available"
+        yield f"memory: the largest job takes about {_size(largest[0])}, {available} are available"
     elif machine.available < sum(largest):
         yield (
-            f"memory: {len(largest)} jobs side by side take about {_size(sum(largest))}, {_size(machine.available)} "
-            f"are available; use fewer --cores, or --resources mem_mb={machine.available // 10**6}"
+            f"memory: {len(largest)} jobs side by side take about {_size(sum(largest))}, {available} are available; "
+            f"use fewer --cores, or --resources mem_mb={machine.available // 10**6}"
         )
+    for rule, amounts in reserved.items():
+        peak = max((size for size, its_rule, _ in memory if its_rule == rule), default=0.0)
+        if peak > amounts["mem_mb"] * 1e6:
+            yield (
+                f"memory: {rule} reserves {_size(amounts['mem_mb'] * 1e6)} but takes about {_size(peak)}, so that a "
+                f"cluster would end it; --set-resources {rule}:mem_mb={round(peak * 1.3 / 1e6)}"
+            )
 
 
 def folder_problems(experiment: Experiment) -> Iterator[str]:
     """Which of the two folders cannot be written into, and why; nothing is left behind."""
     for name, folder in (("results", experiment.results), ("data", experiment.data)):
-        existing = _existing(folder)
         try:
+            existing = _existing(folder)
             if not existing.is_dir():
                 raise NotADirectoryError(0, f"{existing} is a file")
             with tempfile.TemporaryFile(dir=existing):
@@ -192,44 +177,39 @@ def folder_problems(experiment: Experiment) -> Iterator[str]:
             yield f"{name}: nothing can be written into {folder} ({error.strerror or error})"
 
 
-def _disk_problems(experiment: Experiment, disk: Mapping[str, float]) -> Iterator[str]:
-    needs: dict[int, list[tuple[str, float]]] = {}
-    results = (experiment.results, disk["results"] + disk["checkpoints"])
-    for folder, need in (results, (experiment.data, disk["data"])):
-        needs.setdefault(_existing(folder).stat().st_dev, []).append((folder, need))
-    for shared in needs.values():
-        folder, need = shared[0][0], sum(amount for _, amount in shared)
+def _disk_problems(experiment: Experiment, results: float, data: float) -> Iterator[str]:
+    needs = [(experiment.results, results), (experiment.data, data)]
+    if len({_existing(folder).stat().st_dev for folder, _ in needs}) == 1:
+        needs = [(experiment.results, results + data)]
+    for folder, need in needs:
         if need > _free(folder):
             yield f"disk: {folder} needs {_size(need)}, {_size(_free(folder))} are free"
 
 
-def data_files(experiment: Experiment, todo: Iterable[Job]) -> tuple[list[str], list[str]]:
-    """The files that jobs will download or read: what will happen to each, and what is wrong; no server is asked."""
-    lines, problems = [], []
+def _data_files(experiment: Experiment, todo: Mapping[Job, float]) -> Iterator[tuple[Source, Path]]:
+    """Where the files that jobs will download or read come from, and go to."""
     for dataset in sorted({job.path.name for job in todo if job.rule == "prepare_dataset"}):
         for name, source in experiment.sources[dataset].items():
-            state, problem = _look_for(source, Path(experiment.data) / dataset / f"{name}.gz")
-            lines.append(f"{dataset}/{name}: {state}")
-            problems += [problem] if problem else []
-    return lines, problems
+            yield source, Path(experiment.data) / dataset / f"{name}.gz"
 
 
-def _look_for(source: Source, path: Path) -> tuple[str, str]:
+def look_for(source: Source, path: Path) -> tuple[str, str]:
+    """What will happen to a file of a dataset, and what is wrong with it or nothing; no server is asked."""
     parts = urlsplit(source.url)
     if path.is_file():
-        file, where, problem = path, f"{path} is there", f"{path}: another checksum than the config's; delete it"
+        file, state, problem = path, f"{path} is there", f"{path}: another checksum than the config's; delete it"
     elif parts.scheme == "file":
         file = Path(url2pathname(parts.path))
-        where, problem = f"to be copied from {file}", f"{source.url}: another size or checksum than the config's"
+        state, problem = f"{path} is to be copied", f"{source.url}: another size or checksum than the config's"
     else:
         size = "size unknown" if source.size is None else f"{source.size:,} bytes"
-        return f"to be downloaded from {source.url}, {size}", ""
+        return f"{path} is to be downloaded from {source.url}, {size}", ""
     try:
         if source.size in (None, file.stat().st_size) and file_sha256(file) == source.sha256:
-            return f"{where}, its checksum is right", ""
-        return where, problem
+            return f"{state}, its checksum is right", ""
+        return state, problem
     except OSError as error:
-        return where, f"{source.url if file != path else path}: {error.strerror or error}"
+        return state, f"{path if file == path else source.url}: {error.strerror or error}"
 
 
 def _existing(folder: Path | str) -> Path:
@@ -243,13 +223,17 @@ def _free(folder: str) -> int:
     return int(psutil.disk_usage(str(_existing(folder))).free)
 
 
+def _name(job: Job) -> str:
+    about = (job.net, job.seed, job.precision, f"phase{job.phase}" * (job.phase > 0)) if job.net else (str(job.path),)
+    return " ".join(filter(None, (job.rule, *about)))
+
+
 def _duration(seconds: float) -> str:
     return format_duration(seconds) if seconds < 2 * DAY else f"{seconds / DAY:.1f} days"
 
 
 def _size(size: float) -> str:
-    unit, factor = next(((unit, factor) for unit, factor in (("GB", 1e9), ("MB", 1e6)) if size >= factor), ("kB", 1e3))
-    return f"{size / factor:.{0 if unit == 'kB' else 1}f} {unit}"
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB"
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -1,30 +1,81 @@
-"""What jobs cost: seconds from measured speeds, bytes of disk and memory by rules of thumb (docs/cost.md)."""
+"""The jobs of a run, and what each costs: seconds from measured speeds, bytes by rules of thumb (docs/cost.md)."""
 
 from __future__ import annotations
 
+import re
 import zipfile
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from math import prod
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from negspike.config import Experiment
 from negspike.data.registry import dataset_spec
-from negspike.estimate.plan import Job
-from negspike.estimate.probe import Speeds
+from negspike.errors import InputError
 from negspike.training.topology import Topology
 
+STAGES = ("download", "prepare_dataset", "train_phase", "convert", "evaluate", "summarize_training")
+SUMMARY_COLUMNS = ("output_file", "rule", "plan")
+_NETWORK = re.compile(r"([^/]+)/(seed\d+)/(fp32|k\d)/(?:phase(\d+)\.)?[^/]*")
 # Training images, held-out ones included, and test images of the official archives.
 STANDARD_IMAGES = {"cifar10": (50_000, 10_000), "fashion_mnist": (60_000, 10_000), "digits": (1_438, 359)}
 # A forward pass is about a third of a training step.
 TEST_SHARE = 1 / 3
-# Bytes, measured on finished runs: a job's log, benchmark and small tables; a figure in all its formats, and each
-# network in it; what an evaluation keeps of an image and time step at k = 0, and twice as much for every k.
-SMALL_FILES, FIGURE, CURVE, RECORDED = 5e3, 1.5e5, 1.5e4, 1.3
+# Bytes, measured on finished runs: a job's log, benchmark and small tables; a figure in all its formats; what an
+# evaluation keeps of an image and time step at k = 0, twice as much for every k.
+SMALL_FILES, FIGURE, RECORDED = 5e3, 2.5e5, 1.3
 # Bytes that Python with PyTorch takes before any image is read, and that an engine takes for the images it simulates.
 PROCESS, ENGINE = 3e8, 2e8
+
+
+class Job(NamedTuple):
+    """One job of the workflow: its rule, the file or folder it makes, and the network and phase it is about, if any."""
+
+    rule: str
+    path: Path
+    net: str = ""
+    seed: str = ""
+    precision: str = ""
+    phase: int = 0
+
+
+class Speed(NamedTuple):
+    """Seconds an image takes, in a training or simulated to the end; in words, from what smaller case if from one."""
+
+    image: float
+    scaled: str = ""
+
+
+class Speeds(NamedTuple):
+    """Seconds until a job has started; speeds by rule (``train_phase`` or ``evaluate``), net and precision."""
+
+    startup: float
+    images: Mapping[tuple[str, str, str], Speed]
+
+
+def read_plan(summary: str) -> dict[Job, bool]:
+    """The jobs in what ``snakemake --summary`` prints, and whether each is still to do.
+
+    Raises:
+        InputError: it is not a table as expected, separated by tabs, one line for every file that a job writes.
+    """
+    header, *lines = summary.splitlines() or [""]
+    names = header.split("\t")
+    if not set(SUMMARY_COLUMNS) <= set(names):
+        raise InputError(f"snakemake --summary gives {header[:60]!r}: expected columns {', '.join(SUMMARY_COLUMNS)}")
+    jobs: dict[Job, bool] = {}
+    for line in lines:
+        row = dict(zip(names, line.split("\t"), strict=True))
+        path = Path(row["output_file"])
+        found = _NETWORK.fullmatch("/".join(path.parts[-4:])) if row["rule"] in STAGES else None
+        job = Job(row["rule"], path.with_suffix(""))
+        if found:
+            job = Job(row["rule"], path.parent, found[1], found[2], found[3], int(found[4] or 0))
+        jobs[job] = jobs.get(job, False) or row["plan"] != "no update"
+    return jobs
 
 
 def image_counts(dataset: str, data: Path | str) -> tuple[int, int, int]:
@@ -48,10 +99,8 @@ def job_images(job: Job, experiment: Experiment) -> int:
 
 def job_seconds(job: Job, experiment: Experiment, speeds: Speeds) -> float:
     """How long a job takes on its own; downloads count nothing, since nobody knows the network beforehand."""
-    if job.rule == "download":
-        return 0.0
     if job.rule not in ("train_phase", "evaluate"):
-        return speeds.startup
+        return 0.0 if job.rule == "download" else speeds.startup
     images = float(job_images(job, experiment))
     if job.rule == "train_phase":
         train, held_out, test = image_counts(experiment.definitions[job.net].dataset, experiment.data)
@@ -64,47 +113,41 @@ def total_seconds(seconds: Mapping[Job, float], threads: Mapping[str, int], core
 
     Args:
         seconds: of each job on its own.
-        threads: of a job, by rule; one for rules that are not named.
+        threads: of a training and an evaluation, by rule; other jobs have one.
         cores: that jobs share.
         gpus: that trainings and evaluations share, one for each; 0 where they run on the CPU.
     """
     networks: dict[tuple[str, ...], float] = defaultdict(float)
-    core_seconds = gpu_seconds = 0.0
     for job, spent in seconds.items():
         networks[job.net, job.seed, job.precision or str(job.path)] += spent
-        core_seconds += spent * min(threads.get(job.rule, 1), cores)
-        gpu_seconds += spent if job.rule in ("train_phase", "evaluate") else 0.0
-    return max([core_seconds / cores, gpu_seconds / max(gpus, 1) if gpus else 0.0, *networks.values()])
+    core_seconds = sum(spent * min(threads.get(job.rule, 1), cores) for job, spent in seconds.items())
+    gpu_seconds = sum(spent for job, spent in seconds.items() if job.rule in threads)
+    return max([core_seconds / cores, gpu_seconds / gpus if gpus else 0.0, *networks.values()])
 
 
-def disk_bytes(todo: Iterable[Job], experiment: Experiment, trainings: int) -> dict[str, float]:
-    """Bytes that jobs write: ``results`` and ``data`` stay, ``checkpoints`` of so many trainings at once do not."""
+def disk_bytes(todo: Iterable[Job], experiment: Experiment, trainings: int) -> tuple[float, float, float]:
+    """Bytes that jobs write: results and data, which stay, and checkpoints of so many trainings at once."""
     results = data = 0.0
-    checkpoints = []
+    states = []
     for job in todo:
         if job.rule == "download":
             data += experiment.sources[job.path.parts[-2]][job.path.parts[-1]].size or 0
         elif job.rule == "prepare_dataset":
             data += _stored(job.path.name, experiment)
+        elif not job.net:
+            results += FIGURE
         else:
-            results += SMALL_FILES + _result(job, experiment)
-        if job.rule == "train_phase":
-            # weights and Adam's two averages, the new file beside the old one
-            checkpoints.append(2 * 3 * 4.0 * parameters(experiment.definitions[job.net].topology))
-    return {"results": results, "data": data, "checkpoints": sum(sorted(checkpoints)[-trainings:])}
-
-
-def _result(job: Job, experiment: Experiment) -> float:
-    if job.rule in ("table", "summarize_training"):
-        return 0.0
-    if not job.net:
-        return FIGURE + CURVE * len(experiment.nets) * len(experiment.seeds) * len(experiment.k)
-    definition = experiment.definitions[job.net]
-    if job.rule == "evaluate":
-        steps = job_images(job, experiment) * definition.expected_timesteps
-        return RECORDED * steps * float(1 << int(job.precision[1:]))
-    width = 4.0 if job.rule == "train_phase" or experiment.weight_bits > 16 else 2.0
-    return width * parameters(definition.topology)
+            results += SMALL_FILES
+            definition = experiment.definitions[job.net]
+            weights = 4.0 * parameters(definition.topology)
+            if job.rule in ("train_phase", "convert"):
+                results += weights
+            if job.rule == "train_phase":
+                states.append(2 * 3 * weights)  # with Adam's two averages, the new file beside the old one
+            if job.rule == "evaluate":
+                steps = job_images(job, experiment) * definition.expected_timesteps
+                results += RECORDED * steps * float(1 << int(job.precision[1:]))
+    return results, data, sum(sorted(states)[-trainings:])
 
 
 def parameters(topology: Topology) -> int:

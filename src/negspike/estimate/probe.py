@@ -8,8 +8,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
 
 import numpy as np
 import torch
@@ -22,7 +21,7 @@ from negspike.data.dataset import Dataset, Images
 from negspike.data.images import prepare_images
 from negspike.data.registry import DatasetSpec, dataset_spec
 from negspike.devices import choose_device, make_deterministic
-from negspike.estimate.plan import Job
+from negspike.estimate.cost import Job, Speed, Speeds
 from negspike.spiking.simulation import make_engine
 from negspike.training.network import Network
 from negspike.training.phase import _train_epoch
@@ -40,35 +39,9 @@ LONGEST_SIMULATION = 10.0
 CALIBRATED_GAMMA, CALIBRATED_BETA = 1.5, -0.5
 
 
-@dataclass(frozen=True)
-class Speed:
-    """Seconds that an image takes: in a training once, in an evaluation over all time steps.
-
-    Attributes:
-        image: seconds.
-        scaled: from what smaller case they are reckoned, in words; empty where the case itself was timed.
-    """
-
-    image: float
-    scaled: str = ""
-
-
-@dataclass(frozen=True)
-class Speeds:
-    """What was measured.
-
-    Attributes:
-        startup: seconds until a job has started.
-        images: by rule (``train_phase`` or ``evaluate``), net and precision.
-    """
-
-    startup: float
-    images: Mapping[tuple[str, str, str], Speed]
-
-
 def measure(
     experiment: Experiment,
-    todo: Iterable[Job],
+    todo: Collection[Job],
     *,
     threads: Mapping[str, int],
     report: Callable[[str], None],
@@ -86,26 +59,23 @@ def measure(
     Raises:
         InputError: the configured device is not there.
     """
-    # trainings of quantised networks take equally long, whatever their k
-    finest = f"k{max(experiment.k)}"
-    cases = {
-        (job.rule, job.net, job.precision): job.precision
-        if job.rule == "evaluate" or job.precision == "fp32"
-        else finest
-        for job in todo
-        if job.rule in ("train_phase", "evaluate")
-    }
+    cases = {(job.rule, job.net, job.precision) for job in todo if job.rule in threads}
+    if not todo:
+        return Speeds(0.0, {})
     device = choose_device(experiment.device)
     report(f"measuring for about {format_duration(seconds)} on {device.type}")
     modules = "import negspike.stages.train, negspike.stages.evaluate"
     startup = timed(lambda: subprocess.run([sys.executable, "-c", modules], check=True))
-    probes = sorted({(rule, net, precision) for (rule, net, _), precision in cases.items()})
-    speeds = {}
-    for rule, net, precision in probes:
-        time_it = training_speed if rule == "train_phase" else evaluation_speed
-        k, share = precision_level(precision), seconds / len(probes)
-        speeds[rule, net, precision] = time_it(experiment, net, k, device=device, threads=threads[rule], seconds=share)
-    return Speeds(startup, {case: speeds[case[0], case[1], precision] for case, precision in cases.items()})
+    speeds: dict[tuple[str, str, str], Speed] = {}
+    for rule, net, precision in sorted(cases):
+        finer = [key for key in speeds if key[:2] == ("train_phase", net) and "fp32" not in (key[2], precision)]
+        if rule == "train_phase" and finer:  # quantised networks take equally long, whatever their k
+            speeds[rule, net, precision] = speeds[finer[0]]
+            continue
+        case = training_speed if rule == "train_phase" else evaluation_speed
+        k, share = precision_level(precision), seconds / len(cases)
+        speeds[rule, net, precision] = case(experiment, net, k, device=device, threads=threads[rule], seconds=share)
+    return Speeds(startup, speeds)
 
 
 def training_speed(
@@ -143,16 +113,19 @@ def evaluation_speed(
     images = prepare_images(spec, random_pixels(spec, CALIBRATION_IMAGES))
     network = from_network(calibrated_network(definition.topology, k, experiment.weight_bits, images), {})
     engine = make_engine(network, experiment.engine, threads, device.type)
-    encoded = network.encode(np.resize(images, (max(engine.chunk_size, threads), *images.shape[1:])))
+    several = np.resize(images, (max(engine.chunk_size, threads, COMPARED_IMAGES), *images.shape[1:]))
+    encoded = network.encode(several)
     engine.run(encoded[:threads], 1)  # compiles
     step = timed(lambda: engine.run(encoded[:threads], 1))
     # later steps are cheaper where neurons have fallen silent, so all of them are simulated unless it takes too long
     steps = max(1, min(timesteps, int(LONGEST_SIMULATION / step)))
     image, _ = seconds_per_image(lambda count: engine.run(encoded[:count], steps), threads, len(encoded), seconds)
-    compared = images[:COMPARED_IMAGES]
-    network.activations(compared)  # the first time is checked against float64
-    image = image * timesteps / steps + timed(lambda: network.activations(compared)) / len(compared)
-    return Speed(image, "" if steps == timesteps else f"from {steps} of {timesteps} steps")
+    compared, _ = seconds_per_image(
+        lambda count: network.activations(several[:count]), COMPARED_IMAGES, len(several), seconds / 4
+    )
+    return Speed(
+        image * timesteps / steps + compared, "" if steps == timesteps else f"from {steps} of {timesteps} steps"
+    )
 
 
 def random_pixels(spec: DatasetSpec, count: int) -> np.ndarray:
