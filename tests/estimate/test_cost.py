@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import OneLine
-from test_workflow import ROOT, TINY, planned, snakemake, write_config
+from conftest import ROOT, OneLine
+from workflow_runs import TINY, planned, snakemake, write_config
 
 import negspike.estimate.check
 from negspike.config import Experiment, resolve_config
