@@ -120,7 +120,7 @@ class Run:
             self._process.wait(timeout=60)
 
 
-def until(condition: Callable[[], bool], what: str, seconds: float = 90) -> None:
+def until(condition: Callable[[], bool], what: str, seconds: float = 240) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
@@ -163,15 +163,16 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Run]]:
         started[name] = Run(place / name, *arguments, **options)  # type: ignore[arg-type]
 
     try:
-        start("over its limit", LONG, "--set-resources", "train_phase:runtime=attempt", "--", WEIGHTS)
+        start("limited", LONG, "--set-resources", "train_phase:runtime=attempt", "--", WEIGHTS)
         start("cancelled", LONG, "--", WEIGHTS)
+        # The others have the time that a limit takes to be reached.
+        disturb({place / "limited": stop_processes, place / "cancelled": cancel_job})
         start("whole", ONE_K)
         # threads are a machine's, as memory is; what they are must not change what is computed here
-        start("one k", ONE_K, "--set-threads", "evaluate=2", "--", ACCURACY)
+        start("one_k", ONE_K, "--set-threads", "evaluate=2", "--", ACCURACY)
         # with --profile, profiles/default is read as well: its number of GPUs must not hold back a cluster's
         gpu = ["--set-resources", "train_phase:gpu=1"]
-        start("one gpu", ONE_K, *gpu, "--", *FIRST_PHASES, profile="--profile")
-        disturb({place / "over its limit": stop_processes, place / "cancelled": cancel_job})
+        start("one_gpu", ONE_K, *gpu, "--", *FIRST_PHASES, profile="--profile")
         yield started
     finally:
         for run in started.values():
@@ -238,7 +239,7 @@ def test_jobs_ask_for_what_their_rule_says(whole: Path) -> None:
 
 
 def test_one_k_alone(whole: Path, runs: dict[str, Run]) -> None:
-    folder = runs["one k"].finished()
+    folder = runs["one_k"].finished()
     assert [(job.rule.removeprefix("rule_"), job.cpus) for job in jobs(folder)] == [
         ("train_phase_wildcards_tiny_0_k1_1", "1"),
         ("train_phase_wildcards_tiny_0_k1_2", "1"),
@@ -258,13 +259,13 @@ def test_a_cancelled_training_goes_on_where_it_was(uninterrupted: Path, runs: di
 
 def test_a_training_over_its_time_limit_goes_on_with_more(uninterrupted: Path, runs: dict[str, Run]) -> None:
     """A minute is Slurm's shortest limit."""
-    folder = runs["over its limit"].finished()
+    folder = runs["limited"].finished()
     assert [(job.state, job.limit) for job in jobs(folder)] == [("TIMEOUT", "1:00"), ("COMPLETED", "2:00")]
     assert_it_went_on(folder, uninterrupted)
 
 
 def test_one_gpu_is_never_given_two_trainings(whole: Path, runs: dict[str, Run]) -> None:
-    first, second = sorted(jobs(runs["one gpu"].finished()), key=lambda job: job.started)
+    first, second = sorted(jobs(runs["one_gpu"].finished()), key=lambda job: job.started)
     assert first.gpus == second.gpus == "gres:gpu:1"
     assert second.submitted < first.ended, "Slurm had no choice: they came one after the other"
     assert second.started >= first.ended
