@@ -15,8 +15,8 @@ import psutil
 import pytest
 import torch
 import yaml
-from conftest import OneLine
-from test_workflow import ROOT, TINY, planned, snakemake, write_config
+from conftest import ROOT, OneLine
+from workflow_runs import TINY, planned, snakemake, write_config
 
 from negspike.config import Experiment, resolve_config
 from negspike.data.registry import Source
