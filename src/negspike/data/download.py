@@ -12,7 +12,7 @@ from urllib.request import url2pathname
 import requests
 import urllib3
 
-from negspike.console import format_duration
+from negspike.console import Progress
 from negspike.data.registry import Source
 from negspike.errors import InputError
 from negspike.files import atomic_path, file_sha256
@@ -132,7 +132,8 @@ def _copy(
 ) -> str:
     """Write the chunks and tell how it goes; sha256 of all of them."""
     digest = hashlib.sha256()
-    done, started, last = 0, time.monotonic(), time.monotonic()
+    done, size = 0, f" of {total / 1e6:.1f}" if total else ""
+    progress = Progress(total / 1e6 if total else None, "MB", PROGRESS_SECONDS)
     with open(target, "wb") as stream:
         for chunk in chunks:
             stream.write(chunk)
@@ -140,13 +141,8 @@ def _copy(
             done += len(chunk)
             if source.size is not None and done > source.size:
                 raise _wrong_size(source, f"more than {source.size}")
-            if time.monotonic() - last > PROGRESS_SECONDS:
-                last = time.monotonic()
-                rate = done / (last - started)
-                of, left = "", ""
-                if total:
-                    of, left = f" of {total / 1e6:.1f}", f", {format_duration(max(0.0, total - done) / rate)} left"
-                report(f"{source.url}: {done / 1e6:.1f}{of} MB at {rate / 1e6:.1f} MB/s{left}")
+            if progress.due():
+                report(f"{source.url}: {done / 1e6:.1f}{size} MB at {progress.pace(done / 1e6)}")
     return digest.hexdigest()
 
 

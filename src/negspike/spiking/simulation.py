@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
 
-from negspike.console import format_duration
+from negspike.console import Progress
 from negspike.devices import choose_device
 from negspike.errors import InputError
 from negspike.spiking.dense import DenseEngine
@@ -119,7 +118,7 @@ def simulate(
     network.check_potentials(np.array(largest), steps)
     runner = make_engine(network, engine, threads, device)
     logs = []
-    started = reported = time.monotonic()
+    progress = Progress(len(images), "images", REPORT_SECONDS)
     for start in range(0, len(images), runner.chunk_size):
         chunk = slice(start, min(start + runner.chunk_size, len(images)))
         recording = runner.run(network.encode(images[chunk]), steps)
@@ -128,11 +127,6 @@ def simulate(
             recording.counts = []
         log = SimulationLog.from_recording(recording, labels[chunk], batch_size)
         logs.append(log.until_silent() if until_silent else log)
-        now = time.monotonic()
-        if report is not None and (now - reported > REPORT_SECONDS or chunk.stop == len(images)):
-            reported, spent = now, max(now - started, 1e-9)
-            report(
-                f"image {chunk.stop}/{len(images)}: {chunk.stop / spent:.1f} images/s, "
-                f"{format_duration(spent / chunk.stop * (len(images) - chunk.stop))} left"
-            )
+        if report is not None and (progress.due() or chunk.stop == len(images)):
+            report(f"image {chunk.stop}/{len(images)}: {progress.pace(chunk.stop)}")
     return SimulationLog.join(logs)
