@@ -429,12 +429,6 @@ def tar_with_long_name(path: Path) -> None:
     pour(path, info.tobuf(tarfile.GNU_FORMAT))
 
 
-def tar_of_nothing_but_headers(path: Path) -> None:
-    with gzip.open(path, "wb", 1) as stream:
-        for _ in range(8):
-            stream.write(tarfile.TarInfo("x").tobuf() * (1 << 14))
-
-
 def pour(path: Path, start: bytes) -> None:
     """400 MB of zeros behind a start, compressed."""
     with gzip.open(path, "wb", 1) as stream:
@@ -468,7 +462,6 @@ def png_of_zeros(path: Path) -> None:
 BOMBS: dict[str, tuple[Callable[[Path], None], DatasetSpec, bool]] = {
     "name": (tar_with_long_name, DATASETS["cifar10"], False),
     "folder name": (tar_with_long_name, FLOWERS, False),
-    "headers": (tar_of_nothing_but_headers, DATASETS["cifar10"], False),
     "npz": (npz_of_zeros, NPZ, False),
     "stored": (npz_of_zeros, NPZ, True),
     "idx": (idx_of_zeros, MNIST, False),
@@ -497,6 +490,16 @@ def test_small_files_take_little_memory(tmp_path: Path) -> None:
     process.start()
     process.join()
     assert process.exitcode == 0
+
+
+@pytest.mark.parametrize("spec", [DATASETS["cifar10"], FLOWERS])
+def test_a_tar_of_nothing_but_headers(spec: DatasetSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each takes half a byte on the disk, and a thousand times as much in memory."""
+    monkeypatch.setattr("negspike.data.foreign._HARMLESS_MEMBERS", 100)
+    path = tmp_path / "a.tar.gz"
+    path.write_bytes(gzip.compress(tarfile.TarInfo("x").tobuf() * 1000))
+    with OneLine(InputError, str(path), "too many for its size"):
+        read_archives(spec, {"archive": path})
 
 
 @pytest.mark.parametrize(
