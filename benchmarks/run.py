@@ -23,7 +23,7 @@ from benchmarks.limit import WIDTHS, additions_in_registers_per_second, row_addi
 from benchmarks.networks import FOLDER, NETS, make_network
 from benchmarks.report import Row, plot, table
 from negspike import SpikingNetwork
-from negspike.console import format_duration
+from negspike.console import Progress
 from negspike.errors import InputError
 from negspike.files import write_json, write_text
 
@@ -110,7 +110,6 @@ class Benchmark:
     absent: dict[str, str] = field(default_factory=dict)
     rows: list[Row] = field(default_factory=list)
     limit: dict[int, float] = field(default_factory=dict)
-    spent: list[float] = field(default_factory=list)
 
     def run(self, cases: Sequence[Case]) -> None:
         """Measure every case, write what there is after each of them."""
@@ -121,10 +120,9 @@ class Benchmark:
             self.raw = csv.DictWriter(stream, RAW_COLUMNS, restval="", lineterminator="\n")
             self.raw.writeheader()
             self.measure_limit()
+            progress = Progress(len(cases), "networks")
             for number, case in enumerate(cases):
-                started = time.monotonic()
-                self.measure(case, len(cases) - number - 1)
-                self.spent.append(time.monotonic() - started)
+                self.measure(case, number, progress)
                 self.write()
         print(table(self.rows, self.limit, self.absent))
 
@@ -150,7 +148,7 @@ class Benchmark:
             best = max(rates, key=lambda variant: rates[variant])
             self.say(f"limit, {threads} threads: {self.limit[threads] / 1e9:.1f} billion row additions/s ({best})")
 
-    def measure(self, case: Case, cases_left: int) -> None:
+    def measure(self, case: Case, done: int, progress: Progress) -> None:
         """All contestants of one network, their repetitions interleaved."""
         name = f"{case.net} k{case.k}"
         started = time.monotonic()
@@ -169,13 +167,12 @@ class Benchmark:
                     before = time.monotonic()
                     for worker in workers:
                         self.repeat(case, worker, repetition)
-                    left = (time.monotonic() - before) * (self.arguments.repetitions - repetition - 1)
-                    whole = time.monotonic() - started + left
-                    average = (sum(self.spent) + whole) / (len(self.spent) + 1)
-                    self.say(
-                        f"{name}: repetition {repetition + 1}/{self.arguments.repetitions}, "
-                        f"about {format_duration(left + average * cases_left)} left"
-                    )
+                    now = time.monotonic()
+                    # the share of this network by time: getting ready takes longer than a repetition
+                    rest = (now - before) * (self.arguments.repetitions - repetition - 1)
+                    share = (now - started) / max(now - started + rest, 1e-9)
+                    left = progress.left(done + share) or "an unknown time left"
+                    self.say(f"{name}: repetition {repetition + 1}/{self.arguments.repetitions}, about {left}")
                 for worker in workers:
                     path = Path(scratch) / f"{worker.contestant.name}.npz"
                     worker.ask(f"save {path}")
