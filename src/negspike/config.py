@@ -100,7 +100,8 @@ class Definition(Section):
         Raises:
             InputError: it is no topology, or no machine could hold it.
         """
-        found = parse_topology(str(self.tokens), dataset_spec(self.dataset).input_shape, self.padding, self.width)
+        spec = dataset_spec(self.dataset)
+        found = parse_topology(str(self.tokens), spec.input_shape, self.padding, self.width, spec.classes)
         for layer in found.layers:
             for number, what in ((prod(layer.weight_shape), "weights"), (layer.neurons, "neurons")):
                 if number > LARGEST_LAYER:

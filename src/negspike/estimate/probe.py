@@ -112,7 +112,9 @@ def evaluation_speed(
     spec, timesteps = dataset_spec(definition.dataset), definition.expected_timesteps
     images = prepare_images(spec, random_pixels(spec, CALIBRATION_IMAGES))
     network = from_network(calibrated_network(definition.topology, k, experiment.weight_bits, images), {})
-    engine = make_engine(network, experiment.engine, threads, device.type)
+    engine = make_engine(
+        network, experiment.engine, threads=threads, device="auto" if device.type == "cpu" else device.type
+    )
     several = np.resize(images, (max(engine.chunk_size, threads, COMPARED_IMAGES), *images.shape[1:]))
     encoded = network.encode(several)
     engine.run(encoded[:threads], 1)  # compiles

@@ -46,23 +46,25 @@ class Verification:
 
     def _rows(self) -> list[tuple[str, str]]:
         bound = "no bound" if self.latency_bound is None else f"certified {self.latency_bound}"
-        return [
+        rows = [
             ("images silent", f"{self.silent_images:,} of {self.images:,}"),
             ("neurons equal to the integer ANN", f"{self.equal_neurons:,} of {self.neurons:,}"),
             ("latest silent step", f"{self.latest_silent_step} ({bound})"),
-            *(
-                (f"predictions equal to the {name}", f"{n:,} of {self.images:,}")
-                for name, n in self.predictions.items()
-            ),
         ]
+        for name, equal in self.predictions.items():
+            rows.append((f"predictions equal to the {name}", f"{equal:,} of {self.images:,}"))
+        return rows
+
+    @property
+    def _title(self) -> str:
+        if self.equal_neurons < self.neurons:
+            return "NOT lossless"
+        return "lossless" if self.lossless else "not yet silent"
 
     def __repr__(self) -> str:
         rows = self._rows()
         width = max(len(name) for name, _ in rows)
-        title = (
-            "lossless" if self.lossless else "NOT lossless" if self.equal_neurons < self.neurons else "not yet silent"
-        )
-        return "\n".join([title, *(f"  {name.ljust(width)}  {value}" for name, value in rows)])
+        return "\n".join([self._title, *(f"  {name.ljust(width)}  {value}" for name, value in rows)])
 
     def _repr_html_(self) -> str:
         cells = "".join(f"<tr><td>{escape(name)}</td><td>{escape(value)}</td></tr>" for name, value in self._rows())

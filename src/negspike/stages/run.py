@@ -39,8 +39,10 @@ class Run:
 
     def network(self) -> Network:
         """The network with its initial weights."""
-        shape = dataset_spec(self.net["dataset"]).input_shape
-        topology = parse_topology(self.net["topology"], shape, self.net["padding"], self.net["width"])
+        spec = dataset_spec(self.net["dataset"])
+        topology = parse_topology(
+            self.net["topology"], spec.input_shape, self.net["padding"], self.net["width"], spec.classes
+        )
         return Network(topology, self.k, self.weight_bits, self.seed)
 
 

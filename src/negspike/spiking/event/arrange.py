@@ -233,9 +233,7 @@ class _Arranger:
             arrays.maps.append(names)
         first_scale = sum(len(part) for part in arrays.scales)
         from_sum = int(isinstance(self.network.node(synapses.source), Sum))
-        arrays.direct.append(
-            [self.numbers[synapses.source], from_sum, *synapses.window.stride, first_scale, first_map]
-        )
+        arrays.direct.append([self.numbers[synapses.source], from_sum, *synapses.window.stride, first_scale, first_map])
         arrays.scales.append(scale)
 
     def _add_weighted(self, node: Neurons | Sum | Readout, weighted: list[Synapses], row: list[int]) -> None:

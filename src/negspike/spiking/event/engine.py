@@ -107,7 +107,16 @@ class EventEngine:
         """Simulate (N, C, H, W) int64 images with 16 fractional bits for ``timesteps`` steps."""
         recording = Recording.empty(self.network, images=len(encoded), timesteps=timesteps)
         counts = aligned((len(encoded), self.neurons), np.int32)
-        results = Results(counts, *(getattr(recording, name) for name in Results._fields[1:-1]), np.zeros(0, np.int64))
+        results = Results(
+            counts=counts,
+            predictions=recording.predictions,
+            sops=recording.sops,
+            relays=recording.relays,
+            positive=recording.positive,
+            negative=recording.negative,
+            logits=recording.logits,
+            reached=np.zeros(0, np.int64),
+        )
         size = max(1, TASK_NEURONS // max(self.neurons, 1))
         tasks = [slice(first, min(first + size, len(encoded))) for first in range(0, len(encoded), size)]
         with ThreadPoolExecutor(self.threads) as pool:
@@ -153,7 +162,7 @@ class EventEngine:
 
 
 def _part(results: Results, part: slice, reached: np.ndarray) -> Results:
-    return Results(*(array[part] for array in results[:-1]), reached)
+    return Results._make([*(array[part] for array in results[:-1]), reached])
 
 
 def _cores() -> int:
