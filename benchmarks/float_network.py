@@ -7,72 +7,35 @@ a step earlier or later than the exact one, or not at all.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import nn
 
-from negspike.spiking.graph import THRESHOLD_EXTRA_BITS, SpikingLayer, SpikingNetwork
-from negspike.spiking.recording import synapses_per_spike
+from negspike import SpikingNetwork
+from negspike.errors import InputError
+from negspike.fixed_point import IMAGE_FRACTION_BITS
+from negspike.spiking.linear import sum_floats
+from negspike.spiking.nodes import INPUT, MaxPool, Neurons, Sum, Synapses
+
+Tensors = list[torch.Tensor]
 
 
-@dataclass
-class FloatRecording:
-    """What a simulation in float32 counted; N images, T time steps.
+def chain(network: SpikingNetwork) -> list[Synapses]:
+    """The synapses of a network in which every population listens to the one before it.
 
-    Attributes:
-        predictions: (N, T) int64.
-        positive: (T, layers) int64, positive spikes of each step, summed over the images.
-        negative: (T, layers) int64, the same for negative spikes.
-        sops: (T,) int64, synaptic operations of each step, summed over the images.
+    Raises:
+        InputError: it is another one; it names the first node that does not fit.
     """
-
-    predictions: np.ndarray
-    positive: np.ndarray
-    negative: np.ndarray
-    sops: np.ndarray
-
-
-class FloatLayer(nn.Module):
-    """Weights of one layer in units of its thresholds.
-
-    A neuron's residual is (z - base) / theta - n: it spikes at 1 and above, and back below 0 if its count allows.
-
-    Args:
-        layer: the integer layer.
-        dtype: of weights and spikes; residuals are float32.
-    """
-
-    def __init__(self, layer: SpikingLayer, dtype: torch.dtype = torch.float32) -> None:
-        super().__init__()
-        geometry = layer.geometry
-        theta = layer.theta.astype(np.float64)
-        scaled = layer.weight * (2.0**THRESHOLD_EXTRA_BITS / theta)[:, None, None, None]
-        weight = torch.from_numpy(scaled).to(dtype)
-        self.dense = geometry.kind == "dense"
-        if self.dense:
-            # (outputs, height * width * inputs), the order in which a channels-last input lies in memory
-            weight = weight.permute(0, 2, 3, 1).reshape(len(weight), -1).contiguous()
-        else:
-            weight = weight.contiguous(memory_format=torch.channels_last)
-        self.weight = nn.Parameter(weight, requires_grad=False)
-        self.start = nn.Parameter(torch.from_numpy(-layer.base / theta).float()[:, None, None], requires_grad=False)
-        (top, bottom), (left, right) = geometry.padding
-        self.even = (top, left) == (bottom, right)
-        self.padding, self.margins = (top, left), (left, right, top, bottom)
-        self.stride = geometry.stride
-        self.shape = geometry.out_shape
-
-    def forward(self, spikes: torch.Tensor) -> torch.Tensor:
-        """Input current of (n, inputs, height, width) spikes, in thresholds."""
-        if self.dense:
-            flat = spikes.permute(0, 2, 3, 1).reshape(spikes.shape[0], -1)
-            return F.linear(flat, self.weight)[..., None, None]
-        if self.even:
-            return F.conv2d(spikes, self.weight, None, self.stride, self.padding)
-        return F.conv2d(F.pad(spikes, self.margins), self.weight, None, self.stride)
+    found, source = [], INPUT
+    for node in network.nodes:
+        fits = not isinstance(node, MaxPool | Sum) and [s.source for s in node.synapses] == [source]
+        if not fits or (isinstance(node, Neurons) and (node.low, node.high) != (0, None)):
+            raise InputError(f"{node.name}: float32 simulations are written for chains of populations without bounds")
+        found += [] if isinstance(node, MaxPool) else node.synapses
+        source = node.name
+    if any(one.weight is None or one.channels is not None or one.targets is not None for one in found):
+        raise InputError("float32 simulations are written for synapses with weights, from and to all channels")
+    return found
 
 
 def fire(residual: torch.Tensor, debt: torch.Tensor) -> torch.Tensor:
@@ -84,98 +47,88 @@ def fire(residual: torch.Tensor, debt: torch.Tensor) -> torch.Tensor:
     return spikes
 
 
-class Step(nn.Module):
-    """One time step of all layers, also of those at rest; the image has been added to the first residual before.
+class FloatNetwork(nn.Module):
+    """A dense simulation. A neuron's residual is (z - base) / theta - n: 1 and above it spikes, below 0 it spikes back.
 
     Args:
-        network: the integer network whose weights, thresholds and bases it takes over.
-        dtype: of weights and spikes.
+        network: the integer network, a :func:`chain`.
+        dtype: of weights and spikes behind the first layer; residuals are float32.
     """
 
     def __init__(self, network: SpikingNetwork, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
-        self.dtype, self.first = dtype, FloatLayer(network.layers[0])
-        self.layers = nn.ModuleList(FloatLayer(layer, dtype) for layer in network.layers[1:])
-        channels, height, width = network.layers[-1].geometry.out_shape
-        matrix = torch.from_numpy(network.classifier).float().reshape(-1, channels, height, width)
-        # The sign turns debts into counts.
-        matrix = -matrix.permute(0, 2, 3, 1).reshape(len(matrix), -1)
-        self.classifier = nn.Parameter(matrix.contiguous(), requires_grad=False)
+        self.synapses, self.dtype, self.shapes = chain(network), dtype, [p.shape for p in network.populations]
+        self.weights, self.bases = nn.ParameterList(), []
+        for number, synapses in enumerate(self.synapses):
+            scale = synapses.scale.astype(np.float64)
+            if number < len(self.shapes):
+                population = network.populations[number]
+                scale /= population.theta
+                self.bases.append(torch.from_numpy(population.base / population.theta).float()[:, None, None])
+            if number == 0:
+                scale *= 2.0**IMAGE_FRACTION_BITS
+            assert synapses.weight is not None
+            weight = torch.from_numpy(synapses.weight * scale[:, None, None, None])
+            weight = weight.to(dtype if 0 < number < len(self.shapes) else torch.float32)
+            if weight.shape[2:] != (network.input_shape, *self.shapes)[number][1:]:  # else it is a matrix
+                weight = weight.contiguous(memory_format=torch.channels_last)
+            self.weights.append(nn.Parameter(weight, requires_grad=False))
 
-    def forward(self, residuals: list[torch.Tensor], debts: list[torch.Tensor]) -> torch.Tensor:
-        """(N, classes) logits after this step; residuals and debts are updated in place."""
+    def current(self, number: int, spikes: torch.Tensor) -> torch.Tensor:
+        """What a layer's (n, channels, height, width) input adds to its residuals, in thresholds."""
+        return sum_floats(self.synapses[number], spikes, self.weights[number])
+
+    def forward(self, residuals: Tensors, debts: Tensors) -> torch.Tensor:
+        """One time step of all layers, also of those at rest; both lists are updated in place.
+
+        Returns:
+            (N, classes) logits after it.
+        """
         spikes = fire(residuals[0], debts[0])
-        for number, layer in enumerate(self.layers, 1):
-            residuals[number] += layer(spikes.to(self.dtype))
+        for number in range(1, len(debts)):
+            residuals[number] += self.current(number, spikes.to(self.dtype))
             spikes = fire(residuals[number], debts[number])
-        return self.logits(debts)
+        return self.logits(-debts[-1])
 
-    def logits(self, debts: list[torch.Tensor]) -> torch.Tensor:
-        """(N, classes), of the counts as they are."""
-        last = debts[-1]
-        return F.linear(last.permute(0, 2, 3, 1).reshape(last.shape[0], -1), self.classifier)
+    def logits(self, counts: torch.Tensor) -> torch.Tensor:
+        """(N, classes), of the last layer's net counts."""
+        return self.current(len(self.shapes), counts)[:, :, 0, 0]
 
+    def first_current(self, images: np.ndarray) -> torch.Tensor:
+        """What (N, C, H, W) standardised floats add to the first layer's residuals."""
+        pixels = torch.from_numpy(np.ascontiguousarray(images, np.float32))
+        return self.current(0, pixels.contiguous(memory_format=torch.channels_last))
 
-class FloatNetwork:
-    """A dense simulation in float32.
-
-    Args:
-        network: the integer network.
-        dtype: of weights and spikes.
-    """
-
-    def __init__(self, network: SpikingNetwork, dtype: torch.dtype = torch.float32) -> None:
-        self.network = network
-        self.step = Step(network, dtype).eval()
-        self.layers: list[FloatLayer] = [self.step.first, *self.step.layers]
-
-    @torch.inference_mode()
-    def start(self, images: np.ndarray) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-        """Residuals and debts of (N, C, H, W) standardised floats before the first step."""
-        residuals, debts = [], []
-        for layer in self.layers:
-            shape = (len(images), *layer.shape)
-            residual = torch.empty(shape, memory_format=torch.channels_last).copy_(layer.start.expand(shape))
-            residuals.append(residual)
-            debts.append(torch.zeros_like(residual))
-        spikes = torch.from_numpy(np.ascontiguousarray(images, np.float32)) * 2.0**self.network.k
-        residuals[0] += self.layers[0](spikes.contiguous(memory_format=torch.channels_last))
-        return residuals, debts
+    def start(self, images: np.ndarray) -> tuple[Tensors, Tensors]:
+        """Residuals and debts before the first step, the image in the first residuals. The caller sets the mode."""
+        layout = {"memory_format": torch.channels_last}
+        shapes = [(len(images), *shape) for shape in self.shapes]
+        pairs = zip(shapes, self.bases, strict=True)
+        residuals = [torch.empty(shape, **layout).copy_(-base.expand(shape)) for shape, base in pairs]  # type: ignore[call-overload]
+        residuals[0] += self.first_current(images)
+        return residuals, [torch.zeros_like(residual) for residual in residuals]
 
     @torch.inference_mode()
-    def run(self, images: np.ndarray, timesteps: int, record: bool = False) -> FloatRecording:
+    def run(self, images: np.ndarray, timesteps: int) -> tuple[np.ndarray, Tensors]:
         """Simulate a batch of (N, C, H, W) standardised floats, leaving out what is at rest in the whole batch.
 
-        Args:
-            images: the images, all of them at once.
-            timesteps: T.
-            record: count spikes and operations, which takes time; without it they stay 0.
+        Returns:
+            (N, T) int64 predictions and, for each population, (N, channels, height, width) net counts.
         """
-        layers, costs = self.layers, [torch.from_numpy(cost) for cost in synapses_per_spike(self.network.topology)]
-        recording = FloatRecording(
-            np.zeros((len(images), timesteps), np.int64),
-            np.zeros((timesteps, len(layers)), np.int64),
-            np.zeros((timesteps, len(layers)), np.int64),
-            np.zeros(timesteps, np.int64),
-        )
+        predictions = np.zeros((len(images), timesteps), np.int64)
         residuals, debts = self.start(images)
-        fired = [True] * len(layers)
+        fired = [True] * len(debts)
         for t in range(timesteps):
-            spikes, received = torch.empty(0), False
-            for number, layer in enumerate(layers):
+            received, spikes = False, residuals[0]
+            for number in range(len(debts)):
                 # With no input now and no spike a step ago, nothing in this layer can change.
                 if not received and not fired[number]:
                     continue
                 if received:
-                    residuals[number] += layer(spikes)
+                    residuals[number] += self.current(number, spikes)
                 spikes = fire(residuals[number], debts[number])
                 received = fired[number] = bool(spikes.any())
-                if record:
-                    up, down = spikes > 0, spikes < 0
-                    recording.positive[t, number], recording.negative[t, number] = int(up.sum()), int(down.sum())
-                    recording.sops[t] += int(((up | down).sum((0, 1)) * costs[number]).sum())
-            recording.predictions[:, t] = self.step.logits(debts).argmax(1).numpy()
+            predictions[:, t:] = self.logits(-debts[-1]).argmax(1).numpy()[:, None]
             if not any(fired):
-                recording.predictions[:, t:] = recording.predictions[:, t : t + 1]
                 break
-        return recording
+        return predictions, [-debt for debt in debts]
