@@ -12,8 +12,8 @@ class Contestant:
 
     Attributes:
         name: on the command line and in the tables.
-        kind: ``engine`` (exact), ``first call``, ``dense`` (float32, every layer in every step), ``skipping`` (float32,
-            layers at rest left out) or ``library``; its runner is in :mod:`benchmarks.runners`.
+        kind: of its runner in :mod:`benchmarks.runners`: ``engine`` (exact), ``first call``, ``dense`` (float32, every
+            layer in every step), ``skipping`` (float32, layers at rest left out) or ``library``.
         engine: name of the engine, of the number format or of the library.
         threads: of its own, or None for the command's.
         weight_bits: of the network.
@@ -57,15 +57,7 @@ CONTESTANTS = {contestant.name: contestant for contestant in _ALL}
 
 @dataclass(frozen=True)
 class Task:
-    """What a process is told.
-
-    Attributes:
-        contestant: who it is.
-        network, images: paths of a spiking network and of an ``.npy`` of (N, C, H, W) standardised floats.
-        timesteps: T, ``longer`` included.
-        threads: of this contestant.
-        quick: try few variants for a short time.
-    """
+    """What a process is told: who it is, paths of a network and of (N, C, H, W) images, T, threads, few variants?"""
 
     contestant: Contestant
     network: Path

@@ -17,10 +17,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.contestants import CONTESTANTS, Contestant, Task
-from benchmarks.float_network import chain
+from benchmarks.rivals import check_chain, missing
 from benchmarks.limit import limit
 from benchmarks.networks import NETS, make_images, make_network
-from benchmarks.other_libraries import missing
 from benchmarks.report import Row, plot, summary, table
 from benchmarks.worker import Worker
 from negspike import SpikingNetwork
@@ -198,7 +197,7 @@ def unavailable(contestant: Contestant, network: SpikingNetwork | None) -> str |
     if contestant.weight_bits != 16:
         return f"the network has weights of {network.weight_bits} bits"
     try:
-        choose_engine(network, contestant.engine, device="cpu") if exact else chain(network)
+        choose_engine(network, contestant.engine, device="cpu") if exact else check_chain(network)
     except InputError as error:
         return str(error)
     return None

@@ -10,17 +10,15 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from benchmarks.contestants import LIBRARIES, Task
-from benchmarks.float_network import FloatNetwork
-from benchmarks.other_libraries import present
+from benchmarks.rivals import FloatNetwork, make_neuron, present
 from negspike import SpikingNetwork
 from negspike.errors import InputError, one_line
 from negspike.spiking.simulation import check_run, make_engine
@@ -29,6 +27,7 @@ Answers = Iterator[dict[str, Any]]
 Recording = dict[str, Any]
 Advance = Callable[[], Any]
 BATCH_SIZES = (1, 2, 4, 8, 16, 32)
+PER_STEP = ("predictions", "positive", "negative", "sops", "relays")
 
 
 def _load(task: Task) -> tuple[SpikingNetwork, np.ndarray]:
@@ -56,7 +55,7 @@ def run_engine(task: Task, recording: Recording) -> Answers:
         started = time.perf_counter()
         parts = [engine.run(encoded[first : first + size], steps) for first in range(0, len(encoded), size)]
         measured = _measured(started, len(encoded), steps)
-        for name in ("predictions", "positive", "negative", "sops", "relays", "logits"):
+        for name in (*PER_STEP, "logits"):
             recording[name] = np.concatenate([getattr(part, name) for part in parts])
         for name in parts[0].counts:
             recording[f"counts of {name}"] = np.concatenate([part.counts[name] for part in parts])
@@ -73,16 +72,10 @@ def run_first_call(task: Task, recording: Recording) -> Answers:
     yield _measured(started, 1, task.timesteps)
 
 
-@dataclass(frozen=True)
-class Variant:
-    """One way to write a contestant.
+class Variant(NamedTuple):
+    """One way to write a contestant, for a batch size and the time steps of a call; ``build`` returns what is called.
 
-    Attributes:
-        way: how; with the batch size it is the variant's name.
-        size: images of a call.
-        steps: time steps of a call.
-        build: returns what is called.
-        calls: of one repetition, each with other images; None: as many as fill the time, all with the same images.
+    A repetition has so many ``calls``, each with other images; or, if None, as many as fill the time, with the same.
     """
 
     way: str
@@ -97,7 +90,7 @@ def run_fastest(task: Task, recording: Recording) -> Answers:
     network, images = _load(task)
     sizes = [size for size in BATCH_SIZES[: 2 if task.quick else None] if size <= len(images)]
     seconds = 0.02 if task.quick else 2.0
-    tried: dict[Variant, float] = {}
+    tried: dict[float, Variant] = {}
     for variant in VARIANTS[task.contestant.kind](task, network, images, sizes, recording, tried):
         name, started = f"{variant.way}, batch {variant.size}", time.perf_counter()
         try:
@@ -108,9 +101,10 @@ def run_fastest(task: Task, recording: Recording) -> Answers:
             print(f"{task.contestant.name}, {name}: {type(error).__name__}: {one_line(error)}", flush=True)
             continue
         setup, needed = time.perf_counter() - started, _median_seconds(advance, seconds / 4)
-        tried[variant] = variant.size * variant.steps / needed
-        print(f"{task.contestant.name}, {name}: {tried[variant]:.4g} image-steps/s", flush=True)
-        if tried[variant] == max(tried.values()):
+        rate = variant.size * variant.steps / needed
+        tried[rate] = variant
+        print(f"{task.contestant.name}, {name}: {rate:.4g} image-steps/s", flush=True)
+        if rate == max(tried):
             best, call, answer = variant, advance, {"setup_seconds": setup, "variant": name}
             calls = variant.calls or max(1, round(seconds / needed))
     if not tried:
@@ -134,28 +128,27 @@ def _median_seconds(call: Advance, seconds: float, least: int = 3) -> float:
 
 
 def dense_variants(
-    task: Task, network: SpikingNetwork, images: np.ndarray, sizes: list[int], _: Recording, tried: dict[Variant, float]
+    task: Task, network: SpikingNetwork, images: np.ndarray, sizes: list[int], _: Recording, tried: dict[float, Variant]
 ) -> Iterator[Variant]:
     """Float32 or bfloat16, step after step, nothing left out; as it is, and by TorchInductor with frozen weights."""
     floats = FloatNetwork(network, getattr(torch, task.contestant.engine)).eval()
 
-    def build(size: int, compiled: bool) -> Advance:
-        step, mode = floats, torch.inference_mode
-        if compiled:
-            import torch._inductor.config as inductor
-
-            inductor.freezing = True
-            torch.compiler.reset()
-            # Compilers refuse tensors made in inference mode.
-            step, mode = torch.compile(floats, dynamic=False), torch.no_grad
+    def build(size: int, step: Any, mode: Any) -> Advance:
+        torch.compiler.reset()
         with mode():
             state = floats.start(images[:size])
-        return mode()(partial(step, *state))
+        advance: Advance = mode()(partial(step, *state))
+        return advance
 
-    yield from (Variant("eager", size, 1, partial(build, size, False)) for size in sizes)
-    # A compilation takes long, so it is only tried where the others do well.
-    for variant in [] if task.quick else sorted(tried, key=lambda variant: -tried[variant])[:2]:
-        yield Variant("compiled", variant.size, 1, partial(build, variant.size, True))
+    yield from (Variant("eager", size, 1, partial(build, size, floats, torch.inference_mode)) for size in sizes)
+    if not task.quick:
+        import torch._inductor.config as inductor
+
+        inductor.freezing = True
+        # A compilation takes long, so it is only tried where the others do well. It refuses inference mode's tensors.
+        for rate in sorted(tried)[-2:]:
+            step = torch.compile(floats, dynamic=False)
+            yield Variant("compiled", tried[rate].size, 1, partial(build, tried[rate].size, step, torch.no_grad))
 
 
 def skipping_variants(
@@ -183,11 +176,16 @@ def library_variants(
     task: Task, network: SpikingNetwork, images: np.ndarray, sizes: list[int], *_: Any
 ) -> Iterator[Variant]:
     """Another library, step by step or several steps at once, whichever is faster."""
-    library = task.contestant.engine
+    library, floats = task.contestant.engine, FloatNetwork(network)
+
+    def build(size: int, at_once: int) -> Advance:
+        # Presented in every step, not once, the image needs no factor of 2^k.
+        pixels = images[:size] * network.populations[0].step
+        return present(floats, [make_neuron(library) for _ in floats.shapes], pixels, at_once)
+
     for at_once, size in itertools.product(LIBRARIES[library][1], sizes):
         if at_once * size <= 40:  # more activations than that leave the caches by far
-            build = partial(present, network, library, images[:size], at_once)
-            yield Variant(f"{at_once} steps at once", size, at_once, build)
+            yield Variant(f"{at_once} steps at once", size, at_once, partial(build, size, at_once))
 
 
 VARIANTS: dict[str, Callable[..., Iterator[Variant]]] = {

@@ -15,14 +15,15 @@ from typing import Any
 from benchmarks.contestants import Task
 from negspike.errors import InputError, one_line
 
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
+
 
 class Worker:
-    """This side of a contestant's process.
+    """This side of a contestant's process, which prints to ``log`` and gets the variables of ``environment``.
 
-    Args:
-        task: what it is told.
-        log: where it prints.
-        environment: variables it gets beside those for its threads.
+    Attributes:
+        prepared: setup_seconds, variant, imported_bytes.
+        measurements: seconds, images, steps, peak_bytes of each repetition.
 
     Raises:
         InputError: the contestant failed, or its process ended. So does every method.
@@ -30,15 +31,14 @@ class Worker:
 
     def __init__(self, task: Task, log: Path, environment: Mapping[str, str] | None = None) -> None:
         self.task, self.measurements = task, list[dict[str, Any]]()
-        names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
-        variables = dict.fromkeys(names, str(task.threads)) | dict(environment or {})
+        variables = dict.fromkeys(THREADS, str(task.threads)) | dict(environment or {})
         # A forked process would begin with the memory and the threads of this one.
         spawn = multiprocessing.get_context("spawn")
         self._process = ProcessPoolExecutor(1, spawn, _begin, (variables, log))
         self.prepared: dict[str, Any] = self._ask(_prepare, task)
 
     def repeat(self) -> None:
-        """One repetition: seconds, images, steps, peak_bytes."""
+        """One repetition."""
         self.measurements.append(self._ask(_repeat))
 
     def recording(self) -> dict[str, Any]:
@@ -94,5 +94,4 @@ def peak_memory() -> int:
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * 1024
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
