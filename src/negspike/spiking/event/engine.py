@@ -1,7 +1,6 @@
 """The event-driven engine: adds a row of weights for every spike and window, and touches nothing that is at rest.
 
-How it works, what it was measured against and what bounds it: docs/performance.md. The compiled functions are in
-:mod:`negspike.spiking.event.kernels`.
+How it works, what it was measured against and what bounds it: docs/performance.md.
 """
 
 from __future__ import annotations
@@ -11,11 +10,15 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from negspike.errors import InputError
-from negspike.spiking.event import kernels
-from negspike.spiking.event.kernels import Spikes, State, Weights, Window
-from negspike.spiking.graph import SpikingLayer, SpikingNetwork
-from negspike.spiking.recording import Recording, synapses_per_spike
+from negspike.spiking.event import state as c
+from negspike.spiking.event.arrange import Arranged, aligned, arrange
+from negspike.spiking.event.image import simulate_images
+from negspike.spiking.event.rows import ROWS_AT_ONCE
+from negspike.spiking.event.state import BLOCK, LIST_ENTRIES, LIST_POSITIONS, Emitted, Lists, Results, State, Work
+from negspike.spiking.event.vectors import BITS, COPIED
+from negspike.spiking.graph import SpikingNetwork
+from negspike.spiking.nodes import INPUT, MaxPool
+from negspike.spiking.recording import Recording
 
 CHUNK_BYTES = 64 << 20
 LARGEST_CHUNK = 500
@@ -23,177 +26,65 @@ LARGEST_CHUNK = 500
 CHUNK_IMAGES_PER_THREAD = 4
 # Images that a thread takes at a time: as few as one where that takes a while, more where a call would cost more.
 TASK_NEURONS = 1 << 18
-ALIGNMENT = 64
-TILE_WIDTHS = (64, 32)
-# A list of spikes costs about as much to go through as this many outputs cost to add.
-LIST_COST = 16
-# Potentials of 32 bits must have room for a step's input beside the threshold.
-LARGEST_NARROW = 1 << 29
 # So many rows can be told apart by 16 bits.
 LARGEST_SHORT_LIST = 1 << 16
-NEVER = 1 << 62
 
 
-def aligned(shape: int | tuple[int, ...], dtype: type[np.generic]) -> np.ndarray:
-    """Zeros that begin at a 64-byte boundary, as vector loads want them; the system provides them when touched."""
-    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
-    raw = np.zeros(size + ALIGNMENT, np.uint8)
-    first = -raw.ctypes.data % ALIGNMENT
-    return raw[first : first + size].view(dtype).reshape(shape)
+def refuses(network: SpikingNetwork) -> str | None:
+    """Why this engine cannot simulate a network, in one line; None where it can."""
+    for node in network.nodes:
+        channels, height, width = node.shape
+        inputs = 0
+        for synapses in () if isinstance(node, MaxPool) else node.synapses:
+            if synapses.source != INPUT:
+                inputs += int(np.prod(synapses.window.kernel)) * network.shapes[synapses.source][0]
+        # Spikes of a block and rows of a tile are counted with 32 bits.
+        if max(inputs, channels * height * width * BLOCK) >= c.LARGEST_INT32:
+            return f"{node.name} is too large"
+    return None
 
 
-def tile_width(outputs: int) -> int:
-    """Output channels that are computed together: padding to whole tiles costs time, and narrow tiles do too."""
-    return min(TILE_WIDTHS, key=lambda width: -(-outputs // width) * (width + LIST_COST))
-
-
-def list_type(layers: np.ndarray) -> type[np.generic]:
+def list_type(arranged: Arranged) -> type[np.generic]:
     """What holds the number of any row of a tile, its row of zeros included, and of any channel of a row of neurons."""
-    rows = layers[:, kernels.INPUTS] * layers[:, kernels.KERNEL_HEIGHT] * layers[:, kernels.KERNEL_WIDTH] + 1
-    channels = layers[:, kernels.OUT_WIDTH] * layers[:, kernels.TILES] * layers[:, kernels.WIDTH]
-    return np.uint16 if max(rows.max(), channels.max()) <= LARGEST_SHORT_LIST else np.int32
+    nodes, tiles = arranged.network.nodes, arranged.network.tiles
+    rows = tiles[:, c.TILE_ROWS].max(initial=0) + 1
+    channels = ((nodes[:, c.WIDTH] + 1) * nodes[:, c.TILES] * nodes[:, c.LANES]).max()
+    return np.uint16 if max(rows, channels) <= LARGEST_SHORT_LIST else np.int32
 
 
-def arrange(network: SpikingNetwork) -> Weights:
-    """The network's integers in the order in which the compiled functions read them."""
-    costs = synapses_per_spike(network.topology)
-    bits16 = all(np.abs(layer.weight.astype(np.int64)).max() < 1 << 15 for layer in network.layers)
-    weight_bytes = 2 if bits16 else 3
-    table = np.zeros((len(network.layers), kernels.COLUMNS), np.int64)
-    rows, theta, base, wide, largest, reach = [], [], [], [], [], []
-    sizes = np.zeros(6, np.int64)
-    for number, layer in enumerate(network.layers):
-        geometry = layer.geometry
-        _check_size(number, layer)
-        outputs, inputs, height, width = layer.weight.shape
-        lanes = tile_width(outputs)
-        tiles = -(-outputs // lanes)
-        (top, _), (left, _) = geometry.padding
-        table[number] = (
-            *(*geometry.in_shape, *geometry.out_shape, height, width, geometry.stride, top, left, layer.shift),
-            *(lanes, tiles, lanes * weight_bytes, *sizes),
-        )
-        padded = np.zeros((tiles * lanes, inputs, height, width), np.int32)
-        padded[:outputs] = layer.weight
-        tiled = padded.reshape(tiles, lanes, inputs, height, width).transpose(0, 3, 4, 2, 1).reshape(tiles, -1, lanes)
-        tiled = _row_bytes(np.pad(tiled, ((0, 0), (0, 1), (0, 0))), bits16)
-        padded_theta, padded_base = np.full(tiles * lanes, NEVER), np.ones(tiles * lanes, np.int64)
-        padded_theta[:outputs], padded_base[:outputs] = layer.theta, layer.base
-        theta.append(padded_theta)
-        base.append(padded_base)
-        positions = geometry.out_shape[1] * geometry.out_shape[2]
-        if number > 0:
-            rows.append(np.pad(tiled, (0, -tiled.size % ALIGNMENT)))
-            for tile in range(tiles):
-                part = slice(tile * lanes, min((tile + 1) * lanes, outputs))
-                far = max(int(np.abs(layer.base[part]).max()), int(layer.theta[part].max()))
-                wide.append(not bits16 or far >> 16 >= LARGEST_NARROW)
-                largest.append(int(np.abs(layer.weight[part].astype(np.int64)).max()))
-                reach.append((far >> 16) + 2)
-            sizes += (rows[-1].size, tiles * lanes, tiles, positions, positions * tiles * lanes, positions * tiles)
-        else:
-            sizes += (0, tiles * lanes, 0, positions, positions * tiles * lanes, 0)
-    flat = aligned(int(sizes[0]), np.uint8)
-    np.concatenate([*rows, flat[:0]], out=flat)
-    all_theta, all_base = _flat(theta, np.int64), _flat(base, np.int64)
-    start = -all_base >> 16
-    return Weights(
-        layers=table,
-        rows=flat.view(np.int16) if bits16 else flat,
-        image_rows=_image_rows(network.layers[0]),
-        theta=all_theta,
-        base=all_base,
-        theta_high=_flat([np.minimum(all_theta >> 16, kernels.LARGEST_INT32)], np.int32),
-        theta_low=_flat([all_theta & 0xFFFF], np.int32),
-        base_low=_flat([-all_base & 0xFFFF], np.int32),
-        start=_flat([np.clip(start, -kernels.LARGEST_INT32, kernels.LARGEST_INT32)], np.int32),
-        wide=np.array(wide, np.uint8),
-        largest=np.array(largest, np.int64),
-        reach=np.array(reach, np.int64),
-        costs=np.concatenate([cost.ravel() for cost in costs]),
-        classifier=_classifier(network),
-    )
-
-
-def _check_size(number: int, layer: SpikingLayer) -> None:
-    """Spikes of a block and rows of a tile are counted with 32 bits."""
-    reach = int(np.prod(layer.geometry.weight_shape[1:])) + int(np.prod(layer.geometry.in_shape))
-    if max(reach, layer.geometry.neurons * kernels.BLOCK) >= kernels.LARGEST_INT32:
-        raise InputError(f"layer {number} ({layer.geometry.token}) is too large for engine 'event'; use 'dense'")
-
-
-def _flat(parts: list[np.ndarray], dtype: type[np.generic]) -> np.ndarray:
-    values = np.concatenate(parts)
-    result = aligned(len(values), dtype)
-    result[:] = values
-    return result
-
-
-def _row_bytes(weights: np.ndarray, bits16: bool) -> np.ndarray:
-    """Bytes of int32 weights (..., outputs): 16 bits each, or a row's upper 16 bits first and then its lower 8."""
-    width = weights.shape[-1]
-    high = (weights if bits16 else weights >> 8).astype(np.int16)[..., kernels.stored_order(width, 16)]
-    parts = [np.ascontiguousarray(high).view(np.uint8)]
-    if not bits16:
-        parts.append((weights & 0xFF).astype(np.uint8)[..., kernels.stored_order(width, 8)])
-    return np.concatenate(parts, axis=-1).ravel()
-
-
-def _image_rows(layer: SpikingLayer) -> np.ndarray:
-    outputs = layer.weight.shape[0]
-    return np.ascontiguousarray(layer.weight.astype(np.int64).transpose(2, 3, 1, 0).reshape(-1, outputs))
-
-
-def _classifier(network: SpikingNetwork) -> np.ndarray:
-    channels, height, width = network.topology.layers[-1].out_shape
-    matrix = network.classifier.astype(np.int64).reshape(-1, channels, height * width)
-    return np.ascontiguousarray(matrix.transpose(2, 1, 0).reshape(-1, len(network.classifier)))
-
-
-class _Workspace:
+def _work(arranged: Arranged) -> Work:
     """The arrays that one thread works in."""
-
-    def __init__(self, network: SpikingNetwork, weights: Weights) -> None:
-        layers = network.topology.layers
-        table = weights.layers
-        positions, neurons = _positions(table), _neurons(table)
-        masks = int((positions * table[:, kernels.TILES])[1:].sum())
-        most = int(positions.max())
-        words = int((positions * table[:, kernels.TILES]).max()) * kernels.BLOCK
-        self.state = State(
-            potential=aligned(int(neurons.sum()), np.int32),
-            residual=aligned(int(neurons.sum()) if weights.wide.any() else 0, np.int64),
-            above=np.zeros(masks, np.uint64),
-            pending=np.zeros(masks, np.uint8),
-            up=np.zeros(words, np.uint64),
-            down=np.zeros(words, np.uint64),
-            bits=kernels.BITS.copy(),
-        )
-        inputs = max(int(np.prod(layer.weight_shape[1:])) for layer in layers)
-        steps, listed, names = kernels.LIST_POSITIONS * kernels.BLOCK, kernels.LIST_ENTRIES, list_type(table)
-        self.window = Window(
-            entries=np.zeros(listed + kernels.BLOCK * (inputs + 2 * kernels.ROWS_AT_ONCE) + kernels.COPIED, names),
-            first=np.zeros(kernels.LIST_POSITIONS + 1, np.int64),
-            step=np.zeros(steps, np.int64),
-            begin=np.zeros(steps, np.int64),
-            positive=np.zeros(steps, np.int64),
-            negative=np.zeros(steps, np.int64),
-        )
-        self.settled = aligned(int(neurons[0]), np.int32)
-        rows = int(table[:, kernels.OUT_HEIGHT].max())
-        runs = int((table[:, kernels.OUT_HEIGHT] * (table[:, kernels.OUT_WIDTH] + 1)).max()) * kernels.BLOCK
-        entries = max(layer.neurons for layer in layers) + kernels.COPIED
-        self.spikes, self.emitted = (
-            Spikes(
-                up=np.zeros(entries, names),
-                down=np.zeros(entries, names),
-                first_up=np.zeros(runs, np.int32),
-                first_down=np.zeros(runs, np.int32),
-                active=np.zeros(most, np.uint64),
-                rows=np.zeros(rows, np.uint64),
-            )
-            for _ in range(2)
-        )
+    network, buffers = arranged.network, arranged.buffers
+    neurons, names = arranged.neurons, list_type(arranged)
+    state = State(
+        potential=aligned(neurons, np.int32),
+        residual=aligned(neurons if network.tiles[:, c.WIDE].any() else 0, np.int64),
+        relative=aligned(arranged.relative, np.int32),
+        above=np.zeros(arranged.masks, np.uint64),
+        below=np.zeros(arranged.masks, np.uint64),
+        pending=np.zeros(arranged.masks, np.uint8),
+        currents=aligned(arranged.currents, np.int64),
+        pooled=np.zeros(arranged.pooled, np.int32),
+        bits=BITS.copy(),
+    )
+    items = LIST_POSITIONS * BLOCK * arranged.parts
+    most = LIST_ENTRIES + BLOCK * (arranged.listed + 2 * arranged.parts * ROWS_AT_ONCE) + COPIED
+    lists = Lists(
+        np.zeros(most, names), np.zeros(LIST_POSITIONS + 1, np.int64), *(np.zeros(items, np.int64) for _ in range(5))
+    )
+    emitted = Emitted(
+        up=np.zeros(buffers["words"], np.uint64),
+        down=np.zeros(buffers["words"], np.uint64),
+        fired=np.zeros(buffers["fired"], np.uint64),
+        active=np.zeros(buffers["active"], np.uint64),
+        rows=np.zeros(buffers["rows"], np.uint64),
+        ups=np.zeros(buffers["entries"] + COPIED, names),
+        downs=np.zeros(buffers["entries"] + COPIED, names),
+        first_up=np.zeros(buffers["runs"], np.int32),
+        first_down=np.zeros(buffers["runs"], np.int32),
+        changes=aligned(buffers["changes"], np.int64),
+    )
+    return Work(state, lists, emitted)
 
 
 class EventEngine:
@@ -205,87 +96,66 @@ class EventEngine:
     """
 
     def __init__(self, network: SpikingNetwork, threads: int | None = None) -> None:
-        self.network, self.weights = network, arrange(network)
+        self.network, self.arranged = network, arrange(network)
         self.threads = threads or _cores()
-        self.neurons = int(_neurons(self.weights.layers).sum())
-        chunk = max(CHUNK_BYTES // (4 * self.neurons), CHUNK_IMAGES_PER_THREAD * self.threads)
+        self.neurons = self.arranged.neurons
+        chunk = max(CHUNK_BYTES // (4 * self.neurons + 1), CHUNK_IMAGES_PER_THREAD * self.threads)
         self.chunk_size = min(chunk, LARGEST_CHUNK)
-        self._idle: list[_Workspace] = []
+        self._idle: list[Work] = []
 
     def run(self, encoded: np.ndarray, timesteps: int) -> Recording:
         """Simulate (N, C, H, W) int64 images with 16 fractional bits for ``timesteps`` steps."""
-        recording = Recording.empty(self.network.topology, len(encoded), timesteps)
+        recording = Recording.empty(self.network, images=len(encoded), timesteps=timesteps)
         counts = aligned((len(encoded), self.neurons), np.int32)
-        size = max(1, TASK_NEURONS // self.neurons)
-        tasks = [slice(first, first + size) for first in range(0, len(encoded), size)]
+        results = Results(counts, *(getattr(recording, name) for name in Results._fields[1:-1]), np.zeros(0, np.int64))
+        size = max(1, TASK_NEURONS // max(self.neurons, 1))
+        tasks = [slice(first, min(first + size, len(encoded))) for first in range(0, len(encoded), size)]
         with ThreadPoolExecutor(self.threads) as pool:
-            for reached in pool.map(lambda task: self._simulate(encoded, timesteps, counts, recording, task), tasks):
+            for reached in pool.map(lambda task: self._simulate(encoded, timesteps, results, task), tasks):
                 np.maximum(recording.potential_bounds, reached, out=recording.potential_bounds)
-        recording.counts = [self._layer_counts(counts, number) for number in range(len(self.weights.layers))]
+        recording.counts = {node.name: self._counts(counts, node.name) for node in self.network.populations}
         return recording
 
-    def _simulate(
-        self, encoded: np.ndarray, timesteps: int, counts: np.ndarray, recording: Recording, task: slice
-    ) -> np.ndarray:
-        """Simulate some images; returns bounds on the potentials of each layer."""
-        reached = np.zeros(len(self.weights.layers), np.int64)
-        results = (counts, recording.predictions, recording.positive, recording.negative, recording.sops)
-        first, stop, _ = task.indices(len(encoded))
-        workspace = self._idle.pop() if self._idle else _Workspace(self.network, self.weights)
-        while first < stop:
-            part = slice(first, stop)
-            done = self._call(workspace, self.weights, encoded, timesteps, results, reached, part)
-            first += done
-            if first < stop:
+    def _simulate(self, encoded: np.ndarray, timesteps: int, results: Results, task: slice) -> np.ndarray:
+        """Simulate some images; returns bounds on the potentials of each population."""
+        reached = np.zeros(len(self.network.populations), np.int64)
+        work = self._idle.pop() if self._idle else _work(self.arranged)
+        first = task.start
+        while first < task.stop:
+            part = slice(first, task.stop)
+            first += simulate_images(
+                encoded[part], timesteps, self.arranged.network, work, _part(results, part, reached)
+            )
+            if first < task.stop:
                 # A potential of this image could have left 32 bits. Once more, from the start, with 64.
-                weights = self.weights._replace(wide=np.ones_like(self.weights.wide))
-                part = slice(first, first + 1)
-                for array in results:
-                    array[part] = 0
-                self._call(_Workspace(self.network, weights), weights, encoded, timesteps, results, reached, part)
-                workspace = _Workspace(self.network, self.weights)
+                self._simulate_wide(encoded, timesteps, _part(results, slice(first, first + 1), reached), first)
                 first += 1
-        self._idle.append(workspace)
+        self._idle.append(work)
         return reached
 
-    @staticmethod
-    def _call(
-        workspace: _Workspace,
-        weights: Weights,
-        encoded: np.ndarray,
-        timesteps: int,
-        results: tuple[np.ndarray, ...],
-        reached: np.ndarray,
-        part: slice,
-    ) -> int:
-        """The number of images that were simulated: fewer than asked for if 32 bits did not suffice for the next."""
-        done: int = kernels.simulate_images(
-            *(encoded[part], timesteps, weights, workspace.state, workspace.window, workspace.settled),
-            *(workspace.spikes, workspace.emitted, *(array[part] for array in results), reached),
-        )
-        return done
+    def _simulate_wide(self, encoded: np.ndarray, timesteps: int, results: Results, number: int) -> None:
+        tiles = self.arranged.network.tiles.copy()
+        tiles[:, c.WIDE] = 1
+        arranged = self.arranged.widened(tiles)
+        for array in results[:-1]:
+            array[:] = 0
+        simulate_images(encoded[number : number + 1], timesteps, arranged.network, _work(arranged), results)
 
-    def _layer_counts(self, counts: np.ndarray, number: int) -> np.ndarray:
-        """(N, outputs, height, width) int32 of one layer."""
-        layer = self.weights.layers[number]
-        outputs, height, width = self.network.layers[number].geometry.out_shape
-        channels = int(layer[kernels.TILES] * layer[kernels.WIDTH])
-        first = int(layer[kernels.FIRST_NEURON])
-        part = counts[:, first : first + height * width * channels].reshape(-1, height, width, channels)
-        return part[..., :outputs].transpose(0, 3, 1, 2)
+    def _counts(self, counts: np.ndarray, name: str) -> np.ndarray:
+        """(N, channels, height, width) int32 of one population."""
+        number = next(number for number, node in enumerate(self.network.nodes) if node.name == name)
+        node = self.arranged.network.nodes[number]
+        padded = int(node[c.TILES] * node[c.LANES])
+        channels, height, width = self.network.nodes[number].shape
+        first = int(node[c.FIRST_NEURON])
+        part = counts[:, first : first + height * width * padded].reshape(-1, height, width, padded)
+        return part[..., :channels].transpose(0, 3, 1, 2)
+
+
+def _part(results: Results, part: slice, reached: np.ndarray) -> Results:
+    return Results(*(array[part] for array in results[:-1]), reached)
 
 
 def _cores() -> int:
     """Cores that this process may use, where the system tells."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _positions(layers: np.ndarray) -> np.ndarray:
-    positions: np.ndarray = layers[:, kernels.OUT_HEIGHT] * layers[:, kernels.OUT_WIDTH]
-    return positions
-
-
-def _neurons(layers: np.ndarray) -> np.ndarray:
-    """Neurons of each layer, those that fill up a tile included."""
-    neurons: np.ndarray = _positions(layers) * layers[:, kernels.TILES] * layers[:, kernels.WIDTH]
-    return neurons
