@@ -20,7 +20,7 @@ from negspike.data.images import prepare_images
 from negspike.data.registry import dataset_spec as spec_of
 
 if TYPE_CHECKING:
-    from finished_workflow import Finished
+    from workflow_runs import Finished
 
 torch.set_num_threads(1)
 # The same examples on every run: a continuous integration that fails by chance is soon ignored.
@@ -35,6 +35,25 @@ CIFAR_MEMBERS = [f"{CIFAR_FOLDER}/data_batch_{i}.bin" for i in range(1, 6)] + [f
 needs_shared = pytest.mark.skipif(
     not SHARED.is_dir(), reason="the folder 'shared' with reference data is not beside the repository"
 )
+
+# Fixtures that run the workflow.
+SLOW_FIXTURES = {"finished_copy", "undisturbed", "stages"}
+# Groups that take longest start first; those of Slurm mostly wait.
+FIRST = ("test_slurm", "finished_copy", "test_faults", "test_cost", "test_engines")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where pytest-xdist spreads the tests (make test), those that share what is costly to make stay in one process."""
+    ranks = []
+    for item in items:
+        fixtures = set(getattr(item, "fixturenames", ()))
+        group = "finished_copy" if "finished_copy" in fixtures else item.path.stem
+        item.add_marker(pytest.mark.xdist_group(group))
+        if fixtures & SLOW_FIXTURES:
+            item.add_marker(pytest.mark.slow)
+        ranks.append(FIRST.index(group) if group in FIRST else len(FIRST))
+    items[:] = [item for _, item in sorted(zip(ranks, items, strict=True), key=lambda pair: pair[0])]
 
 
 def cifar_records(count: int, seed: int) -> np.ndarray:
@@ -100,7 +119,7 @@ def digit_images(digits: Dataset) -> torch.Tensor:
 @pytest.fixture(scope="session")
 def finished_copy(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """A copy of the repository with a finished experiment; who changes it restores it."""
-    from finished_workflow import run_experiment
+    from workflow_runs import run_experiment
 
     folder = tmp_path_factory.mktemp("copy") / "negspike"
     folder.mkdir()

@@ -649,7 +649,7 @@ def test_progress_and_chunks(seconds: float, expected: list[int], monkeypatch: p
     network = integer_network("1", (1, 1, 1), [[1]], [1 << 16], [0], [[0], [1]])
     monkeypatch.setattr(event, "LARGEST_CHUNK", 2)
     monkeypatch.setattr("negspike.spiking.simulation.REPORT_SECONDS", seconds)
-    monkeypatch.setattr("negspike.spiking.simulation.time.monotonic", lambda: 7.0)  # a clock too coarse to move
+    monkeypatch.setattr("negspike.console.time.monotonic", lambda: 7.0)  # a clock too coarse to move
     seen: list[tuple[int, int, int]] = []
     lines: list[str] = []
     log = simulate(
