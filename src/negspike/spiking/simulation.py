@@ -79,9 +79,9 @@ def make_engine(
         return ReferenceEngine(network)
     if chosen == "dense":
         return DenseEngine(network, choose_device(device), threads)
-    from negspike.spiking.event.engine import EventEngine
+    from negspike.spiking.event.engine import make_event_engine
 
-    return EventEngine(network, threads)
+    return make_event_engine(network, threads)
 
 
 def simulate(
