@@ -93,7 +93,7 @@ class _Builder:
         self.unheard.append(name)
 
     def start(self, largest: int) -> None:
-        self._register(INPUT, self.image, int, most=largest, rest=largest, usual=1 << 16)
+        self._register(INPUT, self.image, int, most=largest, rest=largest, usual=min(largest, 1 << 16))
 
     def pick(self, kinds: tuple[type, ...]) -> str | None:
         """A source, more often one that nobody listens to yet."""
