@@ -89,7 +89,7 @@ class _Builder:
 
     def _register(self, name: str, shape: Shape, kind: type, *, most: int, rest: int, usual: int) -> None:
         self.shapes[name], self.kinds[name] = shape, kind
-        self.most[name], self.rest[name], self.usual[name] = most, rest, max(usual, 1)
+        self.most[name], self.rest[name], self.usual[name] = max(most, 1), max(rest, 1), max(usual, 1)
         self.unheard.append(name)
 
     def start(self, largest: int) -> None:
