@@ -89,11 +89,11 @@ class _Builder:
 
     def _register(self, name: str, shape: Shape, kind: type, *, most: int, rest: int, usual: int) -> None:
         self.shapes[name], self.kinds[name] = shape, kind
-        self.most[name], self.rest[name], self.usual[name] = most, rest, max(usual, 1)
+        self.most[name], self.rest[name], self.usual[name] = max(most, 1), max(rest, 1), max(usual, 1)
         self.unheard.append(name)
 
     def start(self, largest: int) -> None:
-        self._register(INPUT, self.image, int, most=largest, rest=largest, usual=1 << 16)
+        self._register(INPUT, self.image, int, most=largest, rest=largest, usual=min(largest, 1 << 16))
 
     def pick(self, kinds: tuple[type, ...]) -> str | None:
         """A source, more often one that nobody listens to yet."""

@@ -23,7 +23,7 @@ from negspike.spiking.reference import ReferenceEngine
 from negspike.spiking.simulation import make_engine, most_timesteps
 
 # Of so many graphs, the first engine; the others are as many each.
-REFERENCE_GRAPHS, OTHER_GRAPHS, CHAINS = 700, 300, 60
+REFERENCE_GRAPHS, OTHER_GRAPHS, CHAINS = 700, 300, 100
 
 
 def check_image(recording: Recording, number: int, expected: Result) -> None:

@@ -179,11 +179,12 @@ class DenseEngine:
         recording = Recording.empty(network, images=len(encoded), timesteps=timesteps)
         states = {node.name: _State(self, node, len(encoded)) for node in network.nodes}
         currents = dict(self._image_currents(encoded))
-        prediction = torch.zeros(len(encoded), dtype=torch.int64, device=self.device)
+        # The bias alone decides until something arrives.
+        readout = states[network.readout.name]
+        prediction = readout.residual[:, :, 0, 0].argmax(1)
         for t in range(timesteps):
             for node in network.nodes:
                 self._step(states, node, t, currents.pop(node.name, None), recording)
-            readout = states[network.readout.name]
             if readout.fired.any():
                 prediction = readout.residual[:, :, 0, 0].argmax(1)
             recording.predictions[:, t] = prediction.cpu().numpy()
