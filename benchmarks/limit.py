@@ -10,11 +10,12 @@ from __future__ import annotations
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-import numba
 import numpy as np
-import torch
 
-from negspike.spiking.event.kernels import LARGEST_INT32, make_accumulate, stored_order
+from negspike.spiking.event.arrange import aligned
+from negspike.spiking.event.compiled import compiled
+from negspike.spiking.event.rows import make_accumulate, stored_order
+from negspike.spiking.event.state import LARGEST_INT32
 
 ROWS_BYTES = 256 << 10  # of each thread, beside its sums well inside a typical L2 cache
 ADDITIONS = 1 << 20  # of a thread in one pass, whose order stays in the caches
@@ -25,7 +26,7 @@ LIST_ROWS = 64  # spikes of one window and step, say; a multiple of the rows tha
 _accumulate = make_accumulate(IN_REGISTERS, False)
 
 
-@numba.njit(nogil=True)
+@compiled
 def _plain(rows: np.ndarray, order: np.ndarray, sums: np.ndarray, theta: np.ndarray) -> None:
     """Add rows (R, width) int16 in the given order to sums (width,) int32, eight rows at a time, over and over."""
     for _ in range(PASSES):
@@ -38,19 +39,13 @@ def _plain(rows: np.ndarray, order: np.ndarray, sums: np.ndarray, theta: np.ndar
                 sums[j] += np.int32(left) + np.int32(right)
 
 
-@numba.njit(nogil=True)
+@compiled
 def _in_registers(rows: np.ndarray, order: np.ndarray, sums: np.ndarray, theta: np.ndarray) -> None:
     """The same as the engine does it, list after list; the rows are in its order."""
     state, threshold, flat = np.int64(sums.ctypes.data), np.int64(theta.ctypes.data), rows.reshape(-1)
     for _ in range(PASSES):
         for first in range(0, len(order), LIST_ROWS):
             _accumulate(state, flat, 0, order, first, LIST_ROWS, 0, threshold)
-
-
-def _aligned(*shape: int, dtype: torch.dtype = torch.int32) -> np.ndarray:
-    """Zeros that begin at a 64-byte boundary, as PyTorch's do and vector loads want them."""
-    zeros: np.ndarray = torch.zeros(shape, dtype=dtype).numpy()
-    return zeros
 
 
 def additions_per_second(threads: int, way: str, width: int, seconds: float = 0.5) -> float:
@@ -62,13 +57,14 @@ def additions_per_second(threads: int, way: str, width: int, seconds: float = 0.
         seconds: how long to try.
     """
     random, count = np.random.default_rng(0), ROWS_BYTES // (2 * width)
-    rows, sums = _aligned(threads, count, width, dtype=torch.int16), _aligned(threads, width)
+    rows, sums = aligned((threads, count, width), np.int16), aligned((threads, width), np.int32)
     rows[:] = random.integers(-100, 100, rows.shape)
     order = random.integers(0, count, ADDITIONS // width // LIST_ROWS * LIST_ROWS).astype(np.uint16)
     expected = [PASSES * np.bincount(order, minlength=count) @ own.astype(np.int64) for own in rows]
     if way == "registers":
         rows[:] = rows[..., stored_order(width, 16)]
-    add, theta = _in_registers if way == "registers" else _plain, _aligned(width) + np.int32(LARGEST_INT32)
+    add, theta = _in_registers if way == "registers" else _plain, aligned(width, np.int32)
+    theta[:] = LARGEST_INT32
     with ThreadPoolExecutor(threads) as pool:
 
         def call() -> float:

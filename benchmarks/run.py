@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks.contestants import CONTESTANTS, Contestant, Task
-from benchmarks.rivals import check_chain, missing
 from benchmarks.limit import limit
 from benchmarks.networks import NETS, make_images, make_network
 from benchmarks.report import Row, plot, summary, table
+from benchmarks.rivals import check_chain, missing
 from benchmarks.worker import Worker
 from negspike import SpikingNetwork
 from negspike.errors import InputError
