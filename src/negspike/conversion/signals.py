@@ -194,7 +194,8 @@ class Signal:
         terms: list[Term] = []
         for term in self.terms:
             term = replace(term, denominator=term.denominator * divisor)
-            if term.is_point:
+            if term.window.is_point and term.spread is None:
+                # A pool behind a map of points: its taps share the weights.
                 terms.append(replace(term, window=window))
             elif term.weight is None or term.spread is not None:
                 axes = [windows.matrix(window, axis, self.shape[1 + axis], size[axis]) for axis in (0, 1)]
