@@ -283,7 +283,7 @@ def best_step(
     values = values[:: max(1, len(values) // MOST_VALUES)].double()
     if not bool(torch.isfinite(values).all()):
         raise InputError("the calibration images give values that are not finite")
-    values = values.clamp(None if low else 0.0, limit)
+    values = values if low else values.clamp(0.0, limit)
     largest = max(float(values.max()) / high, float(values.min()) / low if low else 0.0)
     if largest <= 0:
         return (1.0 if limit is None else limit) / high
