@@ -34,9 +34,7 @@ _REFUSED = (
 )
 
 
-def quantize(
-    model: nn.Module, calibration: Any, *, levels: int = 15, percentile: float | None = None
-) -> nn.Module:
+def quantize(model: nn.Module, calibration: Any, *, levels: int = 15, percentile: float | None = None) -> nn.Module:
     """A copy of a float model that :func:`negspike.convert` takes, trainable in a loop of one's own.
 
     Each ReLU, ReLU6 and Hardtanh, as a module, function or method, becomes a :class:`negspike.QuantReLU` of its own,
@@ -298,5 +296,3 @@ def best_step(
     best = min(steps, key=error)
     fine = [best + largest * (number / TRIED - 0.5) * 2 / TRIED for number in range(1, TRIED)]
     return min((step for step in fine if step > 0), key=error)
-
-

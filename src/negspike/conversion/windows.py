@@ -114,7 +114,7 @@ def transposed(
     for group in range(groups):
         rows = slice(group * per_group, (group + 1) * per_group)
         part = torch.from_numpy(np.ascontiguousarray(weight.reshape(groups, -1, *weight.shape[1:])[group]))
-        inner = torch.from_numpy(np.ascontiguousarray(taps[rows]))
+        inner = torch.from_numpy(np.array(taps[rows]))
         spread = F.conv_transpose2d(
             part, inner, stride=first.stride, dilation=first.dilation, groups=max(1, inner_groups // groups)
         ).numpy()
