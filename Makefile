@@ -8,7 +8,7 @@ CORES ?= 2
 BIN := .venv/bin
 CONSTRAINTS := envs/constraints.txt
 # one process a core; the groups and their order: tests/conftest.py
-PYTEST := $(BIN)/pytest -n $(CORES) --dist loadgroup --no-loadscope-reorder
+PYTEST := $(BIN)/pytest -n $(CORES)
 
 .PHONY: setup demo test test-fast lint benchmark clean
 .DELETE_ON_ERROR:

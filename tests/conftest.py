@@ -7,7 +7,7 @@ import io
 import tarfile
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -36,24 +36,37 @@ needs_shared = pytest.mark.skipif(
     not SHARED.is_dir(), reason="the folder 'shared' with reference data is not beside the repository"
 )
 
-# Fixtures that run the workflow.
-SLOW_FIXTURES = {"finished_copy", "undisturbed", "stages"}
-# Groups that take longest start first; those of Slurm mostly wait.
-FIRST = ("test_slurm", "finished_copy", "test_faults", "test_cost", "test_engines")
+# Beside what is marked itself: fixtures that run the workflow, compilation for other processors.
+SLOW = {"finished_copy", "undisturbed", "stages", "test_other_processors"}
+# Files that share a finished experiment, and what takes longest, which starts first; Slurm's tests mostly wait.
+SHARE_AN_EXPERIMENT = ("test_workflow", "test_reruns", "test_conventions")
+FIRST = ("test_slurm", "finished_copy", "test_faults", "test_event", "test_engines", "test_cost")
 
 
-@pytest.hookimpl(tryfirst=True)
+def group_of(nodeid: str) -> str:
+    """What runs in one process: a file, whose tests share its fixtures, or all files that share the experiment."""
+    file = Path(nodeid.partition("::")[0]).stem
+    return "finished_copy" if file in SHARE_AN_EXPERIMENT else file
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where pytest-xdist spreads the tests (make test), those that share what is costly to make stay in one process."""
-    ranks = []
-    for item in items:
-        fixtures = set(getattr(item, "fixturenames", ()))
-        group = "finished_copy" if "finished_copy" in fixtures else item.path.stem
-        item.add_marker(pytest.mark.xdist_group(group))
-        if fixtures & SLOW_FIXTURES:
-            item.add_marker(pytest.mark.slow)
-        ranks.append(FIRST.index(group) if group in FIRST else len(FIRST))
+    groups = [group_of(item.nodeid) for item in items]
+    ranks = [FIRST.index(group) if group in FIRST else len(FIRST) for group in groups]
     items[:] = [item for _, item in sorted(zip(ranks, items, strict=True), key=lambda pair: pair[0])]
+    for item in items:
+        if SLOW & {*getattr(item, "fixturenames", ()), getattr(item, "originalname", None)}:
+            item.add_marker(pytest.mark.slow)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
+    """pytest-xdist (make test) with these groups, in this order. Its --dist loadgroup finds none with pytest 9.2."""
+    from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
+
+    config.option.loadscopereorder = False
+    scheduler = LoadScopeScheduling(config, log)
+    scheduler._split_scope = group_of
+    return scheduler
 
 
 def cifar_records(count: int, seed: int) -> np.ndarray:
