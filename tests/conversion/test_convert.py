@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -235,7 +236,7 @@ def test_a_stream_is_added_up_once_and_relayed() -> None:
     network = check(model, images((3, 8, 6)), tolerance=1e-12)
     sums = [node for node in network.nodes if isinstance(node, Sum)]
     assert len(sums) == 3
-    for earlier, later in zip(sums[:-1], sums[1:], strict=True):
+    for earlier, later in pairwise(sums):
         relays = [one for one in later.synapses if one.source == earlier.name]
         assert [one.weight for one in relays] == [None] and (relays[0].scale == 1).all()
     weighted = [one for node in network.nodes[:-1] for one in node.synapses if one.weight is not None]  # type: ignore[union-attr]

@@ -12,12 +12,12 @@ import torch.nn.functional as F
 from conftest import OneLine
 from hypothesis import given
 from hypothesis import strategies as st
+from negspike.spiking.convolution import FLOAT64_EXACT, Convolution, convolve, convolve_int64
 from spiking_networks import Case, cases, constants, examples, integer_network, naive_simulation
 
 from negspike import SimulationLog, SpikingNetwork, simulate
 from negspike.errors import InputError
 from negspike.spiking import dense
-from negspike.spiking.convolution import FLOAT64_EXACT, Convolution, convolve, convolve_int64
 from negspike.spiking.dense import DenseEngine
 from negspike.spiking.event import engine as event
 from negspike.spiking.exact import FLOAT32_EXACT, exact_arithmetic, weight_parts
