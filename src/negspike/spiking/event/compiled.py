@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from numba import njit
-from numba.core import config
+from numba.core import config as _config
 from numba.core.caching import FunctionCache, NullCache
 
+# Its settings are made when it is imported, so that no type checker sees them.
+config: Any = _config
 _log = logging.getLogger("negspike")
 
 
@@ -50,7 +52,7 @@ def sources_checksum() -> str:
     return digest.hexdigest()
 
 
-class _Cache(FunctionCache):  # type: ignore[misc]
+class _Cache(FunctionCache):
     """A cache that may fail: then machine code is made anew and not kept."""
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
@@ -74,7 +76,7 @@ class _Cache(FunctionCache):  # type: ignore[misc]
         return None
 
 
-class _NoCache(NullCache):  # type: ignore[misc]
+class _NoCache(NullCache):
     """Stands in where no folder can be written."""
 
     def load_overload(self, sig: Any, target_context: Any) -> None:
