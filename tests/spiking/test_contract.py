@@ -135,9 +135,7 @@ def test_nothing_depends_on_chunks_threads_or_batches(engine: str) -> None:
     """...nor on how much of a chunk is worked on; and the log is what the oracle counts."""
 
     @examples(60)
-    @given(
-        graph=graphs(images=5, nodes=4), chunk=st.sampled_from([1, 2, 4]), share=st.sampled_from([0.0, 0.5, 1.0])
-    )
+    @given(graph=graphs(images=5, nodes=4), chunk=st.sampled_from([1, 2, 4]), share=st.sampled_from([0.0, 0.5, 1.0]))
     def check(graph: Graph, chunk: int, share: float) -> None:
         network, images, labels, timesteps = graph.network, graph.images, graph.labels, graph.timesteps
         options: dict[str, Any] = {"timesteps": timesteps, "engine": engine}
