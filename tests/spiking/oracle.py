@@ -1,7 +1,7 @@
 """A simulator of loops over neurons in Python's own integers, which shares no line with the package's.
 
-Every connection of every neuron is written out: (input neuron, output neuron, weight times scale). What a spike costs is
-then how many connections it has, and nothing can overflow or round.
+Every connection of every neuron is written out: (input neuron, output neuron, weight times scale). What a spike costs
+is then how many connections it has, and nothing can overflow or round.
 """
 
 from __future__ import annotations

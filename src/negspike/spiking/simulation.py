@@ -121,8 +121,8 @@ def simulate(
     if whole("batch_size", batch_size) < 1:
         raise InputError(f"batch_size is {batch_size}: it must be at least 1")
     images = np.atleast_1d(as_array("images", images))
-    labels = check_labels(network, labels, len(images))
     check_run(network, images, steps)
+    labels = check_labels(network, labels, len(images))
     runner = make_engine(network, engine, threads=threads, device=device)
     logs = []
     for chunk, recording in run_chunks(network, images, steps, runner=runner):
