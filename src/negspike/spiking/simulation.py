@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import logging
 import operator
-import time
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 
-from negspike.console import format_duration
+from negspike.console import Progress
 from negspike.devices import choose_device
 from negspike.errors import InputError
 from negspike.spiking.bounds import check_potentials
@@ -81,9 +80,9 @@ def make_engine(
         return ReferenceEngine(network)
     if chosen == "dense":
         return DenseEngine(network, choose_device(device), threads)
-    from negspike.spiking.event.engine import EventEngine
+    from negspike.spiking.event.engine import make_event_engine
 
-    return EventEngine(network, threads)
+    return make_event_engine(network, threads)
 
 
 def simulate(
@@ -185,17 +184,12 @@ def run_chunks(
     Yields:
         The images' slice and their recording.
     """
-    started = reported = time.monotonic()
+    progress = Progress(len(images), "images", REPORT_SECONDS)
     for start in range(0, len(images), runner.chunk_size):
         chunk = slice(start, min(start + runner.chunk_size, len(images)))
         yield chunk, runner.run(network.encode(images[chunk]), timesteps)
-        now = time.monotonic()
-        if report is not None and (now - reported > REPORT_SECONDS or chunk.stop == len(images)):
-            reported, spent = now, max(now - started, 1e-9)
-            report(
-                f"image {chunk.stop}/{len(images)}: {chunk.stop / spent:.1f} images/s, "
-                f"{format_duration(spent / chunk.stop * (len(images) - chunk.stop))} left"
-            )
+        if report is not None and (progress.due() or chunk.stop == len(images)):
+            report(f"image {chunk.stop}/{len(images)}: {progress.pace(chunk.stop)}")
 
 
 def as_array(name: str, values: Any) -> np.ndarray:

@@ -233,9 +233,7 @@ class _Arranger:
             arrays.maps.append(names)
         first_scale = sum(len(part) for part in arrays.scales)
         from_sum = int(isinstance(self.network.node(synapses.source), Sum))
-        arrays.direct.append(
-            [self.numbers[synapses.source], from_sum, *synapses.window.stride, first_scale, first_map]
-        )
+        arrays.direct.append([self.numbers[synapses.source], from_sum, *synapses.window.stride, first_scale, first_map])
         arrays.scales.append(scale)
 
     def _add_weighted(self, node: Neurons | Sum | Readout, weighted: list[Synapses], row: list[int]) -> None:
@@ -280,7 +278,7 @@ class _Arranger:
         return first
 
     def _narrow(self, node: Neurons, row: list[int], scales: list[np.ndarray]) -> np.ndarray:
-        """Which tiles' potentials have 32 bits at first: weights in units of 2^16, unweighted spikes of one threshold."""
+        """Which tiles' potentials have 32 bits at first: weights in units of 2^16, other spikes of one threshold."""
         tiles, lanes = row[c.TILES], row[c.LANES]
         theta = _padded(node.theta, tiles * lanes, 0)
         far = np.maximum(theta, np.abs(_padded(node.base, tiles * lanes, 0)))

@@ -1,4 +1,4 @@
-"""Numba as the engine needs it: a cache on disk that may be missing, full or damaged, and no switch that turns it off."""
+"""Numba as the engine needs it: a cache on disk that may be missing, full or damaged, and no switch against it."""
 
 from __future__ import annotations
 

@@ -5,13 +5,14 @@ How it works, what it was measured against and what bounds it: docs/performance.
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from negspike.machine import available_cores
 from negspike.spiking.event import state as c
 from negspike.spiking.event.arrange import Arranged, aligned, arrange
+from negspike.spiking.event.chain import ChainEngine, is_chain
 from negspike.spiking.event.image import simulate_images
 from negspike.spiking.event.rows import ROWS_AT_ONCE
 from negspike.spiking.event.state import BLOCK, LIST_ENTRIES, LIST_POSITIONS, Emitted, Lists, Results, State, Work
@@ -87,6 +88,11 @@ def _work(arranged: Arranged) -> Work:
     return Work(state, lists, emitted)
 
 
+def make_event_engine(network: SpikingNetwork, threads: int | None = None) -> EventEngine | ChainEngine:
+    """The engine for a network: chains have kernels of their own, which are faster than those for any graph."""
+    return ChainEngine(network, threads) if is_chain(network) else EventEngine(network, threads)
+
+
 class EventEngine:
     """Simulates images one by one on each thread; what it costs grows with their synaptic operations.
 
@@ -97,7 +103,7 @@ class EventEngine:
 
     def __init__(self, network: SpikingNetwork, threads: int | None = None) -> None:
         self.network, self.arranged = network, arrange(network)
-        self.threads = threads or _cores()
+        self.threads = threads or available_cores()
         self.neurons = self.arranged.neurons
         chunk = max(CHUNK_BYTES // (4 * self.neurons + 1), CHUNK_IMAGES_PER_THREAD * self.threads)
         self.chunk_size = min(chunk, LARGEST_CHUNK)
@@ -107,7 +113,16 @@ class EventEngine:
         """Simulate (N, C, H, W) int64 images with 16 fractional bits for ``timesteps`` steps."""
         recording = Recording.empty(self.network, images=len(encoded), timesteps=timesteps)
         counts = aligned((len(encoded), self.neurons), np.int32)
-        results = Results(counts, *(getattr(recording, name) for name in Results._fields[1:-1]), np.zeros(0, np.int64))
+        results = Results(
+            counts=counts,
+            predictions=recording.predictions,
+            sops=recording.sops,
+            relays=recording.relays,
+            positive=recording.positive,
+            negative=recording.negative,
+            logits=recording.logits,
+            reached=np.zeros(0, np.int64),
+        )
         size = max(1, TASK_NEURONS // max(self.neurons, 1))
         tasks = [slice(first, min(first + size, len(encoded))) for first in range(0, len(encoded), size)]
         with ThreadPoolExecutor(self.threads) as pool:
@@ -153,9 +168,4 @@ class EventEngine:
 
 
 def _part(results: Results, part: slice, reached: np.ndarray) -> Results:
-    return Results(*(array[part] for array in results[:-1]), reached)
-
-
-def _cores() -> int:
-    """Cores that this process may use, where the system tells."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return Results._make([*(array[part] for array in results[:-1]), reached])

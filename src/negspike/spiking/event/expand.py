@@ -54,9 +54,7 @@ def image_weights(synapses: Synapses, inputs: int, channels: int) -> np.ndarray:
     size = len(weight) // groups
     for output in range(len(weight)):
         first = output // size * weight.shape[1]
-        np.add.at(
-            result, (slice(None), names[first : first + weight.shape[1]], targets[output]), scaled[output].T
-        )
+        np.add.at(result, (slice(None), names[first : first + weight.shape[1]], targets[output]), scaled[output].T)
     return result
 
 
@@ -69,9 +67,7 @@ def expand(synapses: Synapses, source_channels: int, tiles: int, lanes: int) -> 
     scale[targets] = synapses.scale
     result = []
     for inputs in _occurrences(channels):
-        pairs = [
-            _tile(weight, groups, output_of[tile * lanes : (tile + 1) * lanes], inputs) for tile in range(tiles)
-        ]
+        pairs = [_tile(weight, groups, output_of[tile * lanes : (tile + 1) * lanes], inputs) for tile in range(tiles)]
         names = [channels[used] for used, _ in pairs]
         everything = np.arange(source_channels)
         maps = [None if np.array_equal(own, everything) else _inverse(own, source_channels) for own in names]
@@ -104,9 +100,7 @@ def _inverse(channels: np.ndarray, source_channels: int) -> np.ndarray:
     return names
 
 
-def _tile(
-    weight: np.ndarray, groups: int, outputs: np.ndarray, inputs: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def _tile(weight: np.ndarray, groups: int, outputs: np.ndarray, inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Of some inputs, those that a tile's outputs have weights for, and their rows, (taps, inputs, lanes) int32."""
     taps = weight.shape[2] * weight.shape[3]
     lanes = np.flatnonzero(outputs >= 0)

@@ -157,7 +157,7 @@ def list_part(network, number, tile, place, part, t, work, used):
 
 @compiled
 def list_spikes(network, number, tile, first, work):
-    """List what the positions from ``first`` on see, for one tile (or any); returns how many positions there was room for."""
+    """List what the positions from ``first`` on see, for one tile (or any); returns how many there was room for."""
     node, lists = network.nodes[number], work.lists
     positions, columns = node[HEIGHT] * node[WIDTH], node[WIDTH]
     used, items, place = np.int64(0), np.int64(0), np.int64(0)

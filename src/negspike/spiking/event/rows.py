@@ -94,6 +94,7 @@ def _join(builder: Any, first: Any, second: Any) -> Any:
     mask = list(range(2 * first.type.count))
     return builder.shuffle_vector(first, second, ir.Constant(ir.VectorType(I32, len(mask)), mask))
 
+
 def _add_rows(
     builder: Any, total: Any, weights: Any, entries: Any, count: Any, width: int, split: bool, subtract: bool
 ) -> Any:
@@ -174,7 +175,9 @@ def make_accumulate(width: int, wide: bool) -> Any:
             rest = builder.gep(names, [positive])
             total = _add_rows(builder, total, tile, rest, negative, width, split, subtract=True)
             if wide:
-                product = builder.mul(builder.sext(total, ir.VectorType(I64, width)), load(builder, vector, 64, width, 64))
+                product = builder.mul(
+                    builder.sext(total, ir.VectorType(I64, width)), load(builder, vector, 64, width, 64)
+                )
                 store(builder, builder.add(load(builder, state, 64, width, 64), product), state, 64)
                 words = [ir.Constant(I64, 0)] * 2
             else:

@@ -25,8 +25,8 @@ IMAGE_LAYER, POPULATION, POOL, SUM = range(4)
 KIND, CHANNELS, HEIGHT, WIDTH, LANES, TILES, LOW, HIGH, NUMBER, PARTS, PER_TILE, CHANNEL_COSTS = range(12)
 # The node's rows in other tables: how many, and which is the first.
 SYNAPSES, FIRST_SYNAPSE, DIRECT, FIRST_DIRECT, IMAGES, FIRST_IMAGE, FIRST_TILE = range(12, 19)
-# Where the node begins in the arrays of channels, of neurons, and of masks (a mask is the word of a tile at a position:
-# [tile][position]); of scales, of unweighted counts, of currents from the image, of costs, of a pool's counts. -1: none.
+# Where the node begins in the arrays of channels, of neurons, and of masks (the word of a tile at a position:
+# [tile][position]); of scales, unweighted counts, currents from the image, costs, a pool's counts. -1: none.
 FIRST_CHANNEL, FIRST_NEURON, FIRST_MASK, SCALES, RELATIVE, CURRENT, COSTS, POOLED = range(19, 27)
 # Where what it emits begins in buffers that nodes use in turn.
 WORDS, ENTRIES, RUNS, ACTIVE, ROWS, FIRED, CHANGES = range(27, 34)
