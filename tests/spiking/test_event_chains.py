@@ -141,6 +141,7 @@ def test_the_first_layer_divides_exactly(theta: int, base: int, level: int, offs
 PROCESSORS = {"AVX2": ("haswell", "+avx2", 256), "any x86": ("x86-64", "", 0)}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="other instructions of x86, and this is another processor")
 @pytest.mark.parametrize("name", PROCESSORS)
 def test_other_processors(name: str, tmp_path: Path) -> None:
