@@ -137,7 +137,7 @@ class File(Section):
 
 def _section(name: str, fields: dict[str, Any], *, optional: bool = False) -> Any:
     """A section of the datasets, whose keys the registry knows."""
-    known: Any = {key: (kind | None, None) if optional else (kind, ...) for key, kind in fields.items()}
+    known: Any = {key: (kind, None if optional else ...) for key, kind in fields.items()}
     return create_model(name, __base__=Section, __doc__="Where its files come from.", **known)
 
 
