@@ -319,7 +319,9 @@ def test_operations_per_spike() -> None:
     np.testing.assert_array_equal(costs["layer1"], np.full((1, 4, 3), 5))
     np.testing.assert_array_equal(costs["layer2"], np.full((1, 2, 2), 7))
     np.testing.assert_array_equal(costs["layer3"], [[[10]]])
-    cropped = chain("2C1-P2", (1, 5, 4), [np.ones(2), np.ones((2, 2, 2, 2))], [1] * 2, [0] * 2, np.ones((1, 8)))
+    cropped = chain(
+        *("2C1-P2", (1, 5, 4), [np.ones(2), np.ones((2, 2, 2, 2))], [1] * 2, [0] * 2, np.ones((1, 8))), padding="valid"
+    )
     costs = operations_per_spike(cropped)
     np.testing.assert_array_equal(costs["layer0"], [2 * np.outer([1, 1, 1, 1, 0], [1, 1, 1, 1])])
 
