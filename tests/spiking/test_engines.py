@@ -309,17 +309,15 @@ def test_a_sum_just_above_float64() -> None:
 
 def test_operations_per_spike() -> None:
     """A 3x3 window of a 4x3 image, 5 outputs: 4 windows hold a corner, 6 an edge, 9 the inside."""
-    network = chain(
-        *("2C1-5C3-P2-7", (1, 4, 3)),
-        [np.ones(shape) for shape in ((2, 1, 1, 1), (5, 2, 3, 3), (5, 5, 2, 2), (7, 5, 2, 2))],
-        *([1] * 4, [0] * 4, np.ones((10, 7))),
-    )
+    weights = [np.ones(shape) for shape in ((2, 1, 1, 1), (5, 2, 3, 3), (5, 5, 2, 2), (7, 5, 2, 2))]
+    network = chain("2C1-5C3-P2-7", (1, 4, 3), weights, [1] * 4, [0] * 4, np.ones((10, 7)))
     costs = operations_per_spike(network)
     np.testing.assert_array_equal(costs["layer0"], [5 * np.outer([2, 3, 3, 2], [2, 3, 2])])
     np.testing.assert_array_equal(costs["layer1"], np.full((1, 4, 3), 5))
     np.testing.assert_array_equal(costs["layer2"], np.full((1, 2, 2), 7))
     np.testing.assert_array_equal(costs["layer3"], [[[10]]])
-    cropped = chain("2C1-P2", (1, 5, 4), [np.ones(2), np.ones((2, 2, 2, 2))], [1] * 2, [0] * 2, np.ones((1, 8)))
+    weights = [np.ones(2), np.ones((2, 2, 2, 2))]
+    cropped = chain("2C1-P2", (1, 5, 4), weights, [1] * 2, [0] * 2, np.ones((1, 8)), padding="valid")
     costs = operations_per_spike(cropped)
     np.testing.assert_array_equal(costs["layer0"], [2 * np.outer([1, 1, 1, 1, 0], [1, 1, 1, 1])])
 
@@ -527,7 +525,7 @@ def small(weight: Any = 1) -> SpikingNetwork:
         ({"labels": [0, 2]}, ("labels", "from 0 to 2", "classes 0 to 1")),
         ({"labels": [-1, 0]}, ("labels", "from -1 to 0")),
         ({"labels": [0.0, 1.0]}, ("labels", "float64")),
-        ({"images": np.zeros((0, 1, 2, 2)), "labels": []}, ()),
+        ({"images": np.zeros((0, 1, 2, 2)), "labels": np.zeros(0, int)}, ("no image",)),
         ({"images": np.zeros((0, 1, 2, 2)), "labels": None}, ("no image",)),
         ({"images": np.zeros((1, 2, 2)), "labels": None}, ("(1, 2, 2)", "(N, 1, 2, 2)")),
     ],
