@@ -29,14 +29,15 @@ def _switched_on() -> Iterator[None]:
 
 
 def compiled(function: Callable[..., Any]) -> Any:
-    """Compile a function when it is first called, to run without Python's lock."""
+    """Compile a function for the use of compiled functions only."""
     with _switched_on():
-        return njit(nogil=True)(function)
+        return njit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
 
 
 def kept(function: Callable[..., Any]) -> Any:
-    """As :func:`compiled`, and keep the machine code on disk where that is possible."""
-    dispatcher = compiled(function)
+    """Compile a function, to run without Python's lock, and keep the machine code on disk where that is possible."""
+    with _switched_on():
+        dispatcher = njit(nogil=True, no_cfunc_wrapper=True)(function)
     try:
         dispatcher._cache = _Cache(function)
     except (RuntimeError, OSError):  # nowhere to write
