@@ -99,7 +99,7 @@ def test_fires_without_input_in_every_chunk() -> None:
     with constants(dense, LARGEST_CHUNK=1):
         log = simulate(network, np.zeros((3, 1, 1, 1)), [1, 1, 0], timesteps=4, engine="dense")
     assert log.spikes.tolist() == [[1, 2, 2, 2]] * 3
-    assert log.correct[:, -1].tolist() == [True, True, False]
+    assert log.correct is not None and log.correct[:, -1].tolist() == [True, True, False]
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -109,7 +109,7 @@ def test_fires_without_input_in_every_chunk() -> None:
 def test_equal_logits_give_the_lowest_class(engine: str, rows: list[list[int]], expected: int) -> None:
     network = chain("1", (1, 1, 1), [[1]], [1 << 16], [0], rows)
     log = simulate(network, np.full((40, 1, 1, 1), 3.0), np.full(40, expected), timesteps=5, engine=engine)
-    assert log.correct.all()
+    assert log.correct is not None and log.correct.all()
     assert (log.predictions == expected).all()
     assert network.activations(np.full((1, 1, 1, 1), 3.0))["classifier"].argmax(1).tolist() == [expected]
 
@@ -316,7 +316,7 @@ def test_operations_per_spike() -> None:
     np.testing.assert_array_equal(costs["layer1"], np.full((1, 4, 3), 5))
     np.testing.assert_array_equal(costs["layer2"], np.full((1, 2, 2), 7))
     np.testing.assert_array_equal(costs["layer3"], [[[10]]])
-    weights = [np.ones(2), np.ones((2, 2, 2, 2))]
+    weights = [np.ones((2, 1, 1, 1)), np.ones((2, 2, 2, 2))]
     cropped = chain("2C1-P2", (1, 5, 4), weights, [1] * 2, [0] * 2, np.ones((1, 8)), padding="valid")
     costs = operations_per_spike(cropped)
     np.testing.assert_array_equal(costs["layer0"], [2 * np.outer([1, 1, 1, 1, 0], [1, 1, 1, 1])])
@@ -400,8 +400,8 @@ def test_trial_spikes_reach_the_largest_sum(case: Case) -> None:
     """...up to what padding cuts off; and a float64 product agrees on all of them, so no false alarm."""
     network = case.network()
     engine = DenseEngine(network, CPU)
-    for node in (*network.populations[1:], network.readout):
-        (connection,) = engine.connections[node.name]
+    for name in [node.name for node in network.nodes][1:]:
+        (connection,) = engine.connections[name]
         spikes = connection._trial()
         assert spikes.shape == (3, *network.shapes[connection.synapses.source])
         assert set(np.unique(spikes)) <= {-1, 0, 1}

@@ -15,6 +15,7 @@ from numba.core.caching import FunctionCache, NullCache
 
 # Its settings are made when it is imported, so that no type checker sees them.
 config: Any = _config
+_njit: Any = njit  # its annotations do not know all of its options
 _log = logging.getLogger("negspike")
 
 
@@ -31,13 +32,13 @@ def _switched_on() -> Iterator[None]:
 def compiled(function: Callable[..., Any]) -> Any:
     """Compile a function for the use of compiled functions only."""
     with _switched_on():
-        return njit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
+        return _njit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
 
 
 def kept(function: Callable[..., Any]) -> Any:
     """Compile a function, to run without Python's lock, and keep the machine code on disk where that is possible."""
     with _switched_on():
-        dispatcher = njit(nogil=True, no_cfunc_wrapper=True)(function)
+        dispatcher = _njit(nogil=True, no_cfunc_wrapper=True)(function)
     try:
         dispatcher._cache = _Cache(function)
     except (RuntimeError, OSError):  # nowhere to write

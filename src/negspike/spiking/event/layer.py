@@ -400,9 +400,7 @@ def _make_run_sum(width: int) -> Any:
                 here = node[CURRENT] + position * channels + tile * width
                 for lane in range(width):
                     emitted.changes[at + lane] = work.state.currents[here + lane] if image and t == 0 else 0
-                item = add_items(
-                    network, numbers, item, last, t, lists, np.int64(emitted.changes.ctypes.data) + 8 * at
-                )
+                item = add_items(network, numbers, item, last, t, lists, np.int64(emitted.changes.ctypes.data) + 8 * at)
                 if direct >> np.uint64(t) & np.uint64(1) != 0:
                     add_direct(network, numbers, position, t, work, emitted.changes, at)
                 if is_zero(emitted.changes, at, width):
