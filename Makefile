@@ -1,13 +1,16 @@
 # make setup   the environment, in .venv
 # make demo    all three figures from real handwritten digits, in minutes
 # make test    every test, and the linters
+# make test-fast   the linters, and the tests that take seconds: no Slurm, the workflow runs once
 # make benchmark   the engines side by side; docs/performance.md
 PYTHON ?= python3
 CORES ?= 2
 BIN := .venv/bin
 CONSTRAINTS := envs/constraints.txt
+# one process a core; the groups and their order: tests/conftest.py
+PYTEST := $(BIN)/pytest -n $(CORES)
 
-.PHONY: setup demo test lint benchmark clean
+.PHONY: setup demo test test-fast lint benchmark clean
 .DELETE_ON_ERROR:
 
 setup: .venv/setup
@@ -17,7 +20,10 @@ demo: .venv/setup
 	@echo "Figures: results/digits/figs/"
 
 test: .venv/setup-dev lint
-	$(BIN)/pytest
+	$(PYTEST)
+
+test-fast: .venv/setup-dev lint
+	$(PYTEST) -m "not slow"
 
 lint: .venv/setup-dev
 	$(BIN)/ruff check .
@@ -25,6 +31,7 @@ lint: .venv/setup-dev
 	$(BIN)/mypy
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/snakemake --lint --configfile presets/digits.yaml
+	$(BIN)/snakemake --lint --snakefile workflow/Snakefile
 
 benchmark: .venv/setup
 	$(BIN)/python -m benchmarks

@@ -3,400 +3,69 @@
 from __future__ import annotations
 
 import argparse
-import csv
-import json
 import os
-import subprocess
+import platform
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, fields, replace
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, replace
+from importlib import metadata
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
-from benchmarks.contestants import CONTESTANTS, Contestant, Task, unavailable
-from benchmarks.images import make_images
-from benchmarks.limit import WIDTHS, additions_in_registers_per_second, row_additions_per_second
-from benchmarks.networks import FOLDER, NETS, make_network
-from benchmarks.report import Row, plot, table
+from benchmarks.contestants import CONTESTANTS, Contestant, Task
+from benchmarks.limit import limit
+from benchmarks.networks import NETS, make_images, make_network
+from benchmarks.report import Row, plot, summary, table
+from benchmarks.worker import Worker
 from negspike import SpikingNetwork
-from negspike.console import format_duration
+from negspike.console import Progress
 from negspike.errors import InputError
 from negspike.files import write_json, write_text
 
-ROOT = Path(__file__).parents[1]
-RAW_COLUMNS = (
-    *("net", "k", "contestant", "threads", "variant", "event", "repetition"),
-    *("seconds", "images", "timesteps", "peak_bytes", "detail"),
-)
+FOLDER = Path(__file__).parent / "results"
+PACKAGES = ("negspike", "numpy", "torch", "numba", "spikingjelly", "sinabs", "snntorch")
 
 
 @dataclass(frozen=True)
 class Case:
-    """One network and the images it is shown; networks by their weight_bits."""
+    """One network, by its weight_bits, and the images it is shown."""
 
     net: str
-    k: int
+    k: int | None
     networks: dict[int, Path]
     images: Path
-    count: int
 
-
-class Worker:
-    """A contestant's process."""
-
-    def __init__(self, contestant: Contestant, task: Task, environment: dict[str, str], log: IO[str]) -> None:
-        self.contestant, self.task = contestant, task
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.worker", json.dumps(task.to_json())],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            text=True,
-            env=environment,
-        )
-        self.measurements: list[dict[str, Any]] = []
-        self.prepared: dict[str, Any] = {}
-        self.recording: dict[str, np.ndarray] = {}
-
-    def ask(self, line: str | None = None) -> dict[str, Any]:
-        """Send a line, wait for the answer.
-
-        Raises:
-            InputError: the contestant failed; what it printed is in the log.
-        """
-        assert self.process.stdin is not None and self.process.stdout is not None
-        try:
-            if line is not None:
-                self.process.stdin.write(line + "\n")
-                self.process.stdin.flush()
-            text = self.process.stdout.readline()
-        except BrokenPipeError:
-            text = ""
-        answer = json.loads(text) if text else {"error": f"its process ended with {self.process.wait()}"}
-        if "error" in answer:
-            raise InputError(f"{self.contestant.name}: {answer['error']}")
-        return dict(answer)
-
-    def close(self) -> None:
-        """End the process."""
-        assert self.process.stdin is not None and self.process.stdout is not None
-        self.process.stdin.close()
-        try:
-            self.process.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-        self.process.stdout.close()
-
-
-@dataclass
-class Benchmark:
-    """A run of the command.
-
-    Attributes:
-        arguments: of the command line.
-        contestants: who takes part.
-        folder: where results go.
-        rows: one a (network, contestant), as they come.
-    """
-
-    arguments: argparse.Namespace
-    contestants: list[Contestant]
-    folder: Path
-    absent: dict[str, str] = field(default_factory=dict)
-    rows: list[Row] = field(default_factory=list)
-    limit: dict[int, float] = field(default_factory=dict)
-    spent: list[float] = field(default_factory=list)
-
-    def run(self, cases: Sequence[Case]) -> None:
-        """Measure every case, write what there is after each of them."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        write_json(self.folder / "machine.json", machine(self.arguments))
-        with open(self.folder / "raw.csv", "w", encoding="utf-8", newline="") as stream:
-            self.stream = stream
-            self.raw = csv.DictWriter(stream, RAW_COLUMNS, restval="", lineterminator="\n")
-            self.raw.writeheader()
-            self.measure_limit()
-            for number, case in enumerate(cases):
-                started = time.monotonic()
-                self.measure(case, len(cases) - number - 1)
-                self.spent.append(time.monotonic() - started)
-                self.write()
-        print(table(self.rows, self.limit, self.absent))
-
-    def record(self, **values: Any) -> None:
-        """One line of the raw measurements, on disk at once."""
-        self.raw.writerow(values)
-        self.stream.flush()
-
-    def say(self, text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
-
-    def measure_limit(self) -> None:
-        """Row additions per second, the most an event-driven engine could reach here, by the better of two loops."""
-        seconds = 0.02 if self.arguments.quick else 0.5
-        for threads in sorted({1, self.arguments.threads}):
-            rates = {
-                f"plain loop, width {width}": row_additions_per_second(threads, width, seconds) for width in WIDTHS
-            }
-            rates["sums in registers"] = additions_in_registers_per_second(threads, seconds)
-            self.limit[threads] = max(rates.values())
-            for variant, rate in rates.items():
-                self.record(contestant="limit", threads=threads, variant=variant, event="rate", detail=f"{rate:.4g}")
-            best = max(rates, key=lambda variant: rates[variant])
-            self.say(f"limit, {threads} threads: {self.limit[threads] / 1e9:.1f} billion row additions/s ({best})")
-
-    def measure(self, case: Case, cases_left: int) -> None:
-        """All contestants of one network, their repetitions interleaved."""
-        name = f"{case.net} k{case.k}"
-        started = time.monotonic()
-        with tempfile.TemporaryDirectory() as scratch, open(self.folder / "workers.log", "a", encoding="utf-8") as log:
-            self.first_calls(case, Path(scratch), log)
-            workers: list[Worker] = []
-            try:
-                for number, contestant in enumerate(c for c in self.contestants if c.kind != "first call"):
-                    # One after the other: nobody is prepared while somebody else is.
-                    worker = Worker(contestant, self.task(case, contestant), self.environment(contestant), log)
-                    workers.append(worker)
-                    worker.prepared = worker.ask()
-                    self.record_prepared(case, worker)
-                    self.say(f"{name}: {contestant.name} ready ({number + 1}/{len(self.contestants)})")
-                for repetition in range(self.arguments.repetitions):
-                    before = time.monotonic()
-                    for worker in workers:
-                        self.repeat(case, worker, repetition)
-                    left = (time.monotonic() - before) * (self.arguments.repetitions - repetition - 1)
-                    whole = time.monotonic() - started + left
-                    average = (sum(self.spent) + whole) / (len(self.spent) + 1)
-                    self.say(
-                        f"{name}: repetition {repetition + 1}/{self.arguments.repetitions}, "
-                        f"about {format_duration(left + average * cases_left)} left"
-                    )
-                for worker in workers:
-                    path = Path(scratch) / f"{worker.contestant.name}.npz"
-                    worker.ask(f"save {path}")
-                    with np.load(path, allow_pickle=False) as stored:
-                        worker.recording = {key: stored[key] for key in stored.files}
-            finally:
-                for worker in workers:
-                    worker.close()
-        check_agreement(name, workers)
-        self.summarise(case, workers)
-
-    def task(self, case: Case, contestant: Contestant) -> Task:
-        task = Task(
-            contestant.name,
-            str(case.networks[contestant.weight_bits]),
-            str(case.images),
-            self.arguments.timesteps,
-            self.arguments.threads,
-        )
-        return replace(task, seconds=0.02, batch_sizes=(1, 2), compile=False) if self.arguments.quick else task
-
-    def environment(self, contestant: Contestant, cache: Path | None = None) -> dict[str, str]:
-        """Threads and import paths of a worker."""
-        threads = str(contestant.threads or self.arguments.threads)
-        names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
-        paths = [str(ROOT), str(ROOT / "src"), os.environ.get("PYTHONPATH", "")]
-        environment = os.environ | dict.fromkeys(names, threads)
-        environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
-        if cache is not None:
-            environment["NUMBA_CACHE_DIR"] = str(cache)
-        return environment
-
-    def first_calls(self, case: Case, scratch: Path, log: IO[str]) -> None:
-        """The first image of a new process, with an empty cache of compiled code and with a filled one."""
-        for contestant in self.contestants:
-            # What is compiled depends on types only, so once is enough.
-            if contestant.kind != "first call" or any(row.contestant == contestant.name for row in self.rows):
-                continue
-            for variant in ("empty cache", "filled cache"):
-                worker = Worker(
-                    contestant, self.task(case, contestant), self.environment(contestant, scratch / "cache"), log
-                )
-                try:
-                    worker.prepared = worker.ask() | {"variant": variant}
-                    self.repeat(case, worker, 0)
-                finally:
-                    worker.close()
-                seconds = worker.measurements[0]["seconds"]
-                self.say(f"{case.net} k{case.k}: first call with {variant} {seconds:.2f} s")
-                self.rows.append(self.row(case, worker))
-
-    def record_prepared(self, case: Case, worker: Worker) -> None:
-        for variant, rate in worker.prepared["tried"].items():
-            detail = rate if isinstance(rate, str) else f"{rate:.4g} image-steps/s"
-            self.record(
-                **self.who(case, worker) | {"variant": variant, "event": "tried", "detail": detail},
-            )
-        self.record(**self.who(case, worker), event="setup", seconds=f"{worker.prepared['setup_seconds']:.6f}")
-
-    def repeat(self, case: Case, worker: Worker, repetition: int) -> None:
-        measured = worker.ask("repeat")
-        worker.measurements.append(measured)
-        self.record(
-            **self.who(case, worker),
-            event="repetition",
-            repetition=repetition,
-            seconds=f"{measured['seconds']:.6f}",
-            images=measured["images"],
-            timesteps=measured["steps"],
-            peak_bytes=measured["peak_bytes"],
-        )
-
-    def who(self, case: Case, worker: Worker) -> dict[str, Any]:
-        return {
-            "net": case.net,
-            "k": case.k,
-            "contestant": worker.contestant.name,
-            "threads": worker.contestant.threads or self.arguments.threads,
-            "variant": worker.prepared["variant"],
-        }
-
-    def summarise(self, case: Case, workers: Sequence[Worker]) -> None:
-        """Rows of the table. SOPs are those of the exact network with these weights, over T steps."""
-        sops: dict[int, float] = {}
-        final: np.ndarray | None = None
-        for worker in workers:
-            recording = worker.recording
-            if "sops" in recording and recording["sops"].shape[1] >= self.arguments.timesteps:
-                until = slice(None, self.arguments.timesteps)
-                sops.setdefault(worker.contestant.weight_bits, float(recording["sops"][:, until].sum(1).mean()))
-                if worker.contestant.weight_bits == 16:
-                    final = recording["predictions"][:, self.arguments.timesteps - 1]
-        for worker in workers:
-            row = self.row(case, worker)
-            row.sops_per_image = sops.get(worker.contestant.weight_bits)
-            own = worker.recording.get("final_predictions")
-            if own is not None and final is not None:
-                count = min(len(own), len(final))
-                row.note = f"{int((own[:count] == final[:count]).sum())} of {count} predictions as exact"
-            plain = worker.contestant.name.removesuffix("-2T")
-            once = next((w for w in workers if w.contestant.name == plain), worker)
-            if once is not worker:
-                row.note = f"{row.seconds_best / self.row(case, once).seconds_best:.3f} times as long as T"
-            self.rows.append(row)
-
-    def row(self, case: Case, worker: Worker) -> Row:
-        """Seconds an image for T time steps, scaled where fewer were simulated."""
-        timesteps = self.arguments.timesteps * worker.contestant.longer
-        scaled = [m["seconds"] / m["images"] * timesteps / m["steps"] for m in worker.measurements]
-        return Row(
-            case.net,
-            case.k,
-            worker.contestant.name,
-            worker.contestant.threads or self.arguments.threads,
-            worker.prepared["variant"],
-            timesteps,
-            worker.measurements[0]["images"],
-            len(scaled),
-            min(scaled),
-            float(np.median(scaled)),
-            worker.prepared["setup_seconds"],
-            max(m["peak_bytes"] for m in worker.measurements),
-            worker.prepared["imported_bytes"],
-        )
-
-    def write(self) -> None:
-        """Table, CSV and plot of what has been measured so far."""
-        write_text(self.folder / "table.md", table(self.rows, self.limit, self.absent))
-        names = [column.name for column in fields(Row)]
-        lines = [",".join(names)]
-        for row in self.rows:
-            lines.append(",".join(_cell(getattr(row, name)) for name in names))
-        write_text(self.folder / "summary.csv", "\n".join(lines) + "\n")
-        plot(self.rows, self.limit.get(self.arguments.threads), self.folder)
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return ""
-    text = f"{value:.6g}" if isinstance(value, float) else str(value)
-    return f'"{text}"' if "," in text else text
-
-
-def check_agreement(name: str, workers: Sequence[Worker]) -> None:
-    """Compare every integer that two exact engines both computed, on the images and steps that both simulated.
-
-    Raises:
-        InputError: they differ; then no time means anything.
-    """
-    exact = [worker for worker in workers if "sops" in worker.recording]
-    for number, worker in enumerate(exact):
-        for other in exact[:number]:
-            if worker.contestant.weight_bits != other.contestant.weight_bits:
-                continue
-            mine, theirs = worker.recording, other.recording
-            images = min(len(mine["sops"]), len(theirs["sops"]))
-            steps = min(mine["sops"].shape[1], theirs["sops"].shape[1])
-            where = f"{name}: {worker.contestant.name} and {other.contestant.name}"
-            for key in ("predictions", "positive", "negative", "sops"):
-                if not np.array_equal(mine[key][:images, :steps], theirs[key][:images, :steps]):
-                    raise InputError(f"{where} differ in {key}: nothing is reported until they agree")
-            if mine["sops"].shape[1] == theirs["sops"].shape[1]:
-                for key in (key for key in mine if key.startswith("counts")):
-                    if not np.array_equal(mine[key][:images], theirs[key][:images]):
-                        raise InputError(f"{where} differ in {key}: nothing is reported until they agree")
-
-
-def machine(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Where and with what this was measured."""
-    import platform
-    from importlib import metadata
-
-    versions = {}
-    for package in ("negspike", "numpy", "torch", "numba", "spikingjelly", "sinabs", "snntorch"):
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            versions[package] = "not installed"
-    model = platform.processor()
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), model)
-    except OSError:
-        pass
-    return {
-        "processor": model,
-        "cores": os.cpu_count(),
-        "system": platform.platform(),
-        "python": platform.python_version(),
-        "versions": versions,
-        "load_average": os.getloadavg()[0],
-        "arguments": {key: str(value) for key, value in sorted(vars(arguments).items())},
-    }
+    @property
+    def name(self) -> str:
+        """For lines of progress and of errors."""
+        return f"{self.net} k{self.k}"
 
 
 def make_cases(arguments: argparse.Namespace, bits: set[int], scratch: Path) -> Iterator[Case]:
-    """Networks and images, made or brought along, as files that workers can read."""
+    """Networks and images, made or brought along, as files that other processes can read."""
     if arguments.network is not None:
         network = SpikingNetwork.load(arguments.network)
-        images = given_images(arguments, network)
-        path = scratch / "images.npy"
-        np.save(path, images)
-        name = str(network.origin.get("net", arguments.network.stem))
-        yield Case(name, network.k, {network.weight_bits: arguments.network}, path, len(images))
+        np.save(scratch / "images.npy", given_images(arguments, network))
+        name, k = network.origin.get("net", arguments.network.stem), network.origin.get("k")
+        yield Case(str(name), k, {network.weight_bits: arguments.network}, scratch / "images.npy")
         return
     for net in arguments.nets:
-        path = scratch / f"{net}.npy"
-        np.save(path, make_images(arguments.images, NETS[net].shape))
+        np.save(scratch / f"{net}.npy", make_images(arguments.images, NETS[net][1]))
         for k in arguments.k:
-            networks = {}
-            for width in sorted(bits):
-                network = make_network(net, k, width)
-                networks[width] = scratch / f"{net}_k{k}_{width}.npz"
-                network.save(networks[width])
-            yield Case(net, k, networks, path, arguments.images)
+            networks = {width: scratch / f"{net}_k{k}_{width}.npz" for width in bits}
+            for width, path in networks.items():
+                make_network(net, k, width).save(path)
+            yield Case(net, k, networks, scratch / f"{net}.npy")
 
 
 def given_images(arguments: argparse.Namespace, network: SpikingNetwork) -> np.ndarray:
     """Test images of a prepared dataset, or noise where none is given."""
     if arguments.data is None:
-        return make_images(arguments.images, network.topology.input_shape)
+        return make_images(arguments.images, network.input_shape)
     from negspike.data.dataset import load_dataset
     from negspike.data.images import prepare_images
 
@@ -404,11 +73,146 @@ def given_images(arguments: argparse.Namespace, network: SpikingNetwork) -> np.n
     return prepare_images(dataset.spec, dataset.test.pixels[: arguments.images])
 
 
+def measure(
+    case: Case, contestants: Sequence[Contestant], arguments: argparse.Namespace, absent: dict[str, str]
+) -> list[Row]:
+    """All contestants of one network, their repetitions interleaved.
+
+    Args:
+        case, contestants, arguments: what is measured.
+        absent: gets the names of those that cannot be prepared here, and why.
+
+    Raises:
+        InputError: a repetition failed, two exact engines differ, or there is nobody to measure.
+    """
+    workers: list[Worker] = []
+    rows: list[Row] = []
+    with ExitStack() as stack:
+        for contestant in contestants:
+            try:
+                if contestant.kind == "first call":
+                    rows += first_calls(case, contestant, arguments)
+                    continue
+                # One after the other: nobody is prepared while somebody else is.
+                workers.append(Worker(make_task(case, contestant, arguments), arguments.out / "workers.log"))
+            except InputError as error:
+                absent[contestant.name] = str(error)
+                say(f"{case.name}: left out, {error}")
+                continue
+            stack.callback(workers[-1].close)
+            say(f"{case.name}: {contestant.name} ready")
+        progress = Progress(arguments.repetitions, "repetitions")
+        for repetition in range(1, arguments.repetitions + 1):
+            for worker in workers:
+                worker.repeat()
+            say(f"{case.name}: repetition {repetition}/{arguments.repetitions}, {progress.left(repetition)}")
+        recordings = [(worker.task.contestant, worker.recording()) for worker in workers]
+    if not workers and not rows:
+        raise InputError(f"{case.name}: there is nobody to measure")
+    check_agreement(case.name, recordings)
+    return rows + summarise(case, workers, [recording for _, recording in recordings], arguments.timesteps)
+
+
+def make_task(case: Case, contestant: Contestant, arguments: argparse.Namespace) -> Task:
+    """What a contestant's process is told."""
+    steps, threads = arguments.timesteps * contestant.longer, contestant.threads or arguments.threads
+    return Task(contestant, case.networks[contestant.weight_bits], case.images, steps, threads, arguments.quick)
+
+
+def first_calls(case: Case, contestant: Contestant, arguments: argparse.Namespace) -> list[Row]:
+    """The first image of a new process, with an empty cache of compiled code and with a filled one."""
+    rows = []
+    with tempfile.TemporaryDirectory() as cache:
+        for variant in ("empty cache", "filled cache"):
+            task, environment = make_task(case, contestant, arguments), {"NUMBA_CACHE_DIR": cache}
+            worker = Worker(task, arguments.out / "workers.log", environment)
+            worker.repeat()
+            worker.close()
+            rows.append(replace(make_row(case, worker), variant=variant))
+            say(f"{case.name}: first call with {variant} {rows[-1].seconds_best:.2f} s")
+    return rows
+
+
+def check_agreement(where: str, recordings: Sequence[tuple[Contestant, dict[str, Any]]]) -> None:
+    """Compare every integer that two exact engines both computed, on the images and steps that both simulated.
+
+    Raises:
+        InputError: they differ; then no time means anything.
+    """
+    exact = [(contestant, recording) for contestant, recording in recordings if "sops" in recording]
+    for number, (one, mine) in enumerate(exact):
+        for other, theirs in exact[:number]:
+            if one.weight_bits != other.weight_bits:
+                continue
+            (images, steps), same = np.minimum(mine["sops"].shape, theirs["sops"].shape), len(mine["sops"][0])
+            for key in mine:
+                by_step = key in ("predictions", "positive", "negative", "sops", "relays")
+                if not by_step and same != len(theirs["sops"][0]):
+                    continue  # counts and logits are those after the last step
+                part = (slice(images), slice(steps)) if by_step else slice(images)
+                if not np.array_equal(mine[key][part], theirs[key][part]):
+                    names = f"{one.name} and {other.name}"
+                    raise InputError(f"{where}: {names} differ in {key}: nothing is reported until they agree")
+
+
+def summarise(case: Case, workers: Sequence[Worker], recordings: list[dict[str, Any]], timesteps: int) -> list[Row]:
+    """Rows of the table. SOPs are those of the exact network with these weights, over T steps."""
+    exact: dict[int, dict[str, Any]] = {}
+    for worker, recording in zip(workers, recordings, strict=True):
+        if "sops" in recording and recording["sops"].shape[1] >= timesteps:
+            exact.setdefault(worker.task.contestant.weight_bits, recording)
+    rows = {worker.task.contestant.name: make_row(case, worker) for worker in workers}
+    for worker, recording, row in zip(workers, recordings, rows.values(), strict=True):
+        known = exact.get(worker.task.contestant.weight_bits)
+        if known is not None:
+            row.sops_per_image = float(known["sops"][:, :timesteps].sum(1).mean())
+        own = recording.get("final_predictions")
+        if own is not None and known is not None:
+            same = own[: len(known["sops"])] == known["predictions"][: len(own), timesteps - 1]
+            row.note = f"{same.sum()} of {len(same)} predictions as exact"
+        once = rows.get(row.contestant.removesuffix("-2T"), row)
+        if once is not row:
+            row.note = f"{row.seconds_best / once.seconds_best:.3f} times as long as T"
+    return list(rows.values())
+
+
+def make_row(case: Case, worker: Worker) -> Row:
+    """Seconds an image for T time steps, scaled where fewer were simulated."""
+    task, measurements = worker.task, worker.measurements
+    scaled = [m["seconds"] / m["images"] * task.timesteps / m["steps"] for m in measurements]
+    return Row(
+        net=case.net,
+        k=case.k,
+        contestant=task.contestant.name,
+        threads=task.threads,
+        timesteps=task.timesteps,
+        images=measurements[0]["images"],
+        repetitions=len(scaled),
+        seconds_best=min(scaled),
+        seconds_median=float(np.median(scaled)),
+        peak_bytes=max(m["peak_bytes"] for m in measurements),
+        **worker.prepared,
+    )
+
+
+def machine(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Where and with what this was measured."""
+    model, versions = platform.processor(), dict.fromkeys(PACKAGES, "not installed")
+    for package in PACKAGES:
+        with suppress(metadata.PackageNotFoundError):
+            versions[package] = metadata.version(package)
+    with suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), model)
+    used = {key: str(value) for key, value in sorted(vars(arguments).items())}
+    system = {"system": platform.platform(), "python": platform.python_version(), "load_average": os.getloadavg()[0]}
+    return {"processor": model, "cores": os.cpu_count(), **system, "versions": versions, "arguments": used}
+
+
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks", description="Measure the spiking engines side by side, in one run."
-    )
+    description = "Measure the spiking engines side by side, in one run."
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=description)
     parser.add_argument("--nets", nargs="+", default=["cnn1", "cnn2"], choices=list(NETS), help="synthetic networks")
     parser.add_argument("--k", nargs="+", type=int, default=[0, 1, 2], choices=[0, 1, 2])
     parser.add_argument("--images", type=_positive, default=48, help="images that the event-driven engine simulates")
@@ -436,29 +240,39 @@ def _positive(text: str) -> int:
     return value
 
 
+def say(text: str) -> None:
+    """A line of progress."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Measure every case, write what there is after each of them."""
+    chosen = [CONTESTANTS[name] for name in arguments.only or CONTESTANTS]
+    if arguments.network is not None:
+        # Everybody runs the user's weights as they are.
+        bits = SpikingNetwork.load(arguments.network).weight_bits
+        chosen = [replace(contestant, weight_bits=bits) for contestant in chosen if contestant.weight_bits == 16]
+    folder, rows, absent = arguments.out, list[Row](), dict[str, str]()
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "machine.json", machine(arguments))
+    seconds = 0.02 if arguments.quick else 0.5
+    limits = {threads: limit(threads, seconds) for threads in sorted({1, arguments.threads})}
+    with tempfile.TemporaryDirectory() as scratch:
+        for case in make_cases(arguments, {contestant.weight_bits for contestant in chosen}, Path(scratch)):
+            rows += measure(case, chosen, arguments, absent)
+            # What is compiled depends on types only, so once is enough.
+            chosen = [contestant for contestant in chosen if contestant.kind != "first call"]
+            write_text(folder / "summary.csv", summary(rows))
+            write_text(folder / "table.md", table(rows, limits, absent))
+            plot(rows, limits[arguments.threads], folder)
+    print(table(rows, limits, absent))
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command; an error of the user's is one line."""
     parsed = parse(arguments)
     try:
-        chosen = [CONTESTANTS[name] for name in parsed.only or CONTESTANTS]
-        absent = {c.name: reason for c in chosen if (reason := unavailable(c)) is not None}
-        if parsed.network is not None:
-            bits = SpikingNetwork.load(parsed.network).weight_bits
-            absent |= {c.name: f"the network has weights of {bits} bits" for c in chosen if c.name.endswith("-24bits")}
-            # Everybody runs the user's weights as they are.
-            chosen = [replace(c, weight_bits=bits) for c in chosen]
-        chosen = [c for c in chosen if c.name not in absent]
-        for name, reason in absent.items():
-            print(f"{name}: left out, {reason}", file=sys.stderr)
-        if not chosen:
-            raise InputError("there is nobody to measure")
-        with tempfile.TemporaryDirectory() as scratch:
-            cases = list(make_cases(parsed, {c.weight_bits for c in chosen}, Path(scratch)))
-            Benchmark(parsed, chosen, parsed.out, absent).run(cases)
+        run(parsed)
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        say(f"error: {error}")
         sys.exit(1)
-
-
-if __name__ == "__main__":
-    main()

@@ -7,7 +7,7 @@ import io
 import tarfile
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ from negspike.data.images import prepare_images
 from negspike.data.registry import dataset_spec as spec_of
 
 if TYPE_CHECKING:
-    from finished_workflow import Finished
+    from workflow_runs import Finished
 
 torch.set_num_threads(1)
 # The same examples on every run: a continuous integration that fails by chance is soon ignored.
@@ -35,6 +35,38 @@ CIFAR_MEMBERS = [f"{CIFAR_FOLDER}/data_batch_{i}.bin" for i in range(1, 6)] + [f
 needs_shared = pytest.mark.skipif(
     not SHARED.is_dir(), reason="the folder 'shared' with reference data is not beside the repository"
 )
+
+# Fixtures that run the workflow: tests with them are slow.
+SLOW_FIXTURES = {"finished_copy", "undisturbed"}
+# Files that share a finished experiment, and what takes longest, which starts first; Slurm's tests mostly wait.
+SHARE_AN_EXPERIMENT = ("test_workflow", "test_reruns", "test_conventions")
+FIRST = ("test_slurm", "finished_copy", "test_faults", "test_event", "test_engines", "test_cost")
+
+
+def group_of(nodeid: str) -> str:
+    """What runs in one process: a file, whose tests share its fixtures, or all files that share the experiment."""
+    file = Path(nodeid.partition("::")[0]).stem
+    return "finished_copy" if file in SHARE_AN_EXPERIMENT else file
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    groups = [group_of(item.nodeid) for item in items]
+    ranks = [FIRST.index(group) if group in FIRST else len(FIRST) for group in groups]
+    items[:] = [item for _, item in sorted(zip(ranks, items, strict=True), key=lambda pair: pair[0])]
+    for item in items:
+        if SLOW_FIXTURES & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.slow)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
+    """pytest-xdist (make test) with these groups, in this order. Its --dist loadgroup finds none with pytest 9.2."""
+    from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
+
+    config.option.loadscopereorder = False
+    scheduler = LoadScopeScheduling(config, log)
+    scheduler._split_scope = group_of
+    return scheduler
 
 
 def cifar_records(count: int, seed: int) -> np.ndarray:
@@ -100,7 +132,7 @@ def digit_images(digits: Dataset) -> torch.Tensor:
 @pytest.fixture(scope="session")
 def finished_copy(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """A copy of the repository with a finished experiment; who changes it restores it."""
-    from finished_workflow import run_experiment
+    from workflow_runs import run_experiment
 
     folder = tmp_path_factory.mktemp("copy") / "negspike"
     folder.mkdir()

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from negspike import SpikingNetwork
-from negspike.spiking.graph import SpikingLayer
+from negspike.spiking.nodes import INPUT, Neurons, Node, Readout, Synapses, Window
 from negspike.training.topology import Layer, Shape, parse_topology
 
 
@@ -156,22 +156,22 @@ def integer_network(
     """A network from its integers: thresholds and bases in units of 2^-16 of a weight; every exponent is 0."""
     matrix = np.asarray(classifier, np.int32)
     parsed = parse_topology(topology, shape, padding, classes=len(matrix))
-    layers = []
+    nodes: list[Node] = []
     for number, geometry in enumerate(parsed.layers):
         outputs = geometry.weight_shape[0]
-        layers.append(
-            SpikingLayer(
-                geometry,
-                np.asarray(weights[number], np.int32).reshape(geometry.weight_shape),
-                np.zeros(outputs, np.int32),
-                np.broadcast_to(np.asarray(thetas[number], np.int64), (outputs,)).copy(),
-                np.broadcast_to(np.asarray(bases[number], np.int64), (outputs,)).copy(),
-                16 if number else k,
-            )
+        weight = np.asarray(weights[number], np.int32).reshape(geometry.weight_shape)
+        window = Window(geometry.kernel, (geometry.stride, geometry.stride), geometry.padding)
+        scale = np.full(outputs, 1 << (16 if number else k), np.int64)
+        synapses = Synapses(nodes[-1].name if nodes else INPUT, window, scale, weight)
+        theta, base = (
+            np.broadcast_to(np.asarray(values[number], np.int64), (outputs,)).copy() for values in (thetas, bases)
         )
-    network = SpikingNetwork(parsed, k, weight_bits, tuple(layers), matrix, 0)
-    network.validate()
-    return network
+        nodes.append(Neurons(f"layer{number}", geometry.out_shape, (synapses,), theta, base, step=2.0**-k))
+    last = parsed.layers[-1].out_shape
+    ones = np.ones(len(matrix), np.int64)
+    synapses = Synapses(nodes[-1].name, Window(last[1:]), ones, matrix.reshape(-1, *last))
+    nodes.append(Readout("classifier", (len(matrix), 1, 1), (synapses,), 0 * ones))
+    return SpikingNetwork(shape, tuple(nodes), weight_bits, {"k": k})
 
 
 @dataclass
@@ -185,23 +185,23 @@ class NaiveResult:
     counts: list[list[int]]
 
 
-Synapses = list[list[tuple[int, Fraction]]]
+Connections = list[list[tuple[int, Fraction]]]
 
 
-def synapses(geometry: Layer, weight: list[Any]) -> Synapses:
+def synapses(source: Shape, target: Shape, window: Window, weight: list[Any]) -> Connections:
     """For every output neuron the input neurons it is connected with, and the weights."""
-    inputs, height, width = geometry.in_shape
-    outputs, out_height, out_width = geometry.out_shape
-    result: Synapses = []
+    inputs, height, width = source
+    outputs, out_height, out_width = target
+    result: Connections = []
     for o in range(outputs):
         for y in range(out_height):
             for x in range(out_width):
                 mine = []
                 for i in range(inputs):
-                    for a in range(geometry.kernel[0]):
-                        for b in range(geometry.kernel[1]):
-                            row = y * geometry.stride + a - geometry.padding[0][0]
-                            column = x * geometry.stride + b - geometry.padding[1][0]
+                    for a in range(window.kernel[0]):
+                        for b in range(window.kernel[1]):
+                            row = y * window.stride[0] + a - window.padding[0][0]
+                            column = x * window.stride[1] + b - window.padding[1][0]
                             if 0 <= row < height and 0 <= column < width:
                                 mine.append(((i * height + row) * width + column, weight[o][i][a][b]))
                 result.append(mine)
@@ -211,19 +211,24 @@ def synapses(geometry: Layer, weight: list[Any]) -> Synapses:
 def naive_simulation(network: SpikingNetwork, image: np.ndarray, timesteps: int) -> NaiveResult:
     """The dynamics of docs/exactness.md word by word, over the real numbers that the integers stand for."""
     nets, thetas, bases = [], [], []
-    for layer in network.layers:
-        scales = [Fraction(2) ** -int(exponent) for exponent in layer.exponent]
+    for population in network.populations:
+        (one,), area = population.synapses, population.shape[1] * population.shape[2]
+        assert one.weight is not None
+        # in units of a weight; the image is counted in its own 2^-16
+        scales = [Fraction(int(scale)) for scale in one.scale]
         weight = [
-            [[[w * s for w in row] for row in m] for m in o] for o, s in zip(layer.weight.tolist(), scales, strict=True)
+            [[[w * s for w in row] for row in m] for m in o] for o, s in zip(one.weight.tolist(), scales, strict=True)
         ]
-        nets.append(synapses(layer.geometry, weight))
-        area = layer.geometry.out_shape[1] * layer.geometry.out_shape[2]
-        thetas.append([int(v) * s / 2**16 for v, s in zip(layer.theta, scales, strict=True) for _ in range(area)])
-        bases.append([int(v) * s / 2**16 for v, s in zip(layer.base, scales, strict=True) for _ in range(area)])
+        nets.append(synapses(network.shapes[one.source], population.shape, one.window, weight))
+        thetas.append([int(value) for value in population.theta for _ in range(area)])
+        bases.append([int(value) for value in population.base for _ in range(area)])
     z = [[Fraction(0)] * len(net) for net in nets]
     n = [[0] * len(net) for net in nets]
     result = NaiveResult([], [], [], [], n)
-    encoded = [Fraction(round(Fraction(value) * 2**16), 2**16) * 2**network.k for value in image.ravel().tolist()]
+    encoded = [Fraction(round(Fraction(value) * 2**16)) for value in image.ravel().tolist()]
+    readout = network.readout.synapses[0].weight
+    assert readout is not None
+    classifier = readout.reshape(network.classes, -1)
     for t in range(timesteps):
         spikes: list[Any] = encoded if t == 0 else [0] * len(encoded)
         sops = 0
@@ -247,8 +252,8 @@ def naive_simulation(network: SpikingNetwork, image: np.ndarray, timesteps: int)
             spikes = emitted
             result.positive[-1].append(spikes.count(1))
             result.negative[-1].append(spikes.count(-1))
-        sops += sum(map(abs, spikes)) * len(network.classifier)
-        logits = [sum(int(w) * c for w, c in zip(row, n[-1], strict=True)) for row in network.classifier]
+        sops += sum(map(abs, spikes)) * network.classes
+        logits = [sum(int(w) * c for w, c in zip(row, n[-1], strict=True)) for row in classifier]
         result.predictions.append(logits.index(max(logits)))
         result.sops.append(sops)
     return result

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,9 +14,10 @@ import yaml
 from conftest import ROOT, OneLine
 
 from negspike.config import precision_level, resolve_config
+from negspike.config_reference import BEGIN, DOCUMENTATION, END, json_schema, key_table, with_key_table
+from negspike.config_reference import SCHEMA as JSON_SCHEMA
 from negspike.errors import InputError
 
-SCHEMA = ROOT / "workflow" / "schemas" / "config.schema.yaml"
 PRESETS = sorted((ROOT / "presets").glob("*.yaml"))
 ABSENT = object()
 
@@ -45,7 +47,7 @@ def change(config: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
 
 
 def test_the_default_is_the_published_experiment(config: dict[str, Any]) -> None:
-    experiment = resolve_config(config, SCHEMA)
+    experiment = resolve_config(config)
     assert experiment.nets == ("cnn1", "cnn2", "lenet", "mlp")
     assert (experiment.k, experiment.seeds, experiment.weight_bits, experiment.batch_size) == ((0, 1, 2), (0,), 16, 50)
     published = {
@@ -79,7 +81,7 @@ def test_the_default_is_the_published_experiment(config: dict[str, Any]) -> None
 def test_every_preset_is_valid_as_snakemake_merges_it(preset: Path, config: dict[str, Any]) -> None:
     utils = pytest.importorskip("snakemake.utils", reason="Snakemake, which merges configurations, is not installed")
     utils.update_config(config, load(preset))
-    experiment = resolve_config(config, SCHEMA)
+    experiment = resolve_config(config)
     assert set(experiment.nets) <= set(experiment.definitions)
     assert experiment.results != "results", "a preset's results must not lie in those of the published experiment"
 
@@ -89,20 +91,45 @@ def test_every_preset_has_its_own_folder() -> None:
     assert len(set(folders)) == len(folders)
 
 
-def schema_keys(schema: Any) -> Iterator[str]:
-    """Names of all properties, at any depth."""
-    if isinstance(schema, dict):
-        for name, entry in schema.items():
-            if name == "properties":
-                yield from entry
-            yield from schema_keys(entry)
+def schema_keys(schema: Any) -> Iterator[tuple[str, Any]]:
+    """All properties, at any depth, each with its schema."""
+    for section in (schema, *schema["$defs"].values()):
+        for name, entry in section["properties"].items():
+            yield name, schema["$defs"][entry["$ref"].rpartition("/")[2]] if "$ref" in entry else entry
 
 
-def test_every_key_of_the_schema_stands_in_the_default_file() -> None:
+def test_every_key_of_the_model_stands_in_the_default_file() -> None:
     text = (ROOT / "config.yaml").read_text(encoding="utf-8")
-    keys = set(schema_keys(load(SCHEMA)))
+    keys = {name for name, _ in schema_keys(json_schema())}
     assert {"quantization_levels", "weight_bits", "learning_rate", "sha256", "timesteps"} <= keys
     assert [key for key in sorted(keys) if not re.search(rf"\b{key}\b", text)] == []
+
+
+def test_every_key_of_the_model_says_what_it_means() -> None:
+    assert [name for name, entry in schema_keys(json_schema()) if not entry.get("description")] == []
+
+
+def test_documentation_and_schema_are_those_of_the_model() -> None:
+    """If not: python -m negspike.config_reference."""
+    text = (ROOT / DOCUMENTATION).read_text(encoding="utf-8")
+    assert key_table() in text and with_key_table(text) == text
+    assert json.loads((ROOT / JSON_SCHEMA).read_text(encoding="utf-8")) == json_schema()
+    for path in (ROOT / "config.yaml", *PRESETS):
+        named = re.match(r"# yaml-language-server: \$schema=(.*)\n", path.read_text(encoding="utf-8"))
+        assert named and (path.parent / named[1]).resolve() == ROOT / JSON_SCHEMA
+
+
+def test_a_table_that_has_drifted_is_written_anew() -> None:
+    text = f"before\n{BEGIN}\nof yesterday\n{END}\nbehind\n"
+    assert with_key_table(text) == f"before\n{BEGIN}\n\n{key_table()}\n\n{END}\nbehind\n"
+
+
+@pytest.mark.parametrize("path", [ROOT / "config.yaml", *PRESETS], ids=lambda path: path.stem)
+def test_editors_find_nothing_wrong_in_what_ships(path: Path) -> None:
+    jsonschema = pytest.importorskip("jsonschema", reason="jsonschema, which comes with Snakemake, is not installed")
+    validator = jsonschema.Draft202012Validator(json_schema())
+    assert list(validator.iter_errors(load(path))) == []
+    assert list(validator.iter_errors({"definitions": {"tiny": {"width": 0, "phases": []}}, "seed": [1]}))[2:]
 
 
 def test_every_value_is_explained_where_it_stands_first() -> None:
@@ -155,6 +182,18 @@ def test_every_value_is_explained_where_it_stands_first() -> None:
         ("nets", ["cnn1", "cnn1"], ["'nets' is", "each entry once"]),
         ("weight_bits", 25, ["'weight_bits' is 25", "at most 24"]),
         ("weight_bits", 1, ["'weight_bits' is 1", "at least 2"]),
+        ("definitions.cnn1.width", 1e300, ["'definitions.cnn1.width' is 1e+300", "at most 1,000,000"]),
+        ("definitions.cnn1.width", 1e5, ["'definitions.cnn1'", "layer '256C3'", "2.2e+15 weights", "10,000,000,000"]),
+        ("definitions.mlp.topology", "9999999C1-9", ["layer '9' of topology '9999999C1-9'", "7.1e+10 weights"]),
+        ("definitions.mlp.topology", 10**7, ["topology' is 10000000", "text or at most 9,999,999"]),
+        ("definitions.mlp.timesteps", 10**10, ["timesteps' is 10000000000", "at most 1,000,000 or until_silent"]),
+        ("definitions.mlp.batch_size", 10**7, ["'definitions.mlp.batch_size' is 10000000", "at most 1,000,000"]),
+        ("definitions.mlp.batch_size", 1, ["'definitions.mlp.batch_size' is 1", "at least 2"]),
+        ("definitions.mlp.phases.0.epochs", 10**7, ["phases[0].epochs' is 10000000", "at most 1,000,000"]),
+        ("evaluation.batch_size", 10**7, ["'evaluation.batch_size' is 10000000", "at most 1,000,000"]),
+        ("seeds", [2**32], ["'seeds[0]' is 4294967296", "at most 4,294,967,295"]),
+        ("datasets.cifar10.archive.size", 10**16, ["archive.size'", "at most 1,000,000,000,000,000"]),
+        ("datasets.cifar10.archive.size", "12", ["archive.size' is '12'", "a whole number or null", "plain digits"]),
         ("definitions.cnn1.phases", [], ["'definitions.cnn1.phases' is []", "at least 1 entry"]),
         ("definitions.cnn1.phases.0.learning_rate", 0, ["learning_rate' is 0", "more than 0"]),
         ("definitions.cnn1.width", -1, ["'definitions.cnn1.width' is -1", "more than 0"]),
@@ -183,61 +222,95 @@ def test_what_is_wrong_is_one_line_that_names_the_key(
     path: str, value: Any, words: list[str], config: dict[str, Any]
 ) -> None:
     with OneLine(InputError, *words):
-        resolve_config(change(config, path, value), SCHEMA)
+        resolve_config(change(config, path, value))
 
 
 def test_a_misspelt_key_is_named_rather_than_the_one_missing_for_it(config: dict[str, Any]) -> None:
     changed = change(change(config, "definitions.mlp.timesteps", ABSENT), "definitions.mlp.timestep", 40)
     with OneLine(InputError, "'definitions.mlp.timestep' is unknown", "did you mean 'timesteps'"):
-        resolve_config(changed, SCHEMA)
+        resolve_config(changed)
 
 
 @pytest.mark.parametrize("name", [1, True, None, 1.5])
 def test_a_name_that_yaml_does_not_read_as_text(name: Any, config: dict[str, Any]) -> None:
     config["definitions"][name] = config["definitions"]["mlp"]
     with OneLine(InputError, f"'definitions.{name}'", "in quotes"):
-        resolve_config(config, SCHEMA)
+        resolve_config(config)
+
+
+def test_a_name_inside_a_list_that_yaml_does_not_read_as_text(config: dict[str, Any]) -> None:
+    with OneLine(InputError, "'definitions.mlp.phases[0].False'", "in quotes"):
+        resolve_config(change(config, "definitions.mlp.phases.0", {False: 1}))
+
+
+@pytest.mark.parametrize("number", [10**400, -(10**400), 16**5000], ids=["large", "small", "too large for text"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("results", "weight_bits", "seeds", "seeds.0", "device", "evaluation.batch_size", "evaluation.engine"),
+        *("definitions.cnn1.width", "definitions.cnn1.topology", "definitions.cnn1.timesteps", "nets.0", "data"),
+        *(
+            "definitions.cnn1.phases.0.learning_rate",
+            "definitions.cnn1.phases.0.epochs",
+            "datasets.cifar10.archive.size",
+        ),
+    ],
+)
+def test_a_number_of_thousands_of_digits(path: str, number: int, config: dict[str, Any]) -> None:
+    name = re.sub(r"\.(\d)", r"[\1]", path)
+    with OneLine(InputError, f"config key '{name}' is ", "..." if abs(number) < 16**5000 else "thousands of digits"):
+        resolve_config(change(config, path, number))
+
+
+def test_a_name_that_is_a_number_of_thousands_of_digits(config: dict[str, Any]) -> None:
+    with OneLine(InputError, "'a number of thousands of digits' is not text (int)"):
+        resolve_config({**config, 16**5000: 1})  # type: ignore[dict-item]
+
+
+def test_a_name_of_many_lines_is_answered_with_one(config: dict[str, Any]) -> None:
+    with OneLine(InputError, r"config key 'a\nb' is unknown"):
+        resolve_config({**config, "a\nb": 1})
 
 
 @pytest.mark.parametrize("empty", [None, [], "cnn1"])
 def test_a_config_that_is_no_mapping(empty: Any) -> None:
     with OneLine(InputError, "the config is", "a mapping"):
-        resolve_config(empty, SCHEMA)
+        resolve_config(empty)
 
 
 def test_a_long_value_is_cut_short(config: dict[str, Any]) -> None:
     with pytest.raises(InputError) as caught:
-        resolve_config(change(config, "quantization_levels", dict.fromkeys(map(str, range(10_000)))), SCHEMA)
+        resolve_config(change(config, "quantization_levels", dict.fromkeys(map(str, range(10_000)))))
     assert len(str(caught.value)) < 200
 
 
 def test_whole_numbers_are_as_good_as_decimal_ones(config: dict[str, Any]) -> None:
     changed = change(change(config, "definitions.mlp.width", 2), "definitions.mlp.phases.0.learning_rate", 1)
-    definition = resolve_config(changed, SCHEMA).definitions["mlp"]
+    definition = resolve_config(changed).definitions["mlp"]
     assert definition.science()["width"].__class__ is float
     assert definition.topology.width.__class__ is float
     assert definition.phases[0].learning_rate.__class__ is float
 
 
 def test_a_topology_of_one_dense_layer_is_a_number_to_yaml(config: dict[str, Any]) -> None:
-    experiment = resolve_config(change(config, "definitions.mlp.topology", 400), SCHEMA)
+    experiment = resolve_config(change(config, "definitions.mlp.topology", 400))
     assert experiment.definitions["mlp"].science()["topology"] == "400"
 
 
 def test_the_size_of_a_file_may_be_unknown(config: dict[str, Any]) -> None:
     for value in (None, ABSENT):
-        experiment = resolve_config(change(config, "datasets.cifar10.archive.size", value), SCHEMA)
+        experiment = resolve_config(change(config, "datasets.cifar10.archive.size", value))
         assert experiment.sources["cifar10"]["archive"].size is None
 
 
 def test_a_slash_behind_a_folder_makes_no_difference(config: dict[str, Any]) -> None:
-    experiment = resolve_config({**config, "results": "out/", "data": "/"}, SCHEMA)
+    experiment = resolve_config({**config, "results": "out/", "data": "/"})
     assert (experiment.results, experiment.data) == ("out", "/")
 
 
 def test_resolving_does_not_depend_on_the_order_of_keys(config: dict[str, Any]) -> None:
     turned = {key: dict(reversed(value.items())) if key == "datasets" else value for key, value in config.items()}
-    first, second = resolve_config(config, SCHEMA), resolve_config(turned, SCHEMA)
+    first, second = resolve_config(config), resolve_config(turned)
     assert [list(files) for _, files in sorted(first.sources.items())] == [
         list(files) for _, files in sorted(second.sources.items())
     ]

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from negspike.console import format_duration, rule_log
+from negspike.console import Progress, format_duration, rule_log
 from negspike.errors import InputError
 from negspike.files import ABANDONED_SECONDS, atomic_path, write_json, write_text
 
@@ -197,3 +197,51 @@ def test_a_mistake_of_ours_leaves_its_traceback_in_the_log(tmp_path: Path) -> No
 )
 def test_durations(seconds: float, text: str) -> None:
     assert format_duration(seconds) == text
+
+
+class Clock:
+    """A clock that moves when it is told to."""
+
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr("negspike.console.time.monotonic", clock)
+    return clock
+
+
+@pytest.mark.parametrize(
+    ("total", "already", "done", "seconds", "text"),
+    [
+        (100, 0, 25, 2.0, "12.5 images/s, 6 s left"),
+        (5000, 0, 3000, 2.0, "1,500 images/s, 1 s left"),
+        (100, 50, 75, 2.0, "12.5 images/s, 2 s left"),  # what was done before took no time of this run
+        (100, 0, 100, 2.0, "50.0 images/s, 0 s left"),
+        (100, 0, 101, 2.0, "50.5 images/s, 0 s left"),  # more than was promised
+        (None, 0, 25, 2.0, "12.5 images/s"),
+        (100, 50, 50, 2.0, "0.0 images/s"),
+        (0, 0, 0, 2.0, "0.0 images/s, 0 s left"),
+        # a clock too coarse to have moved
+        (100, 0, 25, 0.0, "just begun"),
+        (None, 0, 25, 0.0, "just begun"),
+        (100, 0, 100, 0.0, "0 s left"),
+    ],
+)
+def test_progress(total: float | None, already: float, done: float, seconds: float, text: str, clock: Clock) -> None:
+    progress = Progress(total, "images", already=already)
+    clock.now += seconds
+    assert progress.pace(done) == text
+
+
+def test_progress_is_due_every_few_seconds(clock: Clock) -> None:
+    progress = Progress(10, "images", every_seconds=5.0)
+    due = []
+    for _ in range(12):
+        clock.now += 1
+        due.append(progress.due())
+    assert [second for second, now in enumerate(due, 1) if now] == [6, 12]

@@ -6,18 +6,49 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from negspike.conversion.arrays import from_batchnorm
+    from negspike.conversion.calibrate import quantize
+    from negspike.conversion.convert import convert
+    from negspike.results.verification import verify
     from negspike.spiking.graph import SpikingNetwork
     from negspike.spiking.recording import SimulationLog
     from negspike.spiking.simulation import simulate
+    from negspike.training.quantizers import QuantIdentity, QuantReLU
+
+    load = SpikingNetwork.load
 
 __version__ = "0.1.0"
-__all__ = ["SimulationLog", "SpikingNetwork", "__version__", "simulate"]
+__all__ = [
+    "QuantIdentity",
+    "QuantReLU",
+    "SimulationLog",
+    "SpikingNetwork",
+    "__version__",
+    "convert",
+    "from_batchnorm",
+    "load",
+    "quantize",
+    "simulate",
+    "verify",
+]
 
-_HOME = {"SpikingNetwork": "graph", "SimulationLog": "recording", "simulate": "simulation"}
+_HOME = {
+    "QuantIdentity": "training.quantizers",
+    "QuantReLU": "training.quantizers",
+    "SimulationLog": "spiking.recording",
+    "SpikingNetwork": "spiking.graph",
+    "convert": "conversion.convert",
+    "from_batchnorm": "conversion.arrays",
+    "quantize": "conversion.calibrate",
+    "simulate": "spiking.simulation",
+    "verify": "results.verification",
+}
 
 
 def __getattr__(name: str) -> Any:
     # PyTorch takes seconds to import; Snakemake reads the configuration with this package and needs none of it.
+    if name == "load":
+        return __getattr__("SpikingNetwork").load
     if name in _HOME:
-        return getattr(importlib.import_module(f"negspike.spiking.{_HOME[name]}"), name)
+        return getattr(importlib.import_module(f"negspike.{_HOME[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

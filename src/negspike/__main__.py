@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 
-from negspike.config import Experiment, resolve_config
-from negspike.errors import InputError
+from negspike.config import Definition, resolve_config
+from negspike.errors import InputError, one_line
 from negspike.figures import FORMATS, KINDS, draw
 from negspike.results.collect import collect
 from negspike.results.metrics import write_table
 
-SCHEMA = Path("workflow", "schemas", "config.schema.yaml")
+# The published experiment, which a preset is laid over as Snakemake does it; beside the package in a checkout.
+PUBLISHED = Path(__file__).resolve().parents[2] / "config.yaml"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,9 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     figures.add_argument(
         "--config",
         type=Path,
-        default=Path("config.yaml"),
         metavar="FILE",
-        help="configuration that defines the nets (default: config.yaml)",
+        help="configuration that defines the nets of logs without evaluation.json, a preset say (default: config.yaml)",
     )
     figures.add_argument(
         "--batch-size", type=_positive, default=50, metavar="N", help="images a batch of the logs (default: 50)"
@@ -63,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _figures(options: argparse.Namespace) -> None:
     results = collect(
         options.logs,
-        definitions=_load_config(options.config).definitions,
+        definitions=_definitions(options.config),
         batch_size=options.batch_size,
         images=options.images,
     )
@@ -77,22 +78,34 @@ def _figures(options: argparse.Namespace) -> None:
     write_table(results.curves, options.out / "table.csv")
 
 
-def _load_config(path: Path) -> Experiment:
+def _definitions(path: Path | None) -> Mapping[str, Definition]:
+    """The nets of a configuration that is laid over the published one, or of that alone."""
+    config = _read_yaml(PUBLISHED) if PUBLISHED.is_file() else {}
+    if path is not None:
+        config = _laid_over(config, _read_yaml(path))
+    try:
+        return resolve_config(config).definitions if config or path else {}
+    except InputError as error:
+        raise InputError(f"{path or PUBLISHED}: {error}") from error
+
+
+def _read_yaml(path: Path) -> Any:
     if not path.is_file():
         raise InputError(f"{path}: no such file; name the configuration that defines the nets with --config")
+    content = path.read_bytes()
     try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return yaml.safe_load(content)
     except RecursionError:
         raise InputError(f"{path}: nested too deeply") from None
-    except yaml.YAMLError as error:
-        raise InputError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
-    schema = path.parent / SCHEMA
-    if not schema.is_file():
-        raise InputError(f"{path}: its schema {SCHEMA.as_posix()} is not beside it; give the workflow's config.yaml")
-    try:
-        return resolve_config(config, schema)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
+    except Exception as error:  # what a scalar does not convert to decides which
+        raise InputError(f"{path}: not YAML: {one_line(error)}") from None
+
+
+def _laid_over(below: Any, above: Any) -> Any:
+    """As Snakemake does it: mappings merge key by key, anything else is replaced."""
+    if not isinstance(below, dict) or not isinstance(above, dict):
+        return above
+    return below | {key: _laid_over(below.get(key), entry) for key, entry in above.items()}
 
 
 def _positive(text: str) -> int:

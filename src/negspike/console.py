@@ -96,3 +96,46 @@ def format_duration(seconds: float) -> str:
     if whole >= 60:
         return f"{whole // 60} min {whole % 60:02d} s"
     return f"{whole} s"
+
+
+class Progress:
+    """How fast a long piece of work goes, and how long the rest of it will take.
+
+    The rate is that of the work since this object was made, so that what an earlier run has done does not count.
+
+    Args:
+        total: all of the work in ``unit``, what was done before included; None where nobody knows.
+        unit: such as ``images``.
+        every_seconds: :meth:`due` is true about this often.
+        already: how much of the work was done before.
+    """
+
+    def __init__(self, total: float | None, unit: str, every_seconds: float = 0.0, already: float = 0.0) -> None:
+        self.total, self.unit, self.every_seconds, self.already = total, unit, every_seconds, already
+        self.started = self.reported = time.monotonic()
+
+    def due(self) -> bool:
+        """Whether the last line was long enough ago; then the next one is counted from now."""
+        now = time.monotonic()
+        if now - self.reported <= self.every_seconds:
+            return False
+        self.reported = now
+        return True
+
+    def rate(self, done: float) -> float | None:
+        """Units per second; None before the clock has moved."""
+        spent = time.monotonic() - self.started
+        return (done - self.already) / spent if spent > 0 else None
+
+    def left(self, done: float) -> str | None:
+        """``3 min 20 s left``; None where it cannot be told."""
+        rate = self.rate(done)
+        if self.total is None or (done < self.total and not rate):
+            return None
+        return f"{format_duration((self.total - done) / rate if rate and done < self.total else 0.0)} left"
+
+    def pace(self, done: float) -> str:
+        """``12.3 images/s, 3 min 20 s left``, or as much of it as can be told."""
+        rate = self.rate(done)
+        speed = None if rate is None else f"{rate:,.{1 if rate < 100 else 0}f} {self.unit}/s"
+        return ", ".join(part for part in (speed, self.left(done)) if part) or "just begun"

@@ -27,7 +27,7 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    _remove_abandoned(path)
+    remove_abandoned(path.parent, f".{glob.escape(path.stem)}-????????{glob.escape(path.suffix)}")
     handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
     os.close(handle)
     temporary = Path(name)
@@ -48,8 +48,9 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
         raise
 
 
-def _remove_abandoned(path: Path) -> None:
-    for abandoned in path.parent.glob(f".{glob.escape(path.stem)}-????????{glob.escape(path.suffix)}"):
+def remove_abandoned(folder: Path, pattern: str) -> None:
+    """Remove files that no process is writing any more."""
+    for abandoned in folder.glob(pattern):
         with contextlib.suppress(OSError):
             if time.time() - abandoned.stat().st_mtime > ABANDONED_SECONDS:
                 abandoned.unlink()

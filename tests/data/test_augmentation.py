@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ import torch
 from negspike.data import augmentation
 from negspike.data.augmentation import standardize, training_images
 from negspike.data.images import prepare_images
-from negspike.data.registry import DATASETS, DatasetSpec
+from negspike.data.registry import AUGMENTATIONS, DATASETS, DatasetSpec
 
 CIFAR10, DIGITS, FASHION = DATASETS["cifar10"], DATASETS["digits"], DATASETS["fashion_mnist"]
 
@@ -164,3 +166,97 @@ def test_an_image_does_not_depend_on_the_memory_layout() -> None:
     assert torch.equal(
         training_images(CIFAR10, pixels, generator(11)), training_images(CIFAR10, channels_last, generator(11))
     )
+
+
+# Data sets of one's own: not square, any number of channels, other scalings
+
+OWN = DatasetSpec(name="own", format="npz", image_shape=(2, 9, 12), crop=(5, 8))
+CHANNELS = {"mean": (0.1307, 0.48), "std": (0.3081, 0.199)}
+SCALINGS = [{}, {"levels": 256}, CHANNELS, CHANNELS | {"levels": 200}, {"standardize": True}]
+
+
+def own_pixels(count: int = 60) -> torch.Tensor:
+    return torch.randint(0, 256, (count, 2, 9, 12), dtype=torch.uint8, generator=generator(20))
+
+
+@pytest.mark.parametrize("scaling", SCALINGS)
+def test_values_by_the_formula(scaling: dict[str, object], monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = replace(OWN, **scaling)  # type: ignore[arg-type]
+    pixels = own_pixels()
+    window = pixels[:, :, 2:7, 2:10].double()
+    if spec.standardize:
+        expected = (window - window.mean((1, 2, 3), keepdim=True)) / window.std((1, 2, 3), correction=0, keepdim=True)
+    else:
+        expected = window / spec.levels
+    if spec.mean:
+        mean, std = (torch.tensor(values, dtype=torch.float64)[:, None, None] for values in (spec.mean, spec.std))
+        expected = (expected - mean) / std
+    prepared = torch.from_numpy(prepare_images(spec, pixels.numpy()))
+    assert prepared.dtype == torch.float32 and prepared.shape == (60, *spec.input_shape)
+    assert (prepared - expected).abs().max() <= 0.5 * 2.0**-16 + 1e-9
+    assert torch.equal(prepared.double() * 2**16, (prepared.double() * 2**16).round())
+    monkeypatch.setattr("negspike.data.images._BLOCK", 300)
+    assert torch.equal(torch.from_numpy(prepare_images(spec, pixels.numpy())), prepared), "whatever the blocks"
+
+
+@pytest.mark.parametrize("scaling", SCALINGS)
+def test_trained_and_tested_images_are_the_same_to_the_bit(scaling: dict[str, object]) -> None:
+    spec = replace(OWN, **scaling)  # type: ignore[arg-type]
+    pixels = own_pixels()
+    assert torch.equal(
+        training_images(spec, pixels, generator()), torch.from_numpy(prepare_images(spec, pixels.numpy()))
+    )
+
+
+@pytest.mark.parametrize("scaling", SCALINGS)
+@pytest.mark.parametrize("name", list(AUGMENTATIONS))
+def test_each_augmentation_shows_true_windows(name: str, scaling: dict[str, object]) -> None:
+    """Every training image is one of those windows and mirror images that its augmentation may show, prepared."""
+    change = AUGMENTATIONS[name]
+    spec = replace(OWN, augmentation=name, **scaling)  # type: ignore[arg-type]
+    pixels = own_pixels()
+    shown = training_images(spec, pixels, generator(21))
+    assert shown.dtype == torch.float32 and shown.shape == (60, 2, 5, 8)
+    if change.contrast:
+        return
+    places = [(row, column) for row in range(5) for column in range(5)] if change.crop else [(2, 2)]
+    seen = set()
+    for image, result in zip(pixels, shown, strict=True):
+        windows = {(row, column, False): image[:, row : row + 5, column : column + 8] for row, column in places}
+        if change.mirror:
+            windows |= {(row, column, True): window.flip(2) for (row, column, _), window in windows.items()}
+        whole = replace(spec, image_shape=spec.input_shape, crop=None)
+        prepared = prepare_images(whole, torch.stack(list(windows.values())).numpy())
+        matching = [
+            key for key, window in zip(windows, prepared, strict=True) if np.array_equal(window, result.numpy())
+        ]
+        assert len(matching) == 1
+        seen.add(matching[0])
+    rows, columns, mirrored = (set(values) for values in zip(*seen, strict=True))
+    assert rows == ({0, 1, 2, 3, 4} if change.crop else {2}) and columns == rows
+    assert mirrored == ({True, False} if change.mirror else {False})
+
+
+@pytest.mark.parametrize("scaling", SCALINGS)
+def test_contrast_before_every_scaling(scaling: dict[str, object], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A contrast of 1 changes nothing."""
+    monkeypatch.setattr(torch.Tensor, "uniform_", lambda self, *_, **__: self.fill_(1.0))
+    pixels = own_pixels()
+    with_contrast, without = (
+        training_images(replace(OWN, augmentation=name, **scaling), pixels, generator(22))  # type: ignore[arg-type]
+        for name in ("crop_mirror_contrast", "crop_mirror")
+    )
+    assert (with_contrast - without).abs().max() <= 2.0**-15
+
+
+def test_padding_lets_windows_look_over_the_edge() -> None:
+    spec = replace(OWN, crop=None, padding=3, augmentation="crop")
+    pixels = own_pixels(200).clamp_min(1)
+    shown = training_images(spec, pixels, generator(23))
+    assert shown.shape == (200, *OWN.image_shape)
+    assert torch.equal(
+        torch.from_numpy(prepare_images(spec, pixels.numpy())), pixels.float().div(255).mul(2**16).round() / 2**16
+    )
+    empty_rows = (shown == 0).all(3).all(1)  # (N, H)
+    assert set(empty_rows.sum(1).tolist()) == {0, 1, 2, 3}
+    assert empty_rows[:, 0].any() and empty_rows[:, -1].any()

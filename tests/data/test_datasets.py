@@ -349,8 +349,8 @@ def test_another_dataset_under_this_name(digits: Dataset, tmp_path: Path) -> Non
 
 
 def test_an_unknown_dataset() -> None:
-    with OneLine(InputError, "'cifar100' is unknown", "cifar10, fashion_mnist, digits"):
-        dataset_spec("cifar100")
+    with OneLine(InputError, "'imagenet' is unknown", "cifar10, fashion_mnist, digits"):
+        dataset_spec("imagenet")
 
 
 def test_a_good_file_stays_when_the_new_one_is_refused(digits: Dataset, tmp_path: Path) -> None:

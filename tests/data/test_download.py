@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import gzip
 import hashlib
+import os
 import re
 import socket
 import stat
@@ -200,7 +202,18 @@ def test_a_host_that_does_not_exist(target: Path, monkeypatch: pytest.MonkeyPatc
     fails(source("http://no-such-host.invalid/file.gz"), target, "cannot be reached")
 
 
-@pytest.mark.parametrize("url", ["http://", "http://[::1/file.gz", "http://127.0.0.1:99999/file.gz"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://",
+        "http://[::1/file.gz",
+        "http://127.0.0.1:99999/file.gz",
+        "http://a..b/file.gz",
+        f"http://{'a' * 70}.invalid/file.gz",
+        "file:///a%00b",
+        "ftp://127.0.0.1/file.gz",
+    ],
+)
 def test_a_url_that_is_none(url: str, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "RETRY_SECONDS", 0.0)
     fails(source(url), target)
@@ -220,8 +233,14 @@ def test_a_server_that_breaks_off_twice(server: Server, target: Path) -> None:
 
 def test_a_body_that_is_always_cut_short(server: Server, target: Path) -> None:
     server.answer = lambda handler, _: send(handler, CONTENT[:100], promised=len(CONTENT))
-    fails(source(server.url), target, "cannot be reached")
+    target.parent.mkdir(parents=True)
+    target.write_bytes(b"the old one")
+    with OneLine(InputError, server.url, "cannot be reached"):
+        download(source(server.url), target, quiet)
     assert len(server.requests) == module.ATTEMPTS
+    assert target.read_bytes() == b"the old one"
+    assert part(target).read_bytes() == CONTENT[:100]
+    assert names(target) == [part(target).name, target.name]
 
 
 def test_a_chunked_body_that_is_cut_short(server: Server, target: Path) -> None:
@@ -236,6 +255,163 @@ def test_a_chunked_body_that_is_cut_short(server: Server, target: Path) -> None:
     download(source(server.url), target, lines.append)
     assert target.read_bytes() == CONTENT
     assert len(lines) == 1
+
+
+# Going on after what came before
+
+
+def part(target: Path, content: bytes = CONTENT) -> Path:
+    return target.with_name(f".{target.name}-{hashlib.sha256(content).hexdigest()[:16]}.part")
+
+
+def keep(target: Path, content: bytes) -> None:
+    """What an earlier run left of the file."""
+    target.parent.mkdir(parents=True)
+    part(target).write_bytes(content)
+
+
+class Ranges:
+    """Sends the rest that is asked for, but cuts the line after so many bytes."""
+
+    def __init__(self, most: int | None = None) -> None:
+        self.most = most
+        self.sent: list[tuple[int, int]] = []
+
+    def __call__(self, handler: BaseHTTPRequestHandler, _: int) -> None:
+        asked = handler.headers.get("Range")
+        first = int(asked.removeprefix("bytes=").removesuffix("-")) if asked else 0
+        rest = CONTENT[first:]
+        self.sent.append((first, len(rest[: self.most])))
+        if asked and not rest:
+            return send(handler, b"", status=416, Content_Range=f"bytes */{len(CONTENT)}")
+        span = {"Content_Range": f"bytes {first}-{len(CONTENT) - 1}/{len(CONTENT)}"} if asked else {}
+        send(handler, rest[: self.most], promised=len(rest), status=206 if asked else 200, **span)
+
+
+@pytest.mark.parametrize("size", [None, len(CONTENT)])
+def test_it_goes_on_where_it_broke_off(
+    size: int | None, server: Server, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As often as need be, while it gets on."""
+    monkeypatch.setattr(module, "CHUNK", len(CONTENT) // 10)
+    server.answer = ranges = Ranges(len(CONTENT) // 7)
+    lines: list[str] = []
+    download(source(server.url, size=size), target, lines.append)
+    assert target.read_bytes() == CONTENT
+    assert len(ranges.sent) > module.ATTEMPTS and sum(count for _, count in ranges.sent) == len(CONTENT)
+    assert len(lines) == len(ranges.sent) - 1 and all("asking for the rest after 0.0 MB" in line for line in lines)
+    assert names(target) == [target.name]
+
+
+def test_it_goes_on_in_the_next_run(server: Server, target: Path) -> None:
+    server.answer = Ranges(100)
+    with OneLine(InputError, "cannot be reached"):
+        download(source(server.url), target, quiet)
+    kept = part(target).stat().st_size
+    assert kept == 100 * module.ATTEMPTS and not target.exists()
+    server.answer = ranges = Ranges()
+    download(source(server.url), target, quiet)
+    assert target.read_bytes() == CONTENT
+    assert ranges.sent == [(kept, len(CONTENT) - kept)]
+    assert names(target) == [target.name]
+
+
+def test_it_goes_on_after_the_process_was_stopped(
+    server: Server, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PROGRESS_SECONDS", -1.0)
+    monkeypatch.setattr(module, "CHUNK", 300)
+
+    def stop(_: str) -> None:
+        raise KeyboardInterrupt
+
+    server.answer = ranges = Ranges()
+    with pytest.raises(KeyboardInterrupt):
+        download(source(server.url), target, stop)
+    kept = part(target).stat().st_size
+    download(source(server.url), target, quiet)
+    assert target.read_bytes() == CONTENT
+    assert 0 < kept < len(CONTENT) and ranges.sent[1:] == [(kept, len(CONTENT) - kept)]
+
+
+@pytest.mark.parametrize("size", [None, len(CONTENT)])
+def test_a_file_that_was_complete_but_for_its_name(size: int | None, server: Server, target: Path) -> None:
+    keep(target, CONTENT)
+    server.answer = Ranges()
+    download(source(server.url, size=size), target, quiet)
+    assert target.read_bytes() == CONTENT and names(target) == [target.name]
+    assert len(server.requests) == (1 if size is None else 0)
+
+
+@pytest.mark.parametrize("kept", [b"x" * 100, b"x" * len(CONTENT), CONTENT + b"x", b"x" * 10_000_000])
+@pytest.mark.parametrize("size", [None, len(CONTENT)])
+def test_what_was_kept_is_not_of_this_file(kept: bytes, size: int | None, server: Server, target: Path) -> None:
+    keep(target, kept)
+    server.answer = ranges = Ranges()
+    lines: list[str] = []
+    download(source(server.url, size=size), target, lines.append)
+    assert target.read_bytes() == CONTENT and names(target) == [target.name]
+    assert ranges.sent[-1] == (0, len(CONTENT))
+    assert len(lines) == 1 and "once more from the beginning" in lines[0] and "\n" not in lines[0]
+
+
+def test_a_wrong_file_in_parts_is_refused_after_one_more_try(server: Server, target: Path) -> None:
+    target.parent.mkdir(parents=True)
+    wanted = source(server.url, b"another")
+    part(target, b"another").write_bytes(CONTENT[:100])
+    server.answer = ranges = Ranges()
+    fails(wanted, target, "wrong checksum", wanted.sha256)
+    assert [first for first, _ in ranges.sent] == [100, 0]
+
+
+def test_the_rest_of_a_file_of_another_size_is_refused_unread(server: Server, target: Path) -> None:
+    keep(target, CONTENT[:100])
+    server.answer = Ranges()
+    fails(source(server.url, size=5000), target, f"{len(CONTENT)} bytes", "the config expects 5000")
+    assert len(server.requests) == 1
+
+
+def test_a_server_that_knows_no_ranges_or_the_wrong_ones(server: Server, target: Path) -> None:
+    keep(target, CONTENT[:100])
+    download(source(server.url), target, quiet)
+    assert server.requests[0].headers["Range"] == "bytes=100-" and target.read_bytes() == CONTENT
+    target.unlink()
+    part(target).write_bytes(CONTENT[:100])
+    server.answer = lambda handler, number: send(
+        handler, CONTENT, status=206 if number == 2 else 200, Content_Range=f"bytes 0-{len(CONTENT)}/{len(CONTENT)}"
+    )
+    lines: list[str] = []
+    download(source(server.url), target, lines.append)
+    assert target.read_bytes() == CONTENT and names(target) == [target.name]
+    assert len(lines) == 1 and "another range" in lines[0]
+
+
+def test_a_refusal_keeps_what_came_before(server: Server, target: Path) -> None:
+    keep(target, CONTENT[:100])
+    server.answer = lambda handler, _: send(handler, b"", status=404)
+    with OneLine(InputError, "answers 404"):
+        download(source(server.url), target, quiet)
+    assert part(target).read_bytes() == CONTENT[:100]
+
+
+def test_a_part_that_another_process_is_writing_is_left_alone(server: Server, target: Path) -> None:
+    keep(target, CONTENT[:100])
+    server.answer = ranges = Ranges()
+    with open(part(target), "ab") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        download(source(server.url), target, quiet)
+    assert target.read_bytes() == CONTENT and ranges.sent == [(0, len(CONTENT))]
+    assert part(target).read_bytes() == CONTENT[:100]
+
+
+def test_parts_of_other_files_do_not_stay_for_ever(server: Server, target: Path) -> None:
+    target.parent.mkdir(parents=True)
+    old, new = part(target, b"old"), part(target, b"new")
+    old.write_bytes(b"old")
+    new.write_bytes(b"new")
+    os.utime(old, (0, 0))
+    download(source(server.url), target, quiet)
+    assert names(target) == sorted([new.name, target.name])
 
 
 def test_a_server_that_goes_silent(server: Server, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -329,4 +329,56 @@ def test_command_line_names_a_config_that_is_missing(tmp_path: Path, capsys: pyt
     assert "config.yaml: no such file" in capsys.readouterr().err
     (tmp_path / "config.yaml").write_text("nets: []\n")
     assert main([*arguments, str(tmp_path / "config.yaml")]) == 1
-    assert "schema" in capsys.readouterr().err
+    assert "config.yaml: config key 'nets' is []" in capsys.readouterr().err
+
+
+SMALL = """
+nets: [small]
+definitions:
+  small:
+    {dataset: digits, topology: 4C3-P2-16, padding: same, width: 1, timesteps: 20, batch_size: 50,
+     phases: [{epochs: 1, learning_rate: 1.0e-3}]}
+"""
+
+
+def test_command_line_takes_a_preset_as_snakemake_does(tmp_path: Path) -> None:
+    (tmp_path / "small.yaml").write_text(SMALL)
+    write_run(tmp_path / "logs/small/k0", timesteps=20)
+    write_run(tmp_path / "logs/lenet/k0", timesteps=20)
+    arguments = [
+        "figures",
+        str(tmp_path / "logs"),
+        "--out",
+        str(tmp_path / "out"),
+        "--config",
+        f"{tmp_path}/small.yaml",
+    ]
+    assert main([*arguments, "--batch-size", "4"]) == 0
+    assert [row["net"] for row in read_csv(tmp_path / "out/table.csv")] == ["lenet", "small"]
+
+
+def test_command_line_needs_no_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The published nets are known in any folder; where there is no checkout, evaluation.json still says enough."""
+    monkeypatch.chdir(tmp_path)
+    write_run(Path("logs/lenet/k0"), timesteps=20)
+    assert main(["figures", "logs", "--out", "out", "--batch-size", "4"]) == 0
+    monkeypatch.setattr("negspike.__main__.PUBLISHED", tmp_path / "nowhere.yaml")
+    assert main(["figures", "logs", "--out", "out", "--batch-size", "4"]) == 1
+    write_run(Path("others/a/k0"), net="a", seed=0, k=0, neurons=7, reference_operations=9)
+    assert main(["figures", "others", "--out", "others_out"]) == 0
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"results: caf\xe9",
+        *(b"seeds: [%s]" % scalar for scalar in (b"2001-13-45", b"!!int abc", b"!!bool maybe", b"9" * 5000)),
+    ],
+    ids=["not UTF-8", "no date", "no integer", "no boolean", "5,000 digits"],
+)
+def test_command_line_names_what_is_no_yaml(content: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_bytes(content)
+    assert main(["figures", str(tmp_path), "--out", str(tmp_path / "out"), "--config", str(path)]) == 1
+    error = capsys.readouterr().err
+    assert len(error.splitlines()) == 1 and "mine.yaml: not YAML: " in error

@@ -140,7 +140,7 @@ def definitions() -> dict[str, Definition]:
     import yaml
 
     config = yaml.safe_load((ROOT / "config.yaml").read_text())
-    return dict(resolve_config(config, ROOT / "workflow" / "schemas" / "config.schema.yaml").definitions)
+    return dict(resolve_config(config).definitions)
 
 
 def test_reference_operations_and_neurons_of_cnn1(definitions: dict[str, Definition]) -> None:

@@ -1,8 +1,11 @@
-"""All engines give the same integers, and those of a simulator of loops and rationals; the arithmetic is exact."""
+"""Single neurons by hand, exact arithmetic whatever the libraries and the caller's settings, and what is refused."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,144 +13,25 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import OneLine
+from graphs import ENGINES, Case, Graph, cases, chain, constants, examples, graphs
 from hypothesis import given
 from hypothesis import strategies as st
-from spiking_networks import Case, cases, constants, examples, integer_network, naive_simulation
+from test_contract import assert_same_log
 
-from negspike import SimulationLog, SpikingNetwork, simulate
+from negspike import SpikingNetwork, simulate
 from negspike.errors import InputError
 from negspike.spiking import dense
-from negspike.spiking.convolution import FLOAT64_EXACT, Convolution, convolve, convolve_int64
+from negspike.spiking.bounds import FLOAT64_EXACT
+from negspike.spiking.counting import operations_per_spike
 from negspike.spiking.dense import DenseEngine
 from negspike.spiking.event import engine as event
 from negspike.spiking.exact import FLOAT32_EXACT, exact_arithmetic, weight_parts
-from negspike.spiking.recording import Recording, synapses_per_spike
-from negspike.spiking.reference import ReferenceEngine
-from negspike.spiking.simulation import make_engine
+from negspike.spiking.linear import ExactSum, sum_exactly, sum_int64
+from negspike.spiking.nodes import MaxPool, Shape, Synapses, Window
+from negspike.spiking.simulation import choose_engine, make_engine, most_timesteps, run_chunks
 from negspike.training.topology import parse_topology
 
 CPU = torch.device("cpu")
-ENGINES = ["reference", "dense", "event"]
-
-
-def assert_same_recording(found: Recording, expected: Recording) -> None:
-    for name in ("predictions", "positive", "negative", "sops"):
-        array, other = getattr(found, name), getattr(expected, name)
-        np.testing.assert_array_equal(array, other, err_msg=name)
-        assert array.dtype == other.dtype == np.int64
-    assert len(found.counts) == len(expected.counts)
-    for array, other in zip(found.counts, expected.counts, strict=True):
-        np.testing.assert_array_equal(array, other)
-        assert array.dtype == other.dtype == np.int32
-
-
-def assert_same_log(found: SimulationLog, expected: SimulationLog) -> None:
-    for name in ("correct", "spikes", "net_spikes", "sops", "positive", "negative", "predictions", "silent"):
-        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name), err_msg=name)
-    for array, other in zip(found.counts, expected.counts, strict=True):
-        np.testing.assert_array_equal(array, other)
-
-
-# --- the engines against each other ---------------------------------------------------------------------------------
-
-
-@examples(150)
-@given(case=cases())
-def test_dense_equals_reference(case: Case) -> None:
-    network = case.network()
-    encoded = network.encode(case.images)
-    network.check_potentials(encoded, case.timesteps)
-    expected = ReferenceEngine(network).run(encoded, case.timesteps)
-    assert_same_recording(DenseEngine(network, CPU).run(encoded, case.timesteps), expected)
-
-    log = SimulationLog.from_recording(expected, case.labels, 50)
-    activations = network.activations(case.images)
-    for counts, exact in zip(log.counts, activations, strict=True):
-        np.testing.assert_array_equal(counts[log.silent], exact[log.silent])
-    np.testing.assert_array_equal(network.logits(activations[-1]).argmax(1)[log.silent], log.predictions[log.silent])
-
-
-@examples(40)
-@given(case=cases(images=8, timesteps=30), chunk=st.sampled_from([1, 3, 7]), share=st.sampled_from([0.0, 0.5, 1.0]))
-def test_nothing_depends_on_chunks_threads_or_batches(case: Case, chunk: int, share: float) -> None:
-    network = case.network()
-    expected = simulate(network, case.images, case.labels, case.timesteps, 50, "reference")
-    with constants(dense, LARGEST_CHUNK=chunk, WHOLE_CHUNK_SHARE=share):
-        assert make_engine(network, "dense").chunk_size == chunk
-        threads = 1 + chunk % 2
-        found = simulate(network, case.images, case.labels, case.timesteps, chunk + 1, "dense", threads)
-    assert_same_log(found, expected)
-    assert found.batch_size == chunk + 1
-    assert found.counts[0].shape[0] == len(case.images)
-
-
-@examples(20)
-@given(case=cases(images=8, timesteps=30))
-def test_reference_does_not_depend_on_chunks(case: Case) -> None:
-    network = case.network()
-    expected = simulate(network, case.images, case.labels, case.timesteps, engine="reference")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ReferenceEngine, "chunk_size", 2)
-        assert_same_log(simulate(network, case.images, case.labels, case.timesteps, engine="reference"), expected)
-
-
-@pytest.mark.parametrize("engine", ENGINES)
-def test_more_steps_change_nothing_before(engine: str) -> None:
-    """T and 2T begin alike; an image that was silent at T stays silent, with the same counts."""
-
-    @examples(30)
-    @given(case=cases(timesteps=20))
-    def check(case: Case) -> None:
-        network, half = case.network(), case.timesteps
-        short = simulate(network, case.images, case.labels, half, engine=engine)
-        long = simulate(network, case.images, case.labels, 2 * half, engine=engine)
-        for name in ("correct", "spikes", "net_spikes", "sops", "positive", "negative"):
-            np.testing.assert_array_equal(getattr(long, name)[:, :half], getattr(short, name), err_msg=name)
-        assert (long.silent >= short.silent).all()
-        silent = short.silent
-        np.testing.assert_array_equal(long.spikes[silent, -1], short.spikes[silent, -1])
-        np.testing.assert_array_equal(long.sops[silent, -1], short.sops[silent, -1])
-        np.testing.assert_array_equal(long.predictions[silent], short.predictions[silent])
-        for array, other in zip(long.counts, short.counts, strict=True):
-            np.testing.assert_array_equal(array[silent], other[silent])
-
-    check()
-
-
-# --- against loops over rationals -----------------------------------------------------------------------------------
-
-
-@examples(60)
-@given(case=cases(largest_side=4, largest_width=3, depth=4, images=2, timesteps=7))
-def test_engines_equal_the_naive_simulation(case: Case) -> None:
-    network = case.network()
-    encoded = network.encode(case.images)
-    found = DenseEngine(network, CPU).run(encoded, case.timesteps)
-    assert_same_recording(ReferenceEngine(network).run(encoded, case.timesteps), found)
-    for number, image in enumerate(case.images):
-        expected = naive_simulation(network, image, case.timesteps)
-        assert found.predictions[number].tolist() == expected.predictions
-        assert found.positive[number].tolist() == expected.positive
-        assert found.negative[number].tolist() == expected.negative
-        assert found.sops[number].tolist() == expected.sops
-        assert [counts[number].ravel().tolist() for counts in found.counts] == expected.counts
-
-
-@pytest.mark.parametrize("engine", ENGINES)
-def test_sums_of_the_log(engine: str) -> None:
-    """Net spikes are the counts; per layer and per image add up to the same."""
-
-    @examples(25)
-    @given(case=cases(timesteps=15))
-    def check(case: Case) -> None:
-        log = simulate(case.network(), case.images, case.labels, case.timesteps, engine=engine)
-        total = sum(counts.reshape(len(counts), -1).sum(1) for counts in log.counts)
-        np.testing.assert_array_equal(log.net_spikes[:, -1], total)
-        np.testing.assert_array_equal((log.positive + log.negative).sum(0).cumsum(), log.spikes.sum(0))
-        np.testing.assert_array_equal((log.positive - log.negative).sum(0).cumsum(), log.net_spikes.sum(0))
-        assert all((counts >= 0).all() and (counts <= case.timesteps).all() for counts in log.counts)
-
-    check()
 
 
 # --- single neurons -------------------------------------------------------------------------------------------------
@@ -161,12 +45,12 @@ def test_ties(engine: str, shift: int, level: int) -> None:
     theta, base = 3 << 16, -(7 << 16)
     potential = base + level * theta + shift
     # one unit of potential is 2^-16 of a pixel's step, so weight 1 and a pixel of `potential` units
-    network = integer_network("1", (1, 1, 1), [[1]], [theta], [base], [[0], [1]])
-    log = simulate(network, np.full((1, 1, 1, 1), potential / 2**16), np.array([1]), 12, engine=engine)
+    network = chain("1", (1, 1, 1), [[1]], [theta], [base], [[0], [1]])
+    log = simulate(network, np.full((1, 1, 1, 1), potential / 2**16), [1], timesteps=12, engine=engine)
     expected = max(0, level - (shift < 0))
-    assert log.counts[0].ravel().tolist() == [expected]
+    assert log.counts["layer0"].ravel().tolist() == [expected]
     assert log.spikes[0].tolist() == [min(t + 1, expected) for t in range(12)]
-    assert network.activations(np.full((1, 1, 1, 1), potential / 2**16))[0].item() == expected
+    assert network.activations(np.full((1, 1, 1, 1), potential / 2**16))["layer0"].item() == expected
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -176,16 +60,16 @@ def test_ties_of_negative_spikes(engine: str, shift: int) -> None:
 
     The first layer's neurons fire 2 and 5 times, one a step, so the second sees 3, 6, 5, 4, 3 in weight units.
     """
-    first = integer_network(
+    first = chain(
         *("2-1", (2, 1, 1), [[[1, 0], [0, 1]], [[4, -1]]]),
         *([1 << 16, 3 << 16], [0, shift], [[0], [1]]),
     )
     images = np.array([2.0, 5.0]).reshape(1, 2, 1, 1)
-    log = simulate(first, images, np.array([1]), 8, engine=engine)
+    log = simulate(first, images, [1], timesteps=8, engine=engine)
     # base + theta is 3 units and `shift` extra bits: at the end the potential is 3 units
-    assert log.counts[0].ravel().tolist() == [2, 5]
-    assert log.counts[1].item() == (0 if shift > 0 else 1)
-    assert log.counts[1].item() == first.activations(images)[1].item()
+    assert log.counts["layer0"].ravel().tolist() == [2, 5]
+    assert log.counts["layer1"].item() == (0 if shift > 0 else 1)
+    assert log.counts["layer1"].item() == first.activations(images)["layer1"].item()
     # steps:     z = 3, 6, 5, 4, 3, 3, ...
     positive = {-1: [1, 1, 0, 0, 0, 0, 0, 0], 0: [1, 1, 0, 0, 0, 0, 0, 0], 1: [0, 1, 0, 0, 0, 0, 0, 0]}
     negative = {-1: [0, 0, 1, 0, 0, 0, 0, 0], 0: [0, 0, 1, 0, 0, 0, 0, 0], 1: [0, 0, 0, 0, 1, 0, 0, 0]}
@@ -198,12 +82,12 @@ def test_fires_without_any_input(depth: int) -> None:
     """base + theta of at most 0: a neuron of a later layer fires although nothing ever reaches it."""
     tokens = "-".join(["1"] * depth)
     bases = [0] * (depth - 1) + [-3 << 16]
-    network = integer_network(tokens, (1, 1, 1), [[1]] * depth, [1 << 16] * depth, bases, [[0], [1]])
+    network = chain(tokens, (1, 1, 1), [[1]] * depth, [1 << 16] * depth, bases, [[0], [1]])
     images = np.array([0.0, 1.0, 0.0]).reshape(3, 1, 1, 1)
-    logs = [simulate(network, images, np.array([1, 1, 0]), 6, engine=engine) for engine in ENGINES]
+    logs = [simulate(network, images, [1, 1, 0], timesteps=6, engine=engine) for engine in ENGINES]
     assert_same_log(logs[1], logs[0])
     assert_same_log(logs[2], logs[0])
-    assert logs[1].counts[-1].ravel().tolist() == [3, 4, 3]
+    assert logs[1].counts[f"layer{depth - 1}"].ravel().tolist() == [3, 4, 3]
     assert logs[1].spikes[0].tolist() == [1, 2, 3, 3, 3, 3]
     assert logs[1].sops[0].tolist() == [2, 4, 6, 6, 6, 6]
     assert logs[1].predictions.tolist() == [1, 1, 1]
@@ -211,11 +95,11 @@ def test_fires_without_any_input(depth: int) -> None:
 
 def test_fires_without_input_in_every_chunk() -> None:
     """The state of the chunk before is forgotten, what is at rest included."""
-    network = integer_network("1-1", (1, 1, 1), [[1], [1]], [1 << 16] * 2, [0, -2 << 16], [[0], [1]])
+    network = chain("1-1", (1, 1, 1), [[1], [1]], [1 << 16] * 2, [0, -2 << 16], [[0], [1]])
     with constants(dense, LARGEST_CHUNK=1):
-        log = simulate(network, np.zeros((3, 1, 1, 1)), np.array([1, 1, 0]), 4, engine="dense")
+        log = simulate(network, np.zeros((3, 1, 1, 1)), [1, 1, 0], timesteps=4, engine="dense")
     assert log.spikes.tolist() == [[1, 2, 2, 2]] * 3
-    assert log.correct[:, -1].tolist() == [True, True, False]
+    assert log.correct is not None and log.correct[:, -1].tolist() == [True, True, False]
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -223,11 +107,11 @@ def test_fires_without_input_in_every_chunk() -> None:
     ("rows", "expected"), [([[1], [1], [1]], 0), ([[0], [1], [1]], 1), ([[-2], [-1], [-1]], 1), ([[0], [0], [0]], 0)]
 )
 def test_equal_logits_give_the_lowest_class(engine: str, rows: list[list[int]], expected: int) -> None:
-    network = integer_network("1", (1, 1, 1), [[1]], [1 << 16], [0], rows)
-    log = simulate(network, np.full((40, 1, 1, 1), 3.0), np.full(40, expected), 5, engine=engine)
-    assert log.correct.all()
+    network = chain("1", (1, 1, 1), [[1]], [1 << 16], [0], rows)
+    log = simulate(network, np.full((40, 1, 1, 1), 3.0), np.full(40, expected), timesteps=5, engine=engine)
+    assert log.correct is not None and log.correct.all()
     assert (log.predictions == expected).all()
-    assert network.logits(network.activations(np.full((1, 1, 1, 1), 3.0))[-1]).argmax(1).tolist() == [expected]
+    assert network.activations(np.full((1, 1, 1, 1), 3.0))["classifier"].argmax(1).tolist() == [expected]
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -235,17 +119,9 @@ def test_many_classes_with_equal_logits(engine: str) -> None:
     """Vector code compares several at once; the lowest still wins."""
     rows = np.zeros((100, 1), int)
     rows[[37, 38, 64, 99]] = 5
-    network = integer_network("1", (1, 1, 1), [[1]], [1 << 16], [0], rows)
-    log = simulate(network, np.full((3, 1, 1, 1), 3.0), np.full(3, 37), 5, engine=engine)
+    network = chain("1", (1, 1, 1), [[1]], [1 << 16], [0], rows)
+    log = simulate(network, np.full((3, 1, 1, 1), 3.0), np.full(3, 37), timesteps=5, engine=engine)
     assert (log.predictions == 37).all()
-
-
-def test_one_time_step() -> None:
-    network = integer_network("1", (1, 1, 1), [[1]], [1 << 16], [0], [[0], [1]])
-    for engine in ENGINES:
-        log = simulate(network, np.array([0.0, 5.0]).reshape(2, 1, 1, 1), np.array([0, 1]), 1, engine=engine)
-        assert log.silent.tolist() == [True, False]
-        assert log.correct.tolist() == [[True], [True]]
 
 
 # --- exact sums -----------------------------------------------------------------------------------------------------
@@ -318,115 +194,132 @@ def test_full_weights_of_24_bits(topology: str, shape: tuple[int, int, int], sig
         weight = random.integers(-limit, limit + 1, geometry.weight_shape)
         weights.append(weight if signs == "random" else np.where(weight < 0, -limit, limit))
     count = len(weights)
-    network = integer_network(
-        topology,
-        shape,
-        weights,
-        [1 << 38] * count,
-        [-1 << 35] * count,
-        np.eye(2, parse_topology(topology, shape).features),
-    )
+    features = parse_topology(topology, shape).features
+    network = chain(topology, shape, weights, [1 << 38] * count, [-1 << 35] * count, np.eye(2, features))
     engine = DenseEngine(network, CPU)
-    for layer in engine.layers[1:]:
-        assert len(layer.parts) >= 2
-        geometry = layer.geometry
-        spikes = random.integers(-1, 2, (5, *geometry.in_shape))
+    for population in network.populations[1:]:
+        (connection,) = engine.connections[population.name]
+        assert len(connection.parts) >= 2
+        spikes = random.integers(-1, 2, (5, *connection.source))
         spikes[0], spikes[1] = 1, -1
         with exact_arithmetic(None):
-            found = layer.current(torch.from_numpy(spikes).float()).numpy()
-        np.testing.assert_array_equal(found, convolve_int64(spikes, layer.source.weight, geometry))
+            found = connection.sums(torch.from_numpy(spikes).float()).numpy()
+        np.testing.assert_array_equal(found, sum_int64(connection.synapses, spikes))
     images = random.normal(0, 1, (4, *shape))
-    labels = np.zeros(4, int)
-    assert_same_log(
-        simulate(network, images, labels, 40, engine="dense"), simulate(network, images, labels, 40, engine="reference")
-    )
+    logs = [simulate(network, images, timesteps=40, engine=engine) for engine in ("dense", "reference")]
+    assert_same_log(*logs)
 
 
-@examples(60)
-@given(case=cases(images=1, timesteps=1), seed=st.integers(0, 2**32 - 1), large=st.booleans())
-def test_convolutions_of_integers(case: Case, seed: int, large: bool) -> None:
+def all_synapses(network: SpikingNetwork) -> list[tuple[Synapses, Shape]]:
+    """Each with the shape of its source."""
+    nodes = [node for node in network.nodes if not isinstance(node, MaxPool)]
+    return [(synapses, network.shapes[synapses.source]) for node in nodes for synapses in node.synapses]
+
+
+def sum_in_loops(synapses: Synapses, x: np.ndarray) -> np.ndarray:
+    """The sums of the windows in Python's integers, window after window."""
+    window, weight = synapses.window, synapses.weight
+    picked = x if synapses.channels is None else x[:, synapses.channels]
+    padded = np.pad(picked, ((0, 0), (0, 0), *window.padding)).astype(object)
+    rows, columns = window.out_size(*x.shape[2:])
+    expected = np.zeros((len(x), synapses.outputs, rows, columns), object)
+    for o, row, column in np.ndindex(synapses.outputs, rows, columns):
+        top, left = row * window.stride[0], column * window.stride[1]
+        bottom, right = (
+            start + (taps - 1) * step + 1
+            for start, taps, step in zip((top, left), window.kernel, window.dilation, strict=True)
+        )
+        seen = padded[:, :, top : bottom : window.dilation[0], left : right : window.dilation[1]]
+        if weight is None:
+            expected[:, o, row, column] = seen[:, o].sum((1, 2))
+            continue
+        first = o // (synapses.outputs // synapses.groups) * weight.shape[1]
+        products = seen[:, first : first + weight.shape[1]] * weight[o].astype(object)
+        expected[:, o, row, column] = products.sum((1, 2, 3))
+    return expected
+
+
+@examples(80)
+@given(graph=graphs(images=1), seed=st.integers(0, 2**32 - 1), bits=st.sampled_from([1, 20, 28]))
+def test_sums_of_integers(graph: Graph, seed: int, bits: int) -> None:
     """In float64 and, where sums may leave its 53 bits, in int64: both are sums over loops."""
     random = np.random.default_rng(seed)
-    for geometry in case.geometry:
-        limit = 1 << (40 if large else 20)
-        x = random.integers(-limit, limit, (2, *geometry.in_shape))
-        weight = random.integers(-(2**14), 2**14, geometry.weight_shape)
-        padded = np.pad(x, ((0, 0), (0, 0), *geometry.padding)).astype(object)
-        expected = np.zeros((2, *geometry.out_shape), object)
-        for _, y, column in np.ndindex(geometry.out_shape):
-            rows = slice(y * geometry.stride, y * geometry.stride + geometry.kernel[0])
-            columns = slice(column * geometry.stride, column * geometry.stride + geometry.kernel[1])
-            window = padded[:, :, rows, columns]
-            for image in range(2):
-                expected[image, :, y, column] = (weight.astype(object) * window[image]).sum((1, 2, 3))
-        np.testing.assert_array_equal(convolve(x, weight, geometry).astype(object), expected)
-        np.testing.assert_array_equal(convolve_int64(x, weight, geometry).astype(object), expected)
+    for synapses, source in all_synapses(graph.network):
+        x = random.integers(-(1 << bits), 1 << bits, (2, *source))
+        expected = sum_in_loops(synapses, x)
+        np.testing.assert_array_equal(sum_exactly(synapses, x).astype(object), expected)
+        np.testing.assert_array_equal(sum_int64(synapses, x).astype(object), expected)
 
 
-@examples(60)
-@given(case=cases(images=1, timesteps=1), seed=st.integers(0, 2**32 - 1), bits=st.integers(2, 24))
-def test_convolutions_in_parts(case: Case, seed: int, bits: int) -> None:
-    """The same, whatever inputs and numbers of images a layer meets one after the other."""
+@examples(80)
+@given(graph=graphs(images=1), seed=st.integers(0, 2**32 - 1))
+def test_sums_in_parts(graph: Graph, seed: int) -> None:
+    """The same, whatever inputs and numbers of images a synapse meets one after the other."""
     random = np.random.default_rng(seed)
-    for geometry in case.geometry:
-        weight = random.integers(1 - (1 << (bits - 1)), 1 << (bits - 1), geometry.weight_shape)
-        layer = Convolution(weight, geometry)
-        for images, largest in ((2, 9), (1, 100), (2, 0), (2, 3), (1, 1 << 20), (2, 1 << 40), (1, 5)):
-            x = random.integers(-largest, largest + 1, (images, *geometry.in_shape))
-            np.testing.assert_array_equal(layer(x), convolve_int64(x, weight, geometry))
+    for synapses, source in all_synapses(graph.network):
+        summed = ExactSum(synapses)
+        for images, largest in ((2, 9), (1, 100), (2, 0), (2, 3), (1, 1 << 20), (2, 1 << 32), (1, 5)):
+            x = random.integers(-largest, largest + 1, (images, *source))
+            np.testing.assert_array_equal(summed(x), sum_int64(synapses, x))
+
+
+def wide() -> Synapses:
+    """A 3x3 convolution of 512 channels, with 16-bit weights."""
+    weight = np.random.default_rng(0).integers(-(2**15) + 1, 2**15, (8, 512, 3, 3)).astype(np.int16)
+    return Synapses("input", Window((3, 3), padding=((1, 1), (1, 1))), np.ones(8, np.int64), weight)
 
 
 @pytest.mark.parametrize(("largest", "parts"), [(1, 2), (14, 2), (60, 3), (1 << 20, 0)])
-def test_convolutions_of_counts_are_done_in_float32(largest: int, parts: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    geometry = parse_topology("8C3", (512, 4, 4)).layers[0]
-    random = np.random.default_rng(0)
-    weight = random.integers(-(2**15), 2**15, geometry.weight_shape)
-    x = random.integers(0, largest + 1, (3, 512, 4, 4))
-    layer = Convolution(weight, geometry)
-    expected = convolve_int64(x, weight, geometry)
-    np.testing.assert_array_equal(layer(x), expected)
-    assert len(layer._parts) == parts
+def test_sums_of_counts_are_done_in_float32(largest: int, parts: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    synapses = wide()
+    x = np.random.default_rng(1).integers(0, largest + 1, (3, 512, 4, 4))
+    summed = ExactSum(synapses)
+    expected = sum_int64(synapses, x)
+    np.testing.assert_array_equal(summed(x), expected)
+    assert len(summed._parts) == parts
     if parts:
         # The first time was compared with float64, after that float32 is alone.
-        monkeypatch.setattr("negspike.spiking.convolution.convolve", None)
-        np.testing.assert_array_equal(layer(x), expected)
+        monkeypatch.setattr("negspike.spiking.linear.sum_exactly", None)
+        np.testing.assert_array_equal(summed(x), expected)
 
 
 def test_a_library_that_rounds_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    geometry = parse_topology("8C3", (512, 4, 4)).layers[0]
-    random = np.random.default_rng(0)
-    weight = random.integers(-(2**15), 2**15, geometry.weight_shape)
-    layer = Convolution(weight, geometry)
-    plain = torch.nn.functional.conv2d
+    synapses = wide()
+    random = np.random.default_rng(1)
+    summed = ExactSum(synapses)
+    plain = F.conv2d
 
-    def rounding(x: torch.Tensor, weight: torch.Tensor, **options: Any) -> torch.Tensor:
-        result = plain(x, weight, **options)
+    def rounding(x: torch.Tensor, *rest: Any) -> torch.Tensor:
+        result = plain(x, *rest)
         return result.bfloat16().to(result.dtype) if len(x) == 2 and result.dtype == torch.float32 else result
 
-    monkeypatch.setattr("negspike.spiking.convolution.F.conv2d", rounding)
+    monkeypatch.setattr(F, "conv2d", rounding)
     for images in (1, 2, 1, 2):
         x = random.integers(0, 9, (images, 512, 4, 4))
-        np.testing.assert_array_equal(layer(x), convolve_int64(x, weight, geometry))
-    assert not layer._parts
+        np.testing.assert_array_equal(summed(x), sum_int64(synapses, x))
+    assert not summed._parts
 
 
-def test_convolution_just_above_float64() -> None:
+def test_a_sum_just_above_float64() -> None:
     """2^53 + 1 is the first integer that float64 cannot hold."""
-    geometry = parse_topology("1", (2, 1, 1)).layers[0]
+    weight = np.array([4, 1], np.int16).reshape(1, 2, 1, 1)
     x = np.array([FLOAT64_EXACT // 4, 1]).reshape(1, 2, 1, 1)
-    weight = np.array([4, 1]).reshape(1, 2, 1, 1)
-    assert convolve(x, weight, geometry).item() == FLOAT64_EXACT + 1
+    assert sum_exactly(Synapses("input", Window(), np.ones(1, np.int64), weight), x).item() == FLOAT64_EXACT + 1
 
 
-def test_synapses_per_spike() -> None:
+def test_operations_per_spike() -> None:
     """A 3x3 window of a 4x3 image, 5 outputs: 4 windows hold a corner, 6 an edge, 9 the inside."""
-    costs = synapses_per_spike(parse_topology("2C1-5C3-P2-7", (1, 4, 3), classes=10))
-    np.testing.assert_array_equal(costs[0], 5 * np.outer([2, 3, 3, 2], [2, 3, 2]))
-    np.testing.assert_array_equal(costs[1], np.full((4, 3), 5))
-    np.testing.assert_array_equal(costs[2], np.full((2, 2), 7))
-    np.testing.assert_array_equal(costs[3], [[10]])
-    valid = synapses_per_spike(parse_topology("2C1-P2", (1, 5, 4), "valid"))
-    np.testing.assert_array_equal(valid[0], 2 * np.outer([1, 1, 1, 1, 0], [1, 1, 1, 1]))
+    weights = [np.ones(shape) for shape in ((2, 1, 1, 1), (5, 2, 3, 3), (5, 5, 2, 2), (7, 5, 2, 2))]
+    network = chain("2C1-5C3-P2-7", (1, 4, 3), weights, [1] * 4, [0] * 4, np.ones((10, 7)))
+    costs = operations_per_spike(network)
+    np.testing.assert_array_equal(costs["layer0"], [5 * np.outer([2, 3, 3, 2], [2, 3, 2])])
+    np.testing.assert_array_equal(costs["layer1"], np.full((1, 4, 3), 5))
+    np.testing.assert_array_equal(costs["layer2"], np.full((1, 2, 2), 7))
+    np.testing.assert_array_equal(costs["layer3"], [[[10]]])
+    weights = [np.ones((2, 1, 1, 1)), np.ones((2, 2, 2, 2))]
+    cropped = chain("2C1-P2", (1, 5, 4), weights, [1] * 2, [0] * 2, np.ones((1, 8)), padding="valid")
+    costs = operations_per_spike(cropped)
+    np.testing.assert_array_equal(costs["layer0"], [2 * np.outer([1, 1, 1, 1, 0], [1, 1, 1, 1])])
 
 
 # --- the self check, and the caller's settings ----------------------------------------------------------------------
@@ -435,7 +328,7 @@ def test_synapses_per_spike() -> None:
 def convolutional() -> SpikingNetwork:
     random = np.random.default_rng(5)
     weights = [random.integers(-3000, 3000, shape) for shape in ((4, 1, 3, 3), (6, 4, 3, 3), (5, 6, 5, 5))]
-    return integer_network("4C3-6C3-5", (1, 5, 5), weights, [1 << 29] * 3, [-1 << 27] * 3, np.eye(2, 5))
+    return chain("4C3-6C3-5", (1, 5, 5), weights, [1 << 29] * 3, [-1 << 27] * 3, np.eye(2, 5))
 
 
 def off_by_one(original: Any) -> Any:
@@ -480,14 +373,16 @@ def wrong_in_large_chunks(original: Any) -> Any:
 def test_inexact_libraries_are_found(function: str, defect: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     network = convolutional()
     monkeypatch.setattr(F, function, defect(getattr(F, function)))
-    with OneLine(ArithmeticError, "5" if function == "linear" else "6C3", "not exact sums", "reference"):
+    with OneLine(
+        ArithmeticError, "from layer1" if function == "linear" else "from layer0", "not exact sums", "reference"
+    ):
         DenseEngine(network, CPU)
 
 
 def test_saturated_sums_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only the largest sum that a neuron can reach shows it: random spikes stay far below."""
     network = convolutional()
-    largest = network.layers[1].largest_sum
+    largest = int(network.populations[1].synapses[0].largest_sums.max())
     original = F.conv2d
 
     def saturated(*args: Any, **kwargs: Any) -> torch.Tensor:
@@ -495,7 +390,7 @@ def test_saturated_sums_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
         return result.clamp(max=largest - 1) if result.dtype == torch.float32 else result
 
     monkeypatch.setattr(F, "conv2d", saturated)
-    with pytest.raises(ArithmeticError, match="6C3"):
+    with pytest.raises(ArithmeticError, match="from layer0"):
         DenseEngine(network, CPU)
 
 
@@ -504,14 +399,15 @@ def test_saturated_sums_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_trial_spikes_reach_the_largest_sum(case: Case) -> None:
     """...up to what padding cuts off; and a float64 product agrees on all of them, so no false alarm."""
     network = case.network()
-    for layer in DenseEngine(network, CPU).layers[1:]:
-        spikes = layer._trial()
-        assert spikes.shape == (3, *layer.geometry.in_shape)
+    engine = DenseEngine(network, CPU)
+    for name in [node.name for node in network.nodes][1:]:
+        (connection,) = engine.connections[name]
+        spikes = connection._trial()
+        assert spikes.shape == (3, *network.shapes[connection.synapses.source])
         assert set(np.unique(spikes)) <= {-1, 0, 1}
-        if layer.geometry.kind != "convolution" or case.padding == "valid":
-            currents = convolve(spikes, layer.source.weight, layer.geometry)
-            inside = all(not any(pair) for pair in layer.geometry.padding)
-            assert not inside or currents[2].max() == layer.source.largest_sum
+        if not np.any(connection.synapses.window.padding):
+            sums = sum_exactly(connection.synapses, spikes)
+            assert sums[2].max() == connection.synapses.largest_sums.max()
 
 
 def precision() -> tuple[Any, ...]:
@@ -555,7 +451,7 @@ def test_reduced_precision_is_switched_off(wish: str) -> None:
     assert precision() == before
     network = convolutional()
     images = np.random.default_rng(0).normal(0, 1, (4, 1, 5, 5))
-    logs = [simulate(network, images, np.zeros(4), 20, engine=engine) for engine in ENGINES]
+    logs = [simulate(network, images, timesteps=20, engine=engine) for engine in ENGINES]
     assert_same_log(logs[1], logs[0])
 
 
@@ -581,85 +477,119 @@ assert backends.mkldnn.conv.fp32_precision == "ieee"
 @pytest.mark.skipif(not hasattr(torch.backends, "fp32_precision"), reason="PyTorch before 2.9 has one interface only")
 def test_settings_made_through_the_new_interface() -> None:
     """PyTorch then refuses to answer through the old one; and what inherited its setting goes on inheriting it."""
-    import subprocess
-    import sys
-
     subprocess.run([sys.executable, "-c", NEW_INTERFACE], check=True)
 
 
 def test_autocast_is_switched_off() -> None:
     network = convolutional()
     images = np.random.default_rng(0).normal(0, 1, (4, 1, 5, 5))
-    expected = simulate(network, images, np.zeros(4), 20, engine="reference")
+    expected = simulate(network, images, timesteps=20, engine="reference")
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert_same_log(simulate(network, images, np.zeros(4), 20, engine="dense"), expected)
+        assert_same_log(simulate(network, images, timesteps=20, engine="dense"), expected)
         assert torch.is_autocast_enabled("cpu")
 
 
 def test_other_defaults_of_the_caller() -> None:
     network = convolutional()
     images = np.random.default_rng(0).normal(0, 1, (4, 1, 5, 5))
-    expected = simulate(network, images, np.zeros(4), 20, engine="reference")
+    expected = simulate(network, images, timesteps=20, engine="reference")
     torch.set_default_dtype(torch.float64)
     try:
-        assert_same_log(simulate(network, images, np.zeros(4), 20, engine="dense"), expected)
+        assert_same_log(simulate(network, images, timesteps=20, engine="dense"), expected)
     finally:
         torch.set_default_dtype(torch.float32)
 
 
-# --- what simulate refuses ------------------------------------------------------------------------------------------
+# --- what simulate refuses, and its engine --------------------------------------------------------------------------
 
 
-def test_simulate_refuses() -> None:
-    network = integer_network("1", (1, 2, 2), [[1] * 4], [1 << 16], [0], [[0], [1]])
-    images, labels = np.zeros((2, 1, 2, 2)), np.zeros(2, int)
-    with OneLine(InputError, "timesteps", "0"):
-        simulate(network, images, labels, 0)
-    with OneLine(InputError, "batch_size", "0"):
-        simulate(network, images, labels, 5, 0)
-    with OneLine(InputError, "'fast'", "reference", "dense"):
-        simulate(network, images, labels, 5, engine="fast")
-    with OneLine(InputError, "threads", "0"):
-        simulate(network, images, labels, 5, threads=0)
-    with OneLine(InputError, "2 images", "(3,)"):
-        simulate(network, images, np.zeros(3), 5)
-    with OneLine(InputError, "2 images", "(2, 1)"):
-        simulate(network, images, np.zeros((2, 1)), 5)
-    with OneLine(InputError, "no image"):
-        simulate(network, images[:0], labels[:0], 5)
-    with OneLine(InputError, "(1, 2, 2)", "(N, 1, 2, 2)"):
-        simulate(network, images[0], labels, 5)
-    with OneLine(InputError, "'tpu'"):
-        simulate(network, images, labels, 5, device="tpu")
+def small(weight: Any = 1) -> SpikingNetwork:
+    return chain("1", (1, 2, 2), [np.broadcast_to(weight, 4)], [1 << 16], [0], [[0], [1]])
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"timesteps": 0}, ("timesteps", "0")),
+        ({"timesteps": 2.5}, ("timesteps", "2.5")),
+        ({"timesteps": True}, ("timesteps", "True")),
+        ({"timesteps": "soon"}, ("timesteps", "'soon'", "until_silent")),
+        ({"batch_size": 0}, ("batch_size", "0")),
+        ({"batch_size": 1.5}, ("batch_size", "1.5")),
+        ({"engine": "fast"}, ("'fast'", "reference", "dense", "event")),
+        ({"threads": 0}, ("threads", "0")),
+        ({"device": "tpu"}, ("'tpu'",)),
+        ({"engine": "event", "device": "cuda"}, ()),
+        ({"labels": np.zeros(3, int)}, ("2 images", "(3,)")),
+        ({"labels": np.zeros((2, 1), int)}, ("2 images", "(2, 1)")),
+        ({"labels": [0, 2]}, ("labels", "from 0 to 2", "classes 0 to 1")),
+        ({"labels": [-1, 0]}, ("labels", "from -1 to 0")),
+        ({"labels": [0.0, 1.0]}, ("labels", "float64")),
+        ({"images": np.zeros((0, 1, 2, 2)), "labels": np.zeros(0, int)}, ("no image",)),
+        ({"images": np.zeros((0, 1, 2, 2)), "labels": None}, ("no image",)),
+        ({"images": np.zeros((1, 2, 2)), "labels": None}, ("(1, 2, 2)", "(N, 1, 2, 2)")),
+    ],
+)
+def test_simulate_refuses(options: dict[str, Any], words: tuple[str, ...]) -> None:
+    arguments: dict[str, Any] = {"images": np.zeros((2, 1, 2, 2)), "labels": [0, 1], "timesteps": 5}
+    with OneLine(InputError, *words):
+        simulate(small(), **(arguments | options))
 
 
 def test_images_of_other_types() -> None:
     """Lists, tensors, float32 and bytes hold the same numbers."""
-    network = integer_network("1", (1, 2, 2), [[1, 2, 3, 4]], [1 << 16], [0], [[0], [1]])
+    network = small([1, 2, 3, 4])
     pixels = np.arange(8).reshape(2, 1, 2, 2)
-    expected = simulate(network, pixels.astype(float), np.zeros(2), 30)
+    expected = simulate(network, pixels.astype(float), [0, 0], timesteps=30)
     variants: list[Any] = [pixels, pixels.astype(np.float32), pixels.astype(np.uint8), pixels.tolist()]
     variants += [torch.from_numpy(pixels), np.asfortranarray(pixels.astype(float)), pixels.astype(">f8")]
     for images in variants:
-        assert_same_log(simulate(network, images, [0, 0], 30), expected)  # type: ignore[arg-type]
+        assert_same_log(simulate(network, images, torch.zeros(2, dtype=torch.int32), timesteps=30), expected)
+
+
+def test_steps_until_silent() -> None:
+    """The certified latency and one step that shows the silence, or the cap where there is none."""
+    network = small()
+    assert network.latency_bound is None
+    assert most_timesteps(network, "until_silent") == 1000
+    assert most_timesteps(network, "until_silent", cap=7) == 7
+    assert most_timesteps(network, np.int16(3)) == 3  # type: ignore[arg-type]
+    bounded = SpikingNetwork(
+        network.input_shape, (replace(network.populations[0], high=5), network.readout), network.weight_bits
+    )
+    assert most_timesteps(bounded, "until_silent") == 6
+    assert most_timesteps(bounded, "until_silent", cap=4) == 4
+    log = simulate(bounded, np.full((1, 1, 2, 2), 100.0))
+    assert (log.timesteps, log.silent.tolist(), log.counts["layer0"].item()) == (6, [5], 5)
+
+
+def test_engines_by_name(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """On a CPU ``auto`` is ``event``, and ``dense`` with a word about it where ``event`` cannot."""
+    network = small()
+    for name in ENGINES:
+        assert choose_engine(network, name, device="cpu") == name
+    assert choose_engine(network, device="cpu") == "event"
+    assert not caplog.messages
+    monkeypatch.setattr(event, "refuses", lambda _: "layer0 is too large")
+    with caplog.at_level("WARNING", "negspike"):
+        assert choose_engine(network, device="cpu") == "dense"
+    assert len(caplog.messages) == 1 and "layer0 is too large" in caplog.messages[0]
+    with OneLine(InputError, "'event'", "layer0 is too large", "dense"):
+        choose_engine(network, "event", device="cpu")
 
 
 @pytest.mark.parametrize(("seconds", "expected"), [(-1.0, [2, 4, 5]), (1.0, [5])])
 def test_progress_and_chunks(seconds: float, expected: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
-    network = integer_network("1", (1, 1, 1), [[1]], [1 << 16], [0], [[0], [1]])
+    network = small()
     monkeypatch.setattr(event, "LARGEST_CHUNK", 2)
     monkeypatch.setattr("negspike.spiking.simulation.REPORT_SECONDS", seconds)
-    monkeypatch.setattr("negspike.spiking.simulation.time.monotonic", lambda: 7.0)  # a clock too coarse to move
-    seen: list[tuple[int, int, int]] = []
+    monkeypatch.setattr("negspike.console.time.monotonic", lambda: 7.0)  # a clock too coarse to move
     lines: list[str] = []
-    log = simulate(
-        network,
-        np.ones((5, 1, 1, 1)),
-        np.ones(5),
-        3,
-        on_chunk=lambda chunk, recording: seen.append((chunk.start, chunk.stop, len(recording.counts[0]))),
-        report=lines.append,
-    )
+    runner = make_engine(network, "event", threads=1)
+    images = np.ones((5, 1, 2, 2))
+    seen = [
+        (chunk.start, chunk.stop, len(recording.counts["layer0"]))
+        for chunk, recording in run_chunks(network, images, 3, runner=runner, report=lines.append)
+    ]
     assert seen == [(0, 2, 2), (2, 4, 2), (4, 5, 1)]
     assert [line.split(":")[0] for line in lines] == [f"image {number}/5" for number in expected]
-    assert log.counts == []

@@ -8,21 +8,22 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from conftest import OneLine
+from graphs import Case, Graph, cases, chain, examples, graphs
 from hypothesis import given
 from hypothesis import strategies as st
-from spiking_networks import Case, cases, examples, integer_network
 
 from negspike import SpikingNetwork, simulate
 from negspike.errors import InputError
-from negspike.spiking.graph import _checksum
-from negspike.training.topology import parse_topology
+from negspike.spiking.bounds import check_potentials
+from negspike.spiking.nodes import MaxPool, Neurons, Node, Readout, Sum, Synapses, Window
+from negspike.spiking.storage import _checksum
 
 Members = dict[str, Any]
 
@@ -30,9 +31,7 @@ Members = dict[str, Any]
 def network() -> SpikingNetwork:
     random = np.random.default_rng(2)
     weights = [random.integers(-3000, 3000, shape) for shape in ((3, 1, 3, 3), (3, 3, 2, 2), (4, 3, 2, 2))]
-    made = integer_network(
-        "3C3-P2-4", (1, 4, 4), weights, [1 << 29] * 3, [-1 << 27] * 3, random.integers(-9, 9, (2, 4))
-    )
+    made = chain("3C3-P2-4", (1, 4, 4), weights, [1 << 29] * 3, [-1 << 27] * 3, random.integers(-9, 9, (2, 4)))
     return replace(made, origin={"net": "tiny", "seed": 3, "dataset": "digits", "data_checksum": "ab" * 32})
 
 
@@ -59,48 +58,65 @@ def change_header(arrays: Members, **changes: Any) -> Members:
     return arrays | {"header": np.array(json.dumps(json.loads(str(arrays["header"])) | changes, sort_keys=True))}
 
 
-def assert_same(found: SpikingNetwork, expected: SpikingNetwork) -> None:
-    for name in ("topology", "k", "weight_bits", "classifier_exponent", "origin"):
-        assert getattr(found, name) == getattr(expected, name), name
-        assert type(getattr(found, name)) is type(getattr(expected, name))
-    pairs = [(found.classifier, expected.classifier)]
-    for layer, other in zip(found.layers, expected.layers, strict=True):
-        assert (layer.geometry, layer.shift) == (other.geometry, other.shift)
-        pairs += [(getattr(layer, name), getattr(other, name)) for name in ("weight", "exponent", "theta", "base")]
-    for array, stored in pairs:
-        assert array.dtype == stored.dtype
-        np.testing.assert_array_equal(array, stored)
+def change_node(arrays: Members, number: int, **changes: Any) -> Members:
+    nodes = json.loads(str(arrays["header"]))["nodes"]
+    nodes[number] |= changes
+    return change_header(arrays, nodes=nodes)
+
+
+def change_synapses(arrays: Members, number: int, **changes: Any) -> Members:
+    nodes = json.loads(str(arrays["header"]))["nodes"]
+    synapses = nodes[number]["synapses"][0]
+    for name, value in changes.items():
+        (synapses if name in synapses else synapses["window"])[name] = value
+    return change_header(arrays, nodes=nodes)
+
+
+def assert_same(found: Any, expected: Any) -> None:
+    """Every field, down to the types of the integers."""
+    assert type(found) is type(expected)
+    if is_dataclass(expected):
+        for item in fields(expected):
+            assert_same(getattr(found, item.name), getattr(expected, item.name))
+    elif isinstance(expected, tuple):
+        assert len(found) == len(expected)
+        for one, other in zip(found, expected, strict=True):
+            assert_same(one, other)
+    elif isinstance(expected, np.ndarray):
+        assert found.dtype == expected.dtype
+        np.testing.assert_array_equal(found, expected)
+    else:
+        assert found == expected
 
 
 # --- saving and loading ---------------------------------------------------------------------------------------------
 
 
+def check_round_trip(made: SpikingNetwork, images: np.ndarray, folder: Path) -> None:
+    made.save(folder / "a.npz")
+    loaded = SpikingNetwork.load(str(folder / "a.npz"))
+    assert_same(loaded, made)
+    loaded.save(folder / "b.npz")
+    assert members(folder / "a.npz").keys() == members(folder / "b.npz").keys()
+    assert str(members(folder / "a.npz")["checksum"]) == str(members(folder / "b.npz")["checksum"])
+    before, after = made.activations(images), loaded.activations(images)
+    assert before.keys() == after.keys()
+    for name, values in before.items():
+        np.testing.assert_array_equal(after[name], values)
+
+
 @examples(40)
 @given(case=cases(images=2, timesteps=3))
-def test_round_trip(case: Case, tmp_path: Path) -> None:
+def test_round_trip_of_chains(case: Case, tmp_path: Path) -> None:
     """Every integer, and the same file for the same network."""
-    made = case.network()
-    made.save(tmp_path / "a.npz")
-    loaded = SpikingNetwork.load(str(tmp_path / "a.npz"))
-    assert_same(loaded, made)
-    loaded.save(tmp_path / "b.npz")
-    assert members(tmp_path / "a.npz").keys() == members(tmp_path / "b.npz").keys()
-    assert str(members(tmp_path / "a.npz")["checksum"]) == str(members(tmp_path / "b.npz")["checksum"])
-    for before, after in zip(made.activations(case.images), loaded.activations(case.images), strict=True):
-        np.testing.assert_array_equal(before, after)
+    check_round_trip(case.network(), case.images, tmp_path)
 
 
-def test_the_topology_is_kept(tmp_path: Path) -> None:
-    """Padding, width multiplier and classes too."""
-    topology = parse_topology("4C3-P2-6", (2, 6, 5), "valid", 0.5, 3)
-    layers = []
-    for layer in topology.layers:
-        shape = layer.weight_shape
-        values = {name: np.ones(shape[0]) for name in ("gamma", "beta", "mean", "var")}
-        layers.append({"weight": np.ones(shape), **values, "eps": 1e-5})
-    made = SpikingNetwork.from_batchnorm(topology, (2, 6, 5), 1, layers, np.ones((3, 3)))
-    made.save(tmp_path / "a.npz")
-    assert SpikingNetwork.load(tmp_path / "a.npz").topology == topology
+@examples(80)
+@given(graph=graphs(images=2))
+def test_round_trip_of_graphs(graph: Graph, tmp_path: Path) -> None:
+    """Every kind of node and synapse."""
+    check_round_trip(graph.network, graph.images, tmp_path)
 
 
 def test_origin_is_kept(saved: Path) -> None:
@@ -136,7 +152,10 @@ def test_every_flipped_byte_of_the_numbers_is_noticed(saved: Path, tmp_path: Pat
     assert refused > 75
 
 
-@pytest.mark.parametrize("name", ["theta0", "base1", "weight2", "exponent0", "classifier"])
+@pytest.mark.parametrize(
+    "name",
+    ["layer0/theta", "layer1/base", "layer2/0/weight", "layer1/0/scale", "classifier/0/weight", "classifier/bias"],
+)
 def test_altered_numbers(saved: Path, name: str) -> None:
     arrays = members(saved)
     arrays[name] = arrays[name].copy()
@@ -148,52 +167,74 @@ def test_altered_numbers(saved: Path, name: str) -> None:
 
 def test_altered_types_shapes_and_additions(saved: Path) -> None:
     original = members(saved)
+    first, second = original["layer0/theta"], original["layer1/theta"]
     for changes in (
-        {"theta0": original["theta0"].astype(np.int32)},
-        {"weight0": original["weight0"].reshape(3, 1, 9, 1)},
+        {"layer0/theta": first.astype(np.int32)},
+        {"layer0/0/weight": original["layer0/0/weight"].reshape(3, 1, 9, 1)},
         {"extra": np.zeros(1)},
-        {"theta0": original["theta1"], "theta1": original["theta0"], "base0": original["base1"] + 1},
+        {"layer0/theta": second, "layer1/theta": first, "layer0/base": original["layer1/base"] + 1},
     ):
         rewrite(saved, original | changes, checksum=False)
         with OneLine(InputError, "spiking.npz", "checksum"):
             SpikingNetwork.load(saved)
-    rewrite(saved, change_header(original, k=1), checksum=False)
-    with OneLine(InputError, "spiking.npz", "checksum"):
+    for altered in (change_header(original, weight_bits=23), change_node(original, 0, low=-1)):
+        rewrite(saved, altered, checksum=False)
+        with OneLine(InputError, "spiking.npz", "checksum"):
+            SpikingNetwork.load(saved)
+
+
+def test_arrays_of_no_node(saved: Path) -> None:
+    rewrite(saved, members(saved) | {"layer9/theta": np.zeros(1, np.int64)})
+    with OneLine(InputError, "spiking.npz", "layer9/theta", "no node"):
         SpikingNetwork.load(saved)
 
 
-@pytest.mark.parametrize("name", ["header", "checksum", "theta0", "weight2", "classifier"])
-def test_missing_members(saved: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "word"),
+    [
+        (name, name)
+        for name in ("header", "checksum", "layer0/theta", "layer1/base", "layer1/0/scale", "classifier/bias")
+    ]
+    + [("layer2/0/weight", "layer2"), ("classifier/0/weight", "classifier")],
+)
+def test_missing_members(saved: Path, name: str, word: str) -> None:
     arrays = members(saved)
     del arrays[name]
     rewrite(saved, arrays, checksum=name != "header" and name != "checksum")
-    with OneLine(InputError, "spiking.npz", name):
+    with OneLine(InputError, "spiking.npz", word):
+        SpikingNetwork.load(saved)
+
+
+def test_the_format_before(saved: Path) -> None:
+    header = {"format": 1, "topology": "2", "input_shape": [1, 1, 1], "k": 1, "weight_bits": 16, "origin": {}}
+    arrays = {
+        "header": np.array(json.dumps(header)),
+        "theta0": np.ones(2, np.int64),
+        "exponent0": np.zeros(2, np.int32),
+    }
+    rewrite(saved, arrays)
+    with OneLine(InputError, "spiking.npz", "format 1, this version reads 2", "convert again"):
         SpikingNetwork.load(saved)
 
 
 @pytest.mark.parametrize(
     ("changes", "word"),
     [
-        ({"format": 2}, "format 2"),
-        ({"format": "1"}, "format '1'"),
+        ({"format": 3}, "format 3"),
+        ({"format": "2"}, "format '2'"),
         ({"threshold_extra_bits": 20}, "threshold_extra_bits"),
         ({"image_fraction_bits": 12}, "image_fraction_bits"),
-        ({"topology": "3C3-P2-5"}, "layer 2"),
-        ({"topology": "3C3-P2"}, "classifier"),
-        ({"topology": "3C3-P2-4-4"}, "weight3"),
-        ({"topology": "3C3-Q2-4"}, "Q2"),
-        ({"topology": 7}, "layer 0"),
-        ({"input_shape": [1, 4]}, "spiking.npz"),
-        ({"input_shape": "abc"}, "spiking.npz"),
-        ({"input_shape": [2, 4, 4]}, "layer 0"),
-        ({"padding": "wrap"}, "wrap"),
-        ({"classes": 3}, "classifier"),
-        ({"k": -1}, "k is -1"),
-        ({"k": 60}, "k is 60"),
-        ({"k": "1"}, "spiking.npz"),
+        ({"input_shape": [1, 4]}, "input_shape"),
+        ({"input_shape": "abc"}, "input_shape"),
+        ({"input_shape": [2, 4, 4]}, "layer0"),
+        ({"input_shape": [1, 0, 4]}, "input"),
         ({"weight_bits": 8}, "wider than 8 bits"),
-        ({"weight_bits": 40}, "weight_bits 40"),
-        ({"weight_bits": None}, "spiking.npz"),
+        ({"weight_bits": 40}, "weight_bits is 40"),
+        ({"weight_bits": None}, "weight_bits"),
+        ({"weight_bits": "24"}, "weight_bits"),
+        ({"nodes": 7}, "nodes"),
+        ({"nodes": []}, "layer"),
+        ({"origin": 3}, "origin"),
     ],
 )
 def test_other_headers(saved: Path, changes: dict[str, Any], word: str) -> None:
@@ -203,7 +244,60 @@ def test_other_headers(saved: Path, changes: dict[str, Any], word: str) -> None:
         SpikingNetwork.load(saved)
 
 
-@pytest.mark.parametrize("header", ["[]", "7", "null", "{", "", '{"format": 1}', '{"format": {}}'])
+@pytest.mark.parametrize(
+    ("number", "changes", "word"),
+    [
+        (0, {"kind": "spikes"}, "nodes.0"),
+        (0, {"low": 1}, "bounds 1 and None"),
+        (0, {"high": -1}, "bounds 0 and -1"),
+        (0, {"high": 1 << 31}, "layer0"),
+        (0, {"low": "0"}, "low"),
+        (0, {"low": 0.5}, "low"),
+        (0, {"step": 0.0}, "step"),
+        (0, {"shape": [3, 5, 4]}, "layer0"),
+        (0, {"shape": [3, 0, 4]}, "layer0"),
+        (0, {"shape": [3, 4]}, "shape"),
+        (1, {"synapses": []}, "layer1"),
+        (1, {"name": "layer0"}, "layer0"),
+        (2, {"delay": 1}, "delay"),
+        (3, {"unit": -1.0}, "unit"),
+        (3, {"shape": [2, 2, 1]}, "classifier"),
+    ],
+)
+def test_other_nodes(saved: Path, number: int, changes: dict[str, Any], word: str) -> None:
+    rewrite(saved, change_node(members(saved), number, **changes))
+    with OneLine(InputError, "spiking.npz", word):
+        SpikingNetwork.load(saved)
+
+
+@pytest.mark.parametrize(
+    ("number", "changes", "word"),
+    [
+        (1, {"source": "nowhere"}, "nowhere"),
+        (1, {"source": "layer2"}, "none of the nodes before it"),
+        (1, {"source": "layer1"}, "none of the nodes before it"),
+        (1, {"source": None}, "source"),
+        (1, {"groups": 0}, "layer1"),
+        (1, {"groups": 2}, "2 groups"),
+        (1, {"groups": 3}, "layer1"),
+        (0, {"kernel": [2, 2]}, "layer0"),
+        (1, {"stride": [0, 2]}, "at least 1"),
+        (1, {"dilation": [1, 0]}, "at least 1"),
+        (1, {"padding": [[-1, 0], [0, 0]]}, "at least 0"),
+        (1, {"padding": [[1, 1], [1, 1]]}, "layer1"),
+        (1, {"kernel": [2]}, "kernel"),
+    ],
+)
+def test_other_synapses(saved: Path, number: int, changes: dict[str, Any], word: str) -> None:
+    rewrite(saved, change_synapses(members(saved), number, **changes))
+    with OneLine(InputError, "spiking.npz", word):
+        SpikingNetwork.load(saved)
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["[]", "7", "null", "{", "", '{"format": 2}', '{"format": {}}', pytest.param("[" * 100_000, id="deep")],
+)
 def test_headers_that_are_none(saved: Path, header: str) -> None:
     rewrite(saved, members(saved) | {"header": np.array(header)})
     with OneLine(InputError, "spiking.npz"):
@@ -213,24 +307,37 @@ def test_headers_that_are_none(saved: Path, header: str) -> None:
 @pytest.mark.parametrize(
     ("name", "change", "word"),
     [
-        ("theta0", lambda array: array.astype(np.int32), "int32"),
-        ("theta0", lambda array: array.astype(np.float64), "float64"),
-        ("theta0", lambda array: array * 0, "threshold"),
-        ("theta0", lambda array: -array, "threshold"),
-        ("base0", lambda array: array.astype(">i8"), ">i8"),
-        ("base2", lambda array: array[:-1], "(3,)"),
-        ("weight1", lambda array: array.astype(np.uint16), "uint16"),
-        ("weight1", lambda array: array.astype(np.int64), "int64"),
-        ("weight1", lambda array: array * 0 - np.int32(2**23), "wider"),
-        ("classifier", lambda array: array.T.copy(), "(4, 2)"),
-        ("classifier", lambda array: array * 0 + 2**25, "classifier is wider"),
-        ("exponent1", lambda array: array.astype(np.int64), "int64"),
+        ("layer0/theta", lambda array: array.astype(np.int32), "int32"),
+        ("layer0/theta", lambda array: array.astype(np.float64), "float64"),
+        ("layer0/theta", lambda array: array * 0, "threshold"),
+        ("layer0/theta", lambda array: -array, "threshold"),
+        ("layer0/base", lambda array: array.astype(">i8"), ">i8"),
+        ("layer2/base", lambda array: array[:-1], "(3,)"),
+        ("layer1/0/weight", lambda array: array.astype(np.uint16), "uint16"),
+        ("layer1/0/weight", lambda array: array.astype(np.int64), "int64"),
+        ("layer1/0/weight", lambda array: array * 0 - np.int32(2**23), "wider"),
+        ("layer1/0/scale", lambda array: array.astype(np.int32), "int32"),
+        ("layer1/0/scale", lambda array: array[:-1], "2 scales"),
+        ("classifier/0/weight", lambda array: array.swapaxes(0, 1).copy(), "4 outputs, 2 scales"),
+        ("classifier/0/weight", lambda array: array * 0 + np.int32(2**25), "classifier, synapse 0: a weight is wider"),
+        ("classifier/bias", lambda array: array.astype(np.int32), "bias"),
+        ("layer1/0/targets", lambda _: np.array([0, 2, 0]), "twice"),
+        ("layer1/0/targets", lambda _: np.array([0, 1, 3]), "targets are from 0 to 2"),
+        ("layer1/0/channels", lambda _: np.array([0, -1, 2]), "channels are from 0 to 2"),
+        ("layer1/0/channels", lambda _: np.array([0, 1, 2], np.int32), "channels is int32"),
     ],
 )
-def test_other_arrays(saved: Path, name: str, change: Callable[[np.ndarray], np.ndarray], word: str) -> None:
+def test_other_arrays(saved: Path, name: str, change: Callable[[Any], np.ndarray], word: str) -> None:
     arrays = members(saved)
-    rewrite(saved, arrays | {name: change(arrays[name])})
+    rewrite(saved, arrays | {name: change(arrays.get(name))})
     with OneLine(InputError, "spiking.npz", word):
+        SpikingNetwork.load(saved)
+
+
+def test_compressed_files(saved: Path) -> None:
+    """Whose few bytes could promise any number of zeros."""
+    np.savez_compressed(saved, **members(saved))
+    with OneLine(InputError, "spiking.npz", "compressed"):
         SpikingNetwork.load(saved)
 
 
@@ -279,13 +386,13 @@ class Bomb:
         return (pytest.fail, ("a pickle was loaded",))
 
 
-@pytest.mark.parametrize("name", ["theta0", "header", "other"])
+@pytest.mark.parametrize("name", ["layer0/theta", "header", "other"])
 def test_pickles_are_refused(saved: Path, name: str) -> None:
     arrays = members(saved)
     objects = np.empty(1, object)
     objects[0] = Bomb()
     np.savez(saved, **(arrays | {name: objects}))
-    with OneLine(InputError, "spiking.npz", "allow_pickle"):
+    with OneLine(InputError, "spiking.npz", "promises more"):
         SpikingNetwork.load(saved)
 
 
@@ -309,14 +416,54 @@ def test_loading_needs_no_training_code(saved: Path) -> None:
 # --- validation -----------------------------------------------------------------------------------------------------
 
 
-def test_layers_of_another_network() -> None:
-    made = network()
-    with OneLine(InputError, "layers", "3C3-P2-4"):
-        replace(made, layers=made.layers[:2]).validate()
-    with OneLine(InputError, "layers", "k = 1"):
-        replace(made, k=1).validate()
-    with OneLine(InputError, "layers"):
-        replace(made, topology=parse_topology("3C3-P2-4", (1, 4, 4), "valid", classes=2)).validate()
+def point(source: str, channels: int, **options: Any) -> Synapses:
+    return Synapses(source, Window(), np.ones(channels, np.int64), **options)
+
+
+def neurons(name: str, *synapses: Synapses) -> Neurons:
+    return Neurons(name, (2, 3, 3), synapses, np.ones(2, np.int64), np.zeros(2, np.int64))
+
+
+FIRST = neurons("first", point("input", 2))
+MATRIX = np.ones((1, 2, 3, 3), np.int16)
+READOUT = Readout(
+    "out", (1, 1, 1), (Synapses("first", Window((3, 3)), np.ones(1, np.int64), MATRIX),), np.zeros(1, np.int64)
+)
+TOTAL = Sum("total", (2, 3, 3), (point("first", 2),))
+WEIGHT = np.ones((2, 2, 1, 1), np.int16)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "word"),
+    [
+        ((), "one readout"),
+        ((FIRST,), "one readout"),
+        ((FIRST, READOUT, replace(READOUT, name="again")), "one readout"),
+        ((FIRST, READOUT, neurons("late", point("first", 2))), "one readout"),
+        ((READOUT, FIRST), "'first' is none of the nodes before it"),
+        ((FIRST, FIRST, READOUT), "occurs once"),
+        ((replace(FIRST, name="a/b"), READOUT), "'a/b'"),
+        ((replace(FIRST, name="input"), READOUT), "'input'"),
+        ((neurons("first"), READOUT), "first: it listens to nothing"),
+        ((neurons("first", point("input", 3)), READOUT), "3 channels, expected 2"),
+        ((replace(FIRST, shape=(2, 3, 4)), READOUT), "first"),
+        ((replace(FIRST, low=True), READOUT), "first: a bound is True"),
+        ((replace(FIRST, step=float("nan")), READOUT), "first: step"),
+        ((FIRST, replace(READOUT, unit=0.0)), "out: "),
+        ((FIRST, MaxPool("pool", (2, 3, 3), "input", Window()), READOUT), "not to 'input'"),
+        ((FIRST, TOTAL, MaxPool("pool", (2, 3, 3), "total", Window()), READOUT), "not to 'total'"),
+        ((FIRST, MaxPool("pool", (1, 3, 3), "first", Window()), READOUT), "pool: 1 channels"),
+        (
+            (FIRST, MaxPool("pool", (2, 5, 3), "first", Window(padding=((1, 1), (0, 0)))), READOUT),
+            "nothing but padding",
+        ),
+        ((FIRST, TOTAL, neurons("next", point("total", 2, weight=WEIGHT)), READOUT), "point by point"),
+    ],
+)
+def test_graphs_that_do_not_fit(nodes: tuple[Node, ...], word: str) -> None:
+    SpikingNetwork((2, 3, 3), (FIRST, TOTAL, READOUT), 16)
+    with OneLine(InputError, word):
+        SpikingNetwork((2, 3, 3), nodes, 16)
 
 
 @pytest.mark.parametrize("shape", [(1, 4, 4), (2, 4, 4), (2, 1, 5, 4), (2, 2, 4, 4), (2, 16), (0, 1, 4, 5)])
@@ -361,7 +508,7 @@ def test_check_potentials_is_a_proof(
     weight: int, inputs: int, theta: int, base: int, sign: int, pixel: int, timesteps: int, k: int
 ) -> None:
     """Whenever it passes, every number of the extreme case stays within 64 bits, in Python's integers."""
-    made = integer_network(
+    made = chain(
         f"{inputs}-1",
         (1, 1, 1),
         [[weight] * inputs, [weight] * inputs],
@@ -372,7 +519,7 @@ def test_check_potentials_is_a_proof(
     )
     encoded = made.encode(np.full((1, 1, 1, 1), 2.0**pixel))
     try:
-        made.check_potentials(encoded, timesteps)
+        check_potentials(made, timesteps=timesteps, largest_pixel=int(encoded.max()))
     except InputError as error:
         assert len(str(error).splitlines()) == 1
         return
@@ -391,27 +538,27 @@ def test_check_potentials_is_a_proof(
 
 def test_overflowing_runs_are_refused() -> None:
     limit = 2**23 - 1
-    made = integer_network("1-1", (1, 1, 1), [[limit], [limit]], [1 << 36] * 2, [0, 0], [[1], [2]])
+    made = chain("1-1", (1, 1, 1), [[limit], [limit]], [1 << 36] * 2, [0, 0], [[1], [2]])
     images = np.ones((1, 1, 1, 1))
-    made.check_potentials(made.encode(images), 10**6)
-    with OneLine(InputError, "layer 1", "64 bits", str(2**25)):
-        simulate(made, images, np.zeros(1), 2**25)
-    with OneLine(InputError, "layer 0", "64 bits"):
-        simulate(made, images * 2.0**46, np.zeros(1), 10)
-    wide = integer_network("1", (1, 1, 1), [[1]], [1], [0], [[limit], [2]])
+    check_potentials(made, timesteps=10**6, largest_pixel=1 << 16)
+    with OneLine(InputError, "layer1", "64 bits", str(2**25)):
+        simulate(made, images, timesteps=2**25)
+    with OneLine(InputError, "layer0", "64 bits"):
+        simulate(made, images * 2.0**46, timesteps=10)
+    wide = chain("1", (1, 1, 1), [[1]], [1], [0], [[limit], [2]])
     with OneLine(InputError, "classifier", "53 bits"):
-        simulate(wide, images, np.zeros(1), 2**30 + 2**8)
+        simulate(wide, images, timesteps=2**30 + 2**8)
     with OneLine(InputError, "timesteps", "32 bits"):
-        simulate(integer_network("1", (1, 1, 1), [[1]], [1], [0], [[1], [2]]), images, np.zeros(1), 2**31)
+        simulate(chain("1", (1, 1, 1), [[1]], [1], [0], [[1], [2]]), images, timesteps=2**31)
 
 
 def test_the_most_negative_base() -> None:
     """Whose absolute value 64 bits cannot hold."""
-    made = integer_network("1", (1, 1, 1), [[1]], [1], [-(2**63)], [[0], [1]])
+    made = chain("1", (1, 1, 1), [[1]], [1], [-(2**63)], [[0], [1]])
     images = np.ones((1, 1, 1, 1))
-    with OneLine(InputError, "layer 0"):
-        made.check_potentials(made.encode(images), 1)
-    with OneLine(InputError, "layer 0"):
+    with OneLine(InputError, "layer0"):
+        check_potentials(made, timesteps=1, largest_pixel=1 << 16)
+    with OneLine(InputError, "layer0"):
         made.activations(images)
 
 
@@ -426,25 +573,23 @@ def test_the_most_negative_base() -> None:
 )
 def test_activations_are_exact_or_refused(weight: int, theta: int, base: int, sign: int, pixel: float, k: int) -> None:
     """Two layers and the classifier, in Python's integers."""
-    made = integer_network(
-        "1-1", (1, 1, 1), [[weight], [-weight]], [theta] * 2, [sign * base, -sign * base], [[1], [weight]], k
-    )
+    made = chain("1-1", (1, 1, 1), [[weight], [-weight]], [theta] * 2, [sign * base, -sign * base], [[1], [weight]], k)
     image = np.full((1, 1, 1, 1), pixel)
     try:
         found = made.activations(image)
-        logits = made.logits(found[-1])
     except InputError as error:
         assert "64-bit" in str(error)
         return
     first = max(0, ((weight * int(made.encode(image).item()) << k) - sign * base) // theta)
     second = max(0, ((-weight * first << 16) + sign * base) // theta)
-    assert [array.item() for array in found] == [first, second]
-    assert logits.tolist() == [[second, weight * second]]
+    assert (found["layer0"].item(), found["layer1"].item()) == (first, second)
+    assert found["classifier"].tolist() == [[second, weight * second]]
 
 
 def test_large_activations_are_not_wrapped() -> None:
-    made = integer_network("1", (1, 1, 1), [[1]], [1], [0], [[1], [2**23 - 1]], k=8)
-    activations = made.activations(np.full((1, 1, 1, 1), 2.0**37))
-    assert activations[0].item() == 2**61
+    image = np.full((1, 1, 1, 1), 2.0**37)
+    found = chain("1", (1, 1, 1), [[1]], [1], [0], [[1], [3]], k=8).activations(image)
+    assert found["layer0"].item() == 2**61
+    assert found["classifier"].tolist() == [[2**61, 3 * 2**61]]
     with OneLine(InputError, "classifier", "64-bit"):
-        made.logits(activations[0])
+        chain("1", (1, 1, 1), [[1]], [1], [0], [[1], [4]], k=8).activations(image)

@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import tarfile
 import tomllib
 import zipfile
@@ -18,8 +17,7 @@ from typing import Any
 import pytest
 import yaml
 from conftest import ROOT
-from finished_workflow import Finished
-from test_workflow import TINY
+from workflow_runs import TINY, Finished, succeed
 
 SNAKEFILES = [ROOT / "Snakefile", *sorted((ROOT / "workflow/rules").glob("*.smk"))]
 STAND_IN_FOR_CONDA = """#!/bin/sh
@@ -35,32 +33,14 @@ esac
 """
 
 
-def run(folder: Path, *arguments: str, path: Path | None = None) -> str:
-    """Run Snakemake in a folder; its output and errors."""
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    if path is not None:
-        environment["PATH"] = f"{path}{os.pathsep}{environment['PATH']}"
-    result = subprocess.run(
-        [sys.executable, "-m", "snakemake", "--cores", "2", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        cwd=folder,
-        env=environment,
-        check=False,
-    )
-    assert result.returncode == 0, result.stdout
-    return result.stdout
-
-
 @pytest.fixture
-def conda(tmp_path: Path) -> Path:
-    """A folder with a program that answers as conda would, with an empty environment."""
+def conda(tmp_path: Path) -> str:
+    """A search path with a program that answers as conda would, with an empty environment."""
     folder = tmp_path / "bin"
     folder.mkdir()
     (folder / "conda").write_text(STAND_IN_FOR_CONDA)
     (folder / "conda").chmod(0o755)
-    return folder
+    return f"{folder}{os.pathsep}{os.environ['PATH']}"
 
 
 # ---- the rules
@@ -94,7 +74,7 @@ def rules(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, dict[str,
     """Every rule that makes files as Snakemake has it, and the names of the constrained wildcards."""
     folder = tmp_path_factory.mktemp("rules")
     (folder / "Snakefile").write_text(DESCRIBE)
-    run(folder, "--list")
+    succeed(folder, "--list")
     return json.loads((folder / "rules.json").read_text()), set(json.loads((folder / "constraints.json").read_text()))
 
 
@@ -128,15 +108,6 @@ def test_each_stage_opens_with_what_it_reads_and_writes() -> None:
     for path in SNAKEFILES[1:]:
         if path.name != "common.smk":
             assert re.match(r"# In: .*\n(#.*\n)*# Out: ", path.read_text()), path.name
-
-
-def test_the_linter_and_the_formatter_have_nothing_to_say(tmp_path: Path) -> None:
-    for snakefile in ("Snakefile", "workflow/Snakefile"):
-        assert "in a good condition" in run(tmp_path, "--lint", "--snakefile", str(ROOT / snakefile))
-    files = [str(ROOT / "Snakefile"), str(ROOT / "workflow")]
-    formatter = [sys.executable, "-m", "snakefmt", "--config", str(ROOT / "pyproject.toml"), "--check", *files]
-    checked = subprocess.run(formatter, capture_output=True, text=True, check=False)
-    assert checked.returncode == 0, checked.stderr
 
 
 def test_the_folders_own_snakefile_is_the_same_workflow(finished_copy: Finished) -> None:
@@ -182,29 +153,29 @@ def test_the_report_has_every_figure_with_a_caption(finished_copy: Finished, tmp
 
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
-def test_an_archive_runs_elsewhere(finished_copy: Finished, conda: Path, tmp_path: Path) -> None:
+def test_an_archive_runs_elsewhere(finished_copy: Finished, conda: str, tmp_path: Path) -> None:
     folder = tmp_path / "repository"
     shutil.copytree(finished_copy.folder, folder)
     (folder / ".gitignore").write_text(".snakemake/\n__pycache__/\n/data/\n/results/\n")
     who = ["-c", "user.name=test", "-c", "user.email=test@example.org"]
     for command in (["init", "-q"], ["add", "."], [*who, "commit", "-q", "-m", "all"]):
         subprocess.run(["git", *command], cwd=folder, check=True)
-    run(folder, "--configfile", "experiment.yaml", "--archive", "archive.tar.gz", path=conda)
+    succeed(folder, "--configfile", "experiment.yaml", "--archive", "archive.tar.gz", PATH=conda)
     with tarfile.open(folder / "archive.tar.gz") as archive:
         archive.extractall(tmp_path / "elsewhere", filter="data")
     shutil.rmtree(folder)
-    planned = run(tmp_path / "elsewhere", "--configfile", "experiment.yaml", "--dry-run")
+    planned = succeed(tmp_path / "elsewhere", "--configfile", "experiment.yaml", "--dry-run")
     assert "train_phase" in planned and "accuracy_speed" in planned
-    run(tmp_path / "elsewhere", "--configfile", "experiment.yaml", "--", "data/digits.npz")
+    succeed(tmp_path / "elsewhere", "--configfile", "experiment.yaml", "--", "data/digits.npz")
     assert (tmp_path / "elsewhere/data/digits.npz").is_file()
 
 
 # ---- conda
 
 
-def test_conda_alone_is_no_reason_to_run_anything(finished_copy: Finished, conda: Path) -> None:
+def test_conda_alone_is_no_reason_to_run_anything(finished_copy: Finished, conda: str) -> None:
     arguments = ["--configfile", "experiment.yaml", "--software-deployment-method", "conda", "--dry-run"]
-    planned = run(finished_copy.folder, *arguments, path=conda)
+    planned = succeed(finished_copy.folder, *arguments, PATH=conda)
     assert "envs/environment.yaml will be created" in planned and "Nothing to be done" in planned
 
 
@@ -257,8 +228,8 @@ def test_another_workflow_uses_this_one_as_a_module(tmp_path: Path) -> None:
     spiking = {"nets": ["tiny"], "quantization_levels": [1], "definitions": {"tiny": tiny}, "device": "cpu"}
     (tmp_path / "outer.yaml").write_text(yaml.safe_dump({"spiking": spiking}))
     (tmp_path / "Snakefile").write_text(OUTER)
-    run(tmp_path)
-    assert "Nothing to be done" in run(tmp_path, "--dry-run")
+    succeed(tmp_path)
+    assert "Nothing to be done" in succeed(tmp_path, "--dry-run")
     with open(tmp_path / "best.txt") as stream:
         (row,) = csv.DictReader(stream)
     assert (row["net"], row["seed"], row["k"]) == ("tiny", "0", "1")
@@ -266,6 +237,6 @@ def test_another_workflow_uses_this_one_as_a_module(tmp_path: Path) -> None:
         *("Snakefile", "best.txt", "outer.yaml", "spiking")
     ]
     assert (tmp_path / "spiking/results/figs/sops.csv").is_file() and (tmp_path / "spiking/data/digits.npz").is_file()
-    run(tmp_path, "--report", "report.zip")
+    succeed(tmp_path, "--report", "report.zip")
     with zipfile.ZipFile(tmp_path / "report.zip") as archive:
         assert b"tiny: 8C3-P2-32" in archive.read("report/report.html")

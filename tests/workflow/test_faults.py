@@ -15,7 +15,6 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +22,7 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import ROOT, write_cifar10
+from workflow_runs import command, environment
 
 NET = "results/tiny/seed0"
 K1 = f"{NET}/k1"
@@ -76,23 +76,20 @@ class Folder:
 
     def command(self, *arguments: str) -> list[str]:
         where = ["--snakefile", str(ROOT / "Snakefile"), "--directory", str(self.path)]
-        return [sys.executable, "-m", "snakemake", *where, "--cores", "1", "--configfile", str(self.config), *arguments]
+        return command(*where, "--configfile", str(self.config), *arguments, cores=1)
 
     def start(
         self, *arguments: str, file: str = "", call: int = 1, when: str = "before", action: str = ""
     ) -> subprocess.Popen[str]:
         """Snakemake in a process group of its own; ``action`` is done at the ``call``-th time ``file`` is published."""
-        hooks = self.config.parent
-        environment = os.environ | {"COLUMNS": "200", "PYTHONPATH": str(hooks), "OMP_NUM_THREADS": "1"}
-        if action:
-            environment["FAULT"] = json.dumps({"file": file, "call": call, "when": when, "action": action})
+        fault = json.dumps({"file": file, "call": call, "when": when, "action": action} if action else None)
         return subprocess.Popen(
             self.command(*arguments),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             cwd=ROOT,
-            env=environment,
+            env=environment(PYTHONPATH=str(self.config.parent), FAULT=fault),
             start_new_session=True,
             # a shell that starts the tests in the background has their children ignore Ctrl-C
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
@@ -329,7 +326,7 @@ def namespace(script: str, folder: Folder, *arguments: str) -> subprocess.Comple
         stderr=subprocess.STDOUT,
         text=True,
         cwd=folder.path,
-        env=os.environ | {"COLUMNS": "200", "OMP_NUM_THREADS": "1"},
+        env=environment(),
         check=False,
     )
 
@@ -405,30 +402,32 @@ def test_a_log_cut_off_in_mid_line(folder: Folder) -> None:
     assert not (folder.path / RULES["sops"][0]).exists()
 
 
-@pytest.mark.parametrize(
-    ("rule", "file", "size", "words"),
-    [
-        ("train_phase", "data/cifar10.npz", 1000, "data/cifar10.npz: not a dataset written by this workflow"),
-        ("convert", f"{K1}/phase1.pt", 0, f"{K1}/phase1.pt: not a weights file of this workflow"),
-        ("evaluate", f"{K1}/spiking.npz", 0, f"{K1}/spiking.npz: not a spiking network written by this package"),
-        ("table", f"{K1}/evaluation.json", 100, f"{K1}/evaluation.json: not JSON"),
-    ],
-)
-def test_a_damaged_input_is_named(
-    rule: str, file: str, size: int, words: str, folder: Folder, undisturbed: Folder
-) -> None:
+DAMAGED = [
+    ("train_phase", "data/cifar10.npz", 1000, "data/cifar10.npz: not a dataset written by this workflow"),
+    ("convert", f"{K1}/phase1.pt", 0, f"{K1}/phase1.pt: not a weights file of this workflow"),
+    ("evaluate", f"{K1}/spiking.npz", 0, f"{K1}/spiking.npz: not a spiking network written by this package"),
+    ("table", f"{K1}/evaluation.json", 100, f"{K1}/evaluation.json: not JSON"),
+]
+
+
+def test_a_damaged_input_is_named(folder: Folder, undisturbed: Folder) -> None:
     """Empty or cut off, as a disk may leave a file after a power cut. Its time stays, so that Snakemake trusts it."""
-    path = folder.path / file
-    times = path.stat()
-    os.truncate(path, size)
-    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
-    without(folder, *RULES[rule])
-    target = RULES[rule][0]
-    code, output = folder.run("--rerun-triggers", "mtime", "--", target)
-    assert code == 1 and words in line_with(output, ": error: ")
-    assert not (folder.path / target).exists()
-    path.unlink()
-    folder.finish("--", file, target)
+    for number, (rule, file, size, words) in enumerate(DAMAGED):
+        one = Folder(folder.path.with_name(f"damaged{number}"), folder.config)
+        shutil.copytree(folder.path, one.path)
+        times = (one.path / file).stat()
+        os.truncate(one.path / file, size)
+        os.utime(one.path / file, ns=(times.st_atime_ns, times.st_mtime_ns))
+        without(one, *RULES[rule])
+        code, output = one.run("--rerun-triggers", "mtime", "--", RULES[rule][0])
+        assert code == 1 and words in line_with(output, ": error: ")
+        assert not (one.path / RULES[rule][0]).exists()
+
+
+def test_what_was_deleted_is_made_again(folder: Folder, undisturbed: Folder) -> None:
+    """What the lines about damaged inputs advise."""
+    without(folder, *(file for _, file, _, _ in DAMAGED))
+    folder.finish("--", *(file for _, file, _, _ in DAMAGED))
     assert folder.results() == undisturbed.results()
 
 
@@ -497,8 +496,7 @@ def test_a_symlinked_results_folder(folder: Folder, undisturbed: Folder) -> None
     without(folder, *RULES["table"], *RULES["train_phase"])
     target = f"{K1}/phase1.pt"
     folder.run("--", target, file=".phase1.checkpoint", call=2, when="after", action=KILL_JOB)
-    assert "going on after epoch 2 of 4" in folder.finish("--", target)
-    folder.finish()
+    assert "going on after epoch 2 of 4" in folder.finish("--", target, *RULES["table"])
     assert (folder.path / "results").is_symlink()
     assert folder.results() == undisturbed.results()
 
@@ -515,7 +513,7 @@ def test_another_config_in_the_same_folder(folder: Folder, undisturbed: Folder, 
     assert "not used" in line_with(output, ".phase1.checkpoint: of another net")
     assert all(f"rule {rule}:" in output for rule in ("train_phase", "convert", "evaluate"))
     assert folder.results()[target] != undisturbed.results()[target]
-    folder.finish()
+    folder.finish("--", target)
     assert folder.results() == undisturbed.results()
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from test_workflow import ROOT, TINY, snakemake, write_config
+from conftest import ROOT
+from workflow_runs import TINY, snakemake, write_config
 
 PROFILES = sorted((ROOT / "profiles").glob("*/config.yaml"))
 
@@ -22,6 +23,7 @@ def test_every_key_is_explained(path: Path) -> None:
     assert all(f"`{lines[number].partition(':')[0]}`" in documented for number in keys)
 
 
+@pytest.mark.slow
 def test_one_gpu_gets_one_training_at_a_time(tmp_path: Path) -> None:
     config = write_config(tmp_path, TINY)
     targets = [f"results/tiny/tiny/seed0/{precision}/phase1.pt" for precision in ("fp32", "k0")]

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import ROOT
-from finished_workflow import Config, Finished, copy_repository
+from workflow_runs import Config, Finished, copy_repository
 
 from negspike.fingerprint import code_of
 
@@ -47,20 +47,54 @@ def finished(finished_copy: Finished) -> Finished:
 
 # ---- code
 
+# What only simulates; the network itself is made by the conversion.
+ENGINES = ("dense", "event/chain", "event/engine", "recording", "reference", "simulation")
+CODE_OF_RULES = {
+    "training/phase": {"train_phase"},
+    "stages/train": {"train_phase"},
+    "stages/evaluate": {"evaluate"},
+    **{f"spiking/{module}": {"evaluate"} for module in ENGINES},
+    "conversion/arrays": {"convert"},
+    **{f"figures/{figure}": {figure} for figure in FIGURES},
+    "figures/style": FIGURES,
+    "draw_figure.py": FIGURES,
+    "results/metrics": DRAWN,
+    "write_table.py": {"table"},
+    **{module: set() for module in ("console", "devices", "data/download", "__main__", "fingerprint")},
+}
+
+
+def recorded_code(finished: Finished) -> dict[str, dict[str, str]]:
+    """The checksums of code that Snakemake has written down for each rule, and compares."""
+    found: dict[str, dict[str, str]] = {}
+    for path in (finished.folder / ".snakemake/metadata").iterdir():
+        record = json.loads(path.read_text())
+        parameters = [yaml.safe_load(text) for text in record["params"] if text.startswith("{")]
+        found[record["rule"]] = next((entry for entry in parameters if any(key.endswith(".py") for key in entry)), {})
+    return found
+
+
+def test_each_module_counts_for_the_rules_that_run_it(finished: Finished) -> None:
+    """A module that is named there is what a change of it runs again: the plans below, test_fingerprint.py."""
+    recorded = recorded_code(finished)
+    found = {module: {rule for rule, code in recorded.items() if module in code} for module in CODE_OF_RULES}
+    assert found == CODE_OF_RULES
+
+
+def test_every_rule_records_the_code_that_it_runs(finished: Finished) -> None:
+    found = recorded_code(finished)
+    scripts = {"download": "", **dict.fromkeys(FIGURES, "draw_figure.py"), "table": "write_table.py"}
+    rules = {"prepare_dataset", "train_phase", "summarize_training", "convert", "evaluate"}
+    assert found.keys() == rules | scripts.keys()
+    for rule, recorded in found.items():
+        script = scripts.get(rule, f"{rule}.py")
+        others = [f"figures/{other}" for other in FIGURES if rule in FIGURES and other != rule]
+        assert recorded == (code_of(ROOT / "workflow/scripts" / script, without=others) if script else {}), rule
+
 
 def test_a_change_in_training_trains_again(finished: Finished) -> None:
     with finished.appended("src/negspike/training/phase.py"):
         assert finished.planned() == both(trained) | both(simulated) | DRAWN
-
-
-# What only simulates; the network itself is made by the conversion.
-ENGINES = ("dense", "event/engine", "event/kernels", "recording", "reference", "simulation")
-
-
-@pytest.mark.parametrize("module", ENGINES)
-def test_a_change_in_an_engine_only_evaluates_again(finished: Finished, module: str) -> None:
-    with finished.appended(f"src/negspike/spiking/{module}.py"):
-        assert finished.planned() == both(simulated, "evaluate") | DRAWN
 
 
 def test_a_change_in_the_conversion_trains_nothing(finished: Finished) -> None:
@@ -68,42 +102,20 @@ def test_a_change_in_the_conversion_trains_nothing(finished: Finished) -> None:
         assert finished.planned() == both(simulated) | DRAWN
 
 
-@pytest.mark.parametrize("figure", sorted(FIGURES))
-def test_a_change_in_one_figure_redraws_that_one(finished: Finished, figure: str) -> None:
-    with finished.appended(f"src/negspike/figures/{figure}.py"):
-        assert finished.planned() == {figure}
-
-
-@pytest.mark.parametrize(
-    ("source", "rules"),
-    [
-        ("src/negspike/figures/style.py", FIGURES),
-        ("workflow/scripts/draw_figure.py", FIGURES),
-        ("src/negspike/results/metrics.py", DRAWN),
-        ("workflow/scripts/write_table.py", {"table"}),
-        ("src/negspike/console.py", set()),
-        ("src/negspike/devices.py", set()),
-        ("src/negspike/data/download.py", set()),
-        ("src/negspike/__main__.py", set()),
-        ("workflow/rules/common.smk", set()),
-    ],
-)
-def test_other_changes_in_code(finished: Finished, source: str, rules: set[str]) -> None:
-    with finished.appended(source):
-        assert finished.planned("all", "data/fashion_mnist.npz") == rules
-
-
-def test_a_change_in_one_stage_leaves_the_others(finished: Finished) -> None:
-    with finished.appended("src/negspike/stages/evaluate.py"):
+def test_a_change_in_an_engine_only_evaluates_again(finished: Finished) -> None:
+    with finished.appended("src/negspike/spiking/event/kernels.py"):
         assert finished.planned() == both(simulated, "evaluate") | DRAWN
 
 
-def test_times_of_sources_are_of_no_consequence(finished: Finished) -> None:
-    now = time.time()
-    for folder in ("src", "workflow", "envs"):
-        for path in (finished.folder / folder).rglob("*"):
-            os.utime(path, (now + 3600, now + 3600))
-    assert finished.planned() == set()
+def test_a_change_in_one_figure_or_the_table_redraws_that_one(finished: Finished) -> None:
+    with finished.appended("src/negspike/figures/sops.py", "workflow/scripts/write_table.py"):
+        assert finished.planned() == {"sops", "table"}
+
+
+def test_code_that_decides_no_result_runs_nothing(finished: Finished) -> None:
+    modules = [f"src/negspike/{name}.py" for name in ("console", "devices", "data/download", "__main__")]
+    with finished.appended(*modules, "workflow/rules/common.smk"):
+        assert finished.planned("all", "data/fashion_mnist.npz") == set()
 
 
 def clone_of(finished: Finished, target: Path) -> Finished:
@@ -137,18 +149,6 @@ def test_results_in_another_folder_belong_to_any_clone(finished: Finished, tmp_p
     assert clone.planned("--directory", str(finished.folder)) == set()
 
 
-def test_a_commit_runs_nothing(finished: Finished, tmp_path: Path) -> None:
-    if shutil.which("git") is None:
-        pytest.skip("git is not installed")
-    who = ["-c", "user.name=test", "-c", "user.email=test@example.org"]
-    for command in (["init", "-q"], ["add", "src", "workflow"], [*who, "commit", "-q", "-m", "first"]):
-        subprocess.run(["git", *command], cwd=finished.folder, check=True)
-    try:
-        assert finished.planned() == set()
-    finally:
-        shutil.rmtree(finished.folder / ".git")
-
-
 # ---- configuration
 
 
@@ -169,13 +169,13 @@ def test_one_more_seed_runs_that_seed(finished: Finished) -> None:
 
 def test_a_schedule_touches_its_net_from_that_phase_on(finished: Finished) -> None:
     first, second = finished.config["definitions"]["tiny"]["phases"]
-    phases = [first, second | {"epochs": 3}]
-    config = finished.changed(definition("tiny", phases=phases))
-    assert finished.planned(config=config) == trained("tiny", first=2) | simulated("tiny") | DRAWN
     config = finished.changed(definition("tiny", phases=[first | {"epochs": 3}, second]))
     assert finished.planned(config=config) == trained("tiny") | simulated("tiny") | DRAWN
-    config = finished.changed(definition("small", phases=[*finished.config["definitions"]["small"]["phases"], second]))
-    assert finished.planned(config=config) == trained("small", first=2, last=2) | simulated("small") | DRAWN
+    # tiny's second phase changes, small gets one
+    config = finished.changed(definition("tiny", phases=[first, second | {"epochs": 3}]))
+    definition("small", phases=[*finished.config["definitions"]["small"]["phases"], second])(config)
+    new = trained("tiny", first=2) | trained("small", first=2, last=2)
+    assert finished.planned(config=config) == new | both(simulated) | DRAWN
 
 
 def test_time_steps_evaluate_their_net_again(finished: Finished) -> None:
@@ -206,41 +206,48 @@ def test_a_net_less_only_redraws(finished: Finished) -> None:
     assert finished.planned(config=finished.changed(lambda config: config.update(nets=["tiny"]))) == DRAWN
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["--set-threads", "train_phase=2", "evaluate=2"],
-        ["--set-resources", "train_phase:mem_mb=8000"],
-        ["--resources", "gpu=4"],
-        ["--config", "device=cpu"],
-        ["--config", "evaluation={engine: reference}"],
-        ["--config", "nets=[small, tiny]", "quantization_levels=[1, 0]"],
-        ["--profile", "machine"],
-    ],
-    ids=lambda arguments: arguments[-1],
-)
-def test_what_makes_no_difference_runs_nothing(finished: Finished, arguments: list[str]) -> None:
-    profile = finished.folder / "machine"
-    profile.mkdir(exist_ok=True)
-    (profile / "config.yaml").write_text("set-threads: [train_phase=2]\ndefault-resources: [runtime=100]\n")
-    assert finished.planned(*arguments) == set()
-
-
-def test_comments_and_the_order_of_keys_run_nothing(finished: Finished) -> None:
-    turned = {key: finished.config[key] for key in reversed(finished.config)}
-    turned["definitions"] = {net: dict(reversed(entry.items())) for net, entry in turned["definitions"].items()}
-    text = "# a comment\n" + yaml.safe_dump(turned, sort_keys=False).replace("\n", "  # another\n")
-    assert yaml.safe_load(text) == finished.config
-    assert finished.planned("all", "data/fashion_mnist.npz", config=text) == set()
-    with finished.appended("config.yaml", "\n# a comment\n"):
-        assert finished.planned() == set()
-
-
-def test_another_address_of_the_same_archive_runs_nothing(finished: Finished) -> None:
+def test_what_makes_no_difference_runs_nothing(finished: Finished, tmp_path: Path) -> None:
+    """All of it at once: Snakemake gives its reason where one of them would count."""
+    # comments, the order of keys, another address of the same archive
     moved = finished.changed(
         lambda config: config["datasets"]["fashion_mnist"]["test_labels"].update(url="https://example.org/labels.gz")
     )
-    assert finished.planned("data/fashion_mnist.npz", config=moved) == set()
+    turned = {key: moved[key] for key in reversed(moved)}
+    turned["definitions"] = {net: dict(reversed(entry.items())) for net, entry in turned["definitions"].items()}
+    text = "# a comment\n" + yaml.safe_dump(turned, sort_keys=False).replace("\n", "  # another\n")
+    assert yaml.safe_load(text) == moved
+    (tmp_path / "config.yaml").write_text("set-threads: [convert=2]\ndefault-resources: [runtime=100]\n")
+    arguments = [
+        *("--profile", str(tmp_path)),
+        *("--set-threads", "train_phase=2", "evaluate=2"),
+        *("--set-resources", "train_phase:mem_mb=8000"),
+        *("--resources", "gpu=4"),
+        # lists in another order, what a machine decides
+        *(
+            "--config",
+            "device=cpu",
+            "evaluation={engine: reference}",
+            "nets=[small, tiny]",
+            "quantization_levels=[1, 0]",
+        ),
+    ]
+    # the times of sources, a commit
+    later = time.time() + 3600
+    for folder in ("src", "workflow", "envs"):
+        for path in (finished.folder / folder).rglob("*"):
+            os.utime(path, (later, later))
+    git = shutil.which("git")
+    who = ["-c", "user.name=test", "-c", "user.email=test@example.org"]
+    for command in (["init", "-q"], ["add", "src", "workflow"], [*who, "commit", "-q", "-m", "first"]) if git else ():
+        subprocess.run(["git", *command], cwd=finished.folder, check=True)
+    try:
+        with finished.appended("config.yaml", text="\n# a comment\n"):
+            assert finished.planned("all", "data/fashion_mnist.npz", *arguments, config=text) == set()
+    finally:
+        shutil.rmtree(finished.folder / ".git", ignore_errors=True)
+
+
+def test_another_archive_is_another_dataset(finished: Finished) -> None:
     other = finished.changed(lambda config: config["datasets"]["fashion_mnist"]["test_labels"].update(sha256="0" * 64))
     assert finished.planned("data/fashion_mnist.npz", config=other) == {
         "download fashion_mnist/test_labels",
@@ -262,23 +269,3 @@ def test_forcing_and_accepting(finished: Finished, tmp_path: Path) -> None:
         assert clone.planned()
         clone.snakemake("--touch")
         assert clone.planned() == set()
-
-
-# ---- the code behind each rule
-
-
-def test_every_rule_records_the_code_that_it_runs(finished: Finished) -> None:
-    found: dict[str, dict[str, str]] = {}
-    for path in (finished.folder / ".snakemake/metadata").iterdir():
-        record = json.loads(path.read_text())
-        parameters = [yaml.safe_load(text) for text in record["params"] if text.startswith("{")]
-        found[record["rule"]] = next((entry for entry in parameters if any(key.endswith(".py") for key in entry)), {})
-    scripts = {"download": "", **dict.fromkeys(FIGURES, "draw_figure.py"), "table": "write_table.py"}
-    rules = {"prepare_dataset", "train_phase", "summarize_training", "convert", "evaluate"}
-    assert found.keys() == rules | scripts.keys()
-    for rule, recorded in found.items():
-        script = scripts.get(rule, f"{rule}.py")
-        others = [f"figures/{other}" for other in FIGURES if rule in FIGURES and other != rule]
-        assert recorded == (code_of(ROOT / "workflow/scripts" / script, without=others) if script else {}), rule
-    assert "spiking/dense" in found["evaluate"] and "spiking/dense" not in found["train_phase"]
-    assert "training/phase" in found["train_phase"] and "training/phase" not in found["convert"]

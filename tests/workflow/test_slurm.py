@@ -12,20 +12,21 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 import pytest
 import torch
-from test_workflow import TINY, write_config
+from conftest import ROOT
+from workflow_runs import TINY, succeed, write_config
 
 from negspike.training.weights import read_tensors
 
-ROOT = Path(__file__).parents[2]
 PROFILE = str(ROOT / "profiles" / "slurm")
 WEIGHTS = "results/tiny/tiny/seed0/k1/phase1.pt"
+ACCURACY = "results/tiny/tiny/seed0/k1/accuracy.txt"
+FIRST_PHASES = [f"results/tiny/tiny/seed0/{precision}/phase1.pt" for precision in ("fp32", "k1")]
 LOG = "results/tiny/logs/tiny/seed0/k1/phase1.log"
 ONE_K = TINY | {"quantization_levels": [1]}
 EPOCHS = 100
@@ -52,7 +53,7 @@ def why_not() -> str | None:
 
 
 REASON = why_not()
-pytestmark = pytest.mark.skipif(REASON is not None, reason=str(REASON))
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(REASON is not None, reason=str(REASON))]
 
 
 @dataclass(frozen=True)
@@ -92,35 +93,34 @@ def _when(cell: str) -> datetime:
     return datetime.max if cell == "N/A" else datetime.fromisoformat(cell)
 
 
-@contextmanager
-def snakemake(
-    folder: Path, config: object, *arguments: str, profile: str = "--workflow-profile"
-) -> Iterator[Callable[[], str]]:
-    """Start Snakemake with the Slurm profile; the function waits until it has succeeded and gives its output."""
-    output = folder / "snakemake.txt"
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), profile, PROFILE]
-    command += ["--configfile", write_config(folder, config)]
-    command += ["--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "2", *arguments]
-    with open(output, "w") as stream:
-        process = subprocess.Popen(command, cwd=folder, stdout=stream, stderr=subprocess.STDOUT)
+class Run:
+    """Snakemake with the Slurm profile, started in a new folder."""
 
-    def finish() -> str:
+    def __init__(self, folder: Path, config: object, *arguments: str, profile: str = "--workflow-profile") -> None:
+        folder.mkdir()
+        self.folder, self._output = folder, folder / "snakemake.txt"
+        command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), profile, PROFILE]
+        command += ["--configfile", write_config(folder, config)]
+        command += ["--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "2", *arguments]
+        with open(self._output, "w") as stream:
+            self._process = subprocess.Popen(command, cwd=folder, stdout=stream, stderr=subprocess.STDOUT)
+
+    def finished(self) -> Path:
+        """Wait until it has succeeded; its folder."""
         try:
-            code = process.wait(timeout=280)
+            code = self._process.wait(timeout=280)
         except subprocess.TimeoutExpired:
-            pytest.fail(f"Snakemake does not end:\n{output.read_text()}")
-        assert code == 0, output.read_text()
-        return output.read_text()
+            pytest.fail(f"Snakemake does not end:\n{self._output.read_text()}")
+        assert code == 0, self._output.read_text()
+        return self.folder
 
-    try:
-        yield finish
-    finally:
-        if process.poll() is None:
-            process.terminate()  # Snakemake cancels its jobs
-            process.wait(timeout=60)
+    def stop(self) -> None:
+        if self._process.poll() is None:
+            self._process.terminate()  # Snakemake cancels its jobs
+            self._process.wait(timeout=60)
 
 
-def until(condition: Callable[[], bool], what: str, seconds: float = 90) -> None:
+def until(condition: Callable[[], bool], what: str, seconds: float = 240) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
@@ -154,96 +154,121 @@ def history(folder: Path) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which the whole tiny experiment has gone through Slurm."""
-    folder = tmp_path_factory.mktemp("slurm")
-    with snakemake(folder, ONE_K) as finish:
-        finish()
-    return folder
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Run]]:
+    """All runs of these tests at once: what they do is wait, for Slurm and for Snakemake's next look at its jobs."""
+    place = tmp_path_factory.mktemp("slurm")
+    started: dict[str, Run] = {}
+
+    def start(name: str, *arguments: object, **options: str) -> None:
+        started[name] = Run(place / name, *arguments, **options)  # type: ignore[arg-type]
+
+    try:
+        start("limited", LONG, "--set-resources", "train_phase:runtime=attempt", "--", WEIGHTS)
+        start("cancelled", LONG, "--", WEIGHTS)
+        # The others have the time that a limit takes to be reached.
+        disturb({place / "limited": stop_processes, place / "cancelled": cancel_job})
+        start("whole", ONE_K)
+        # threads are a machine's, as memory is; what they are must not change what is computed here
+        start("one_k", ONE_K, "--set-threads", "evaluate=2", "--", ACCURACY)
+        # with --profile, profiles/default is read as well: its number of GPUs must not hold back a cluster's
+        gpu = ["--set-resources", "train_phase:gpu=1"]
+        start("one_gpu", ONE_K, *gpu, "--", *FIRST_PHASES, profile="--profile")
+        yield started
+    finally:
+        for run in started.values():
+            run.stop()
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def whole(runs: dict[str, Run]) -> Path:
+    """A folder in which the whole tiny experiment has gone through Slurm."""
+    return runs["whole"].finished()
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(runs: dict[str, Run], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which the long training has run in one go, without Slurm."""
     folder = tmp_path_factory.mktemp("uninterrupted")
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--cores", "1"]
-    command += ["--configfile", write_config(folder, LONG), "--", WEIGHTS]
-    result = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    assert result.returncode == 0, result.stdout
+    succeed(folder, "--snakefile", str(ROOT / "Snakefile"), "--configfile", write_config(folder, LONG), "--", WEIGHTS)
     return folder
 
 
-def test_the_whole_experiment(finished: Path) -> None:
+def disturb(actions: dict[Path, Callable[[Path], None]]) -> None:
+    """Do what is to be done to each folder's training once that is under way."""
+    waiting = dict(actions)
+
+    def all_done() -> bool:
+        for folder in [folder for folder in waiting if training_under_way(folder)]:
+            waiting.pop(folder)(folder)
+        return not waiting
+
+    until(all_done, "trainings under way")
+
+
+def cancel_job(folder: Path) -> None:
+    subprocess.run(["scancel", jobs(folder)[0].id], check=True)
+
+
+def stop_processes(folder: Path) -> None:
+    """Stop the training in ``folder``: a process that does not move reaches its time limit on every machine."""
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            mine = (process / "cwd").readlink() == folder and b"train_phase.py" in (process / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if mine:
+            os.kill(int(process.name), signal.SIGSTOP)
+
+
+def test_the_whole_experiment(whole: Path) -> None:
     for figure in ("accuracy_speed", "sparsity", "sops"):
-        assert (finished / "results" / "tiny" / "figs" / f"{figure}.pdf").stat().st_size > 0
-    assert len((finished / "results/tiny/table.csv").read_text().splitlines()) == 2
+        assert (whole / "results" / "tiny" / "figs" / f"{figure}.pdf").stat().st_size > 0
+    assert len((whole / "results/tiny/table.csv").read_text().splitlines()) == 2
     trainings = {f"rule_train_phase_wildcards_tiny_0_{p}_{phase}" for p in ("fp32", "k1") for phase in (1, 2)}
-    found = jobs(finished)
+    found = jobs(whole)
     # what takes seconds did not queue
     assert sorted(job.rule for job in found) == sorted({*trainings, "rule_evaluate_wildcards_tiny_0_1"})
     assert {job.state for job in found} == {"COMPLETED"}
 
 
-def test_jobs_ask_for_what_their_rule_says(finished: Path) -> None:
+def test_jobs_ask_for_what_their_rule_says(whole: Path) -> None:
     threads = {"rule_train": "1", "rule_evalu": "4"}
-    for job in jobs(finished):
+    for job in jobs(whole):
         assert (job.limit, job.memory, job.gpus) == ("12:00:00", "4000M", "N/A")
         assert job.cpus == threads[job.rule[:10]]
 
 
-def test_one_k_alone(finished: Path, tmp_path: Path) -> None:
-    target = "results/tiny/tiny/seed0/k1/accuracy.txt"
-    # threads are a machine's, as memory is; what they are must not change what is computed here
-    with snakemake(tmp_path, ONE_K, "--set-threads", "evaluate=2", "--", target) as finish:
-        finish()
-    assert [(job.rule.removeprefix("rule_"), job.cpus) for job in jobs(tmp_path)] == [
+def test_one_k_alone(whole: Path, runs: dict[str, Run]) -> None:
+    folder = runs["one_k"].finished()
+    assert [(job.rule.removeprefix("rule_"), job.cpus) for job in jobs(folder)] == [
         ("train_phase_wildcards_tiny_0_k1_1", "1"),
         ("train_phase_wildcards_tiny_0_k1_2", "1"),
         ("evaluate_wildcards_tiny_0_1", "2"),
     ]
-    assert (tmp_path / target).read_bytes() == (finished / target).read_bytes()
+    assert (folder / ACCURACY).read_bytes() == (whole / ACCURACY).read_bytes()
 
 
-def test_a_cancelled_training_goes_on_where_it_was(uninterrupted: Path, tmp_path: Path) -> None:
-    with snakemake(tmp_path, LONG, "--", WEIGHTS) as finish:
-        until(lambda: training_under_way(tmp_path), "a training under way")
-        subprocess.run(["scancel", jobs(tmp_path)[0].id], check=True)
-        finish()
-    first, second = jobs(tmp_path)
+def test_a_cancelled_training_goes_on_where_it_was(uninterrupted: Path, runs: dict[str, Run]) -> None:
+    folder = runs["cancelled"].finished()
+    first, second = jobs(folder)
     assert (first.state, first.limit, first.memory) == ("CANCELLED", "12:00:00", "4000M")
     # tried again with twice as much of what a job may run out of
     assert (second.state, second.limit, second.memory) == ("COMPLETED", "1-00:00:00", "8000M")
-    assert_it_went_on(tmp_path, uninterrupted)
+    assert_it_went_on(folder, uninterrupted)
 
 
-def test_a_training_over_its_time_limit_goes_on_with_more(uninterrupted: Path, tmp_path: Path) -> None:
-    with snakemake(tmp_path, LONG, "--set-resources", "train_phase:runtime=attempt", "--", WEIGHTS) as finish:
-        until(lambda: training_under_way(tmp_path), "a training under way")
-        # A minute is Slurm's shortest limit; a process that does not move reaches it on every machine.
-        for process in Path("/proc").glob("[0-9]*"):
-            try:
-                mine = (process / "cwd").readlink() == tmp_path and b"train_phase.py" in (
-                    process / "cmdline"
-                ).read_bytes()
-            except OSError:
-                continue
-            if mine:
-                os.kill(int(process.name), signal.SIGSTOP)
-        finish()
-    assert [(job.state, job.limit) for job in jobs(tmp_path)] == [("TIMEOUT", "1:00"), ("COMPLETED", "2:00")]
-    assert_it_went_on(tmp_path, uninterrupted)
+def test_a_training_over_its_time_limit_goes_on_with_more(uninterrupted: Path, runs: dict[str, Run]) -> None:
+    """A minute is Slurm's shortest limit."""
+    folder = runs["limited"].finished()
+    assert [(job.state, job.limit) for job in jobs(folder)] == [("TIMEOUT", "1:00"), ("COMPLETED", "2:00")]
+    assert_it_went_on(folder, uninterrupted)
 
 
-def test_one_gpu_is_never_given_two_trainings(finished: Path, tmp_path: Path) -> None:
-    targets = [f"results/tiny/tiny/seed0/{precision}/phase1.pt" for precision in ("fp32", "k1")]
-    # with --profile, profiles/default is read as well: its number of GPUs must not hold back a cluster's
-    gpu = ["--set-resources", "train_phase:gpu=1"]
-    with snakemake(tmp_path, ONE_K, *gpu, "--", *targets, profile="--profile") as finish:
-        finish()
-    first, second = sorted(jobs(tmp_path), key=lambda job: job.started)
+def test_one_gpu_is_never_given_two_trainings(whole: Path, runs: dict[str, Run]) -> None:
+    first, second = sorted(jobs(runs["one_gpu"].finished()), key=lambda job: job.started)
     assert first.gpus == second.gpus == "gres:gpu:1"
     assert second.submitted < first.ended, "Slurm had no choice: they came one after the other"
     assert second.started >= first.ended
     # without GPUs, trainings do run side by side on this node
-    trainings = sorted((job for job in jobs(finished) if "train" in job.rule), key=lambda job: job.started)
+    trainings = sorted((job for job in jobs(whole) if "train" in job.rule), key=lambda job: job.started)
     assert trainings[1].started < trainings[0].ended

@@ -10,17 +10,12 @@ rule check:
         "logs/check.log",
     conda:
         "../../envs/environment.yaml"
-    threads: 1
+    # more than any machine has: Snakemake gives it what --cores says, which is what it wants to know
+    threads: 10000
     params:
         # the interpreter that has Snakemake, whatever environment the script runs in
         python=sys.executable,
-        snakefile=workflow.main_snakefile,
-        schema=str(PACKAGE.parent / "workflow" / "schemas" / "config.schema.yaml"),
-        triggers=lambda wildcards: sorted(str(trigger) for trigger in workflow.rerun_triggers),
-        patterns=lambda wildcards: {rule.name: str(rule.output[0]) for rule in workflow.rules if rule.output},
-        threads=lambda wildcards: reserved("_cores"),
-        gpus=lambda wildcards: reserved("gpu"),
-        memory_mb=lambda wildcards: reserved("mem_mb"),
-        limits=lambda wildcards: {name: allowed(name) for name in ("_cores", "gpu", "mem_mb")},
+        snakefile=str(PACKAGE.parent / "Snakefile"),
+        reserved=RESERVED,
     script:
         "../scripts/check.py"

@@ -44,7 +44,7 @@ config = {
 }
 
 try:
-    EXPERIMENT = resolve_config(config, workflow.source_path("../schemas/config.schema.yaml"))
+    EXPERIMENT = resolve_config(config)
 except InputError as error:
     raise WorkflowError(str(error)) from None
 
@@ -57,6 +57,11 @@ PRECISIONS = ["fp32", *(f"k{k}" for k in LEVELS)]
 # resource is absent: some executors take gpu=0 for a request.
 NEEDS_GPU = EXPERIMENT.device == "cuda" or (EXPERIMENT.device == "auto" and shutil.which("nvidia-smi") is not None)
 GPU = {"gpu": 1} if NEEDS_GPU else {}
+# What the long jobs reserve; `snakemake check` compares it with what they need.
+RESERVED = {
+    "train_phase": {"threads": 1, "mem_mb": 4000},
+    "evaluate": {"threads": 4, "mem_mb": 4000},
+}
 
 
 wildcard_constraints:
@@ -186,21 +191,3 @@ def in_report(path, subcategory, name):
         subcategory=subcategory,
         labels={"result": name.replace("_", " ")},
     )
-
-
-def plain(resource):
-    """A resource as a number, that of a first attempt; None where there is none."""
-    if hasattr(resource, "is_evaluable") and resource.is_evaluable():
-        resource = resource.evaluate(wildcards=None, attempt=1)
-    value = getattr(resource, "value", resource)
-    return value if isinstance(value, int) else None
-
-
-def reserved(name):
-    """What a job of each rule reserves of a resource."""
-    return {rule.name: plain(rule.resources.get(name)) or 0 for rule in workflow.rules}
-
-
-def allowed(name):
-    """The limit of a resource on the command line or in a profile, or None."""
-    return plain(workflow.global_resources.get(name))

@@ -45,14 +45,15 @@ rule evaluate:
         f"{RESULTS}/benchmarks/{{net}}/seed{{seed}}/k{{k}}/evaluate.tsv"
     conda:
         "../../envs/environment.yaml"
-    threads: 4
+    threads: RESERVED["evaluate"]["threads"]
     resources:
         **GPU,
-        mem_mb=growing(4000),
+        mem_mb=growing(RESERVED["evaluate"]["mem_mb"]),
         runtime=growing(12 * 60),
     params:
         code=code("evaluate.py"),
         net=net_science,
+        weight_bits=EXPERIMENT.weight_bits,
         timesteps=lambda wildcards: definition(wildcards).timesteps,
         timesteps_cap=timesteps_cap,
         batch_size=EXPERIMENT.batch_size,

@@ -16,10 +16,10 @@ rule train_phase:
         f"{RESULTS}/benchmarks/{{net}}/seed{{seed}}/{{precision}}/phase{{phase}}.tsv"
     conda:
         "../../envs/environment.yaml"
-    threads: 1
+    threads: RESERVED["train_phase"]["threads"]
     resources:
         **GPU,
-        mem_mb=growing(4000),
+        mem_mb=growing(RESERVED["train_phase"]["mem_mb"]),
         runtime=growing(12 * 60),
     params:
         code=code("train_phase.py"),

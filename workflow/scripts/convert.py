@@ -4,14 +4,12 @@ from pathlib import Path
 
 from negspike.console import rule_log
 from negspike.stages.convert import convert
+from negspike.stages.run import Run
 
 with rule_log(snakemake.log[0]) as report:
+    params, wildcards = snakemake.params, snakemake.wildcards
     convert(
-        name=snakemake.wildcards.net,
-        net=snakemake.params.net,
-        k=int(snakemake.wildcards.k),
-        weight_bits=snakemake.params.weight_bits,
-        seed=int(snakemake.wildcards.seed),
+        Run(wildcards.net, params.net, int(wildcards.seed), f"k{wildcards.k}", params.weight_bits),
         weights=Path(snakemake.input.weights),
         output=Path(snakemake.output.spiking),
         report=report,

@@ -4,22 +4,17 @@ from pathlib import Path
 
 from negspike.console import rule_log
 from negspike.stages.evaluate import evaluate_spiking
+from negspike.stages.run import Hardware, Run, Simulation
 
 with rule_log(snakemake.log[0]) as report:
+    params, wildcards = snakemake.params, snakemake.wildcards
     evaluate_spiking(
-        name=snakemake.wildcards.net,
-        net=snakemake.params.net,
-        k=int(snakemake.wildcards.k),
-        seed=int(snakemake.wildcards.seed),
-        timesteps=snakemake.params.timesteps,
-        timesteps_cap=snakemake.params.timesteps_cap,
-        batch_size=snakemake.params.batch_size,
+        Run(wildcards.net, params.net, int(wildcards.seed), f"k{wildcards.k}", params.weight_bits),
+        Simulation(params.timesteps, params.timesteps_cap, params.batch_size, snakemake.config["evaluation"]["engine"]),
         spiking=Path(snakemake.input.spiking),
         weights=Path(snakemake.input.weights),
-        dataset_path=Path(snakemake.input.images),
+        dataset=Path(snakemake.input.images),
         directory=Path(snakemake.output.summary).parent,
-        engine=snakemake.config["evaluation"]["engine"],
-        device_name=snakemake.config["device"],
-        threads=snakemake.threads,
+        hardware=Hardware(snakemake.config["device"], snakemake.threads),
         report=report,
     )

@@ -3,21 +3,19 @@
 from pathlib import Path
 
 from negspike.console import rule_log
+from negspike.stages.run import Hardware, Run
 from negspike.stages.train import train
 from negspike.training.schedule import Phase
 
 with rule_log(snakemake.log[0]) as report:
+    params, wildcards = snakemake.params, snakemake.wildcards
     train(
-        net=snakemake.params.net,
-        precision=snakemake.wildcards.precision,
-        weight_bits=snakemake.params.weight_bits,
-        phase=Phase(**snakemake.params.phase),
-        seed=int(snakemake.wildcards.seed),
-        dataset_path=Path(snakemake.input.images),
+        Run(wildcards.net, params.net, int(wildcards.seed), wildcards.precision, params.weight_bits),
+        Phase(**params.phase),
+        dataset=Path(snakemake.input.images),
         previous=Path(snakemake.input.previous[0]) if snakemake.input.previous else None,
         output=Path(snakemake.output.weights),
         history=Path(snakemake.output.history),
-        device_name=snakemake.config["device"],
-        threads=snakemake.threads,
+        hardware=Hardware(snakemake.config["device"], snakemake.threads),
         report=report,
     )

@@ -66,15 +66,17 @@ def from_batchnorm(
     matrix = _floats("the classifier", classifier).T
     if matrix.ndim != 2 or matrix.size == 0:
         raise InputError(f"the classifier has shape {matrix.T.shape}, expected (features, classes)")
+    input_shape = _shape(input_shape)
     if isinstance(topology, str):
-        channels, height, width = (int(size) for size in input_shape)
-        topology = parse_topology(topology, (channels, height, width), padding, classes=len(matrix))
-    elif topology.input_shape != tuple(input_shape):
-        raise InputError(f"input_shape is {tuple(input_shape)}, the topology is for {topology.input_shape}")
+        topology = parse_topology(topology, input_shape, padding, classes=len(matrix))
+    elif topology.input_shape != input_shape:
+        raise InputError(f"input_shape is {input_shape}, the topology is for {topology.input_shape}")
     if len(layers) != len(topology.layers):
         raise InputError(f"{len(layers)} layers given, topology {topology.text} has {len(topology.layers)}")
     if matrix.shape != (topology.classes, topology.features):
-        raise InputError(f"the classifier has shape {matrix.T.shape}, expected {(topology.features, topology.classes)}")
+        expected = f"({topology.features} features, classes)"
+        turned = ", transpose it" if len(matrix) == topology.features else ""
+        raise InputError(f"the classifier has shape {matrix.T.shape}, expected {expected}{turned}")
     nodes: list[Node] = []
     for number, (geometry, entry) in enumerate(zip(topology.layers, layers, strict=True)):
         source = nodes[-1].name if nodes else INPUT
@@ -195,6 +197,15 @@ def _floats(name: str, value: Any) -> np.ndarray:
     if not np.isfinite(array).all():
         raise InputError(f"{name} holds a number that is not finite")
     return array
+
+
+def _shape(sizes: Any) -> Shape:
+    """(channels, height, width) of any integer type as ``int``."""
+    try:
+        channels, height, width = (operator.index(size) for size in sizes)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"input_shape is {sizes!r}: it must be (channels, height, width)") from error
+    return channels, height, width
 
 
 def _whole(name: str, value: Any, low: int, high: int) -> int:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 
-from negspike.data.registry import DatasetSpec
+from negspike.data.images import pixel_values
+from negspike.data.registry import AUGMENTATIONS, Augmentation, DatasetSpec
 from negspike.fixed_point import IMAGE_FRACTION_BITS
 
 
@@ -21,10 +23,10 @@ def standardize(images: torch.Tensor) -> torch.Tensor:
 
 
 def training_images(spec: DatasetSpec, pixels: torch.Tensor, random: torch.Generator) -> torch.Tensor:
-    """Prepare a training batch: augment where the dataset says so, standardise or scale, round to 16 fractional bits.
+    """Prepare a training batch: augment as the dataset says, standardise or scale, round to 16 fractional bits.
 
     The published augmentation also varies the brightness, which the standardisation behind it takes out again, so it
-    is left out here.
+    is left out here. Without contrast, the values are those that :func:`negspike.data.images.prepare_images` gives.
 
     Args:
         spec: the dataset.
@@ -32,20 +34,47 @@ def training_images(spec: DatasetSpec, pixels: torch.Tensor, random: torch.Gener
         random: generator on the CPU, so that the same seed draws the same crops on every device.
 
     Returns:
-        (N, C, crop, crop) float32 on the device of ``pixels``.
+        (N, *spec.input_shape) float32 on the device of ``pixels``.
     """
+    device, change = pixels.device, AUGMENTATIONS[spec.augmentation]
+    crops = _crops(spec, pixels, change, random)
+    if change.contrast is None and not spec.standardize:
+        channels = torch.arange(crops.shape[1], device=device)[:, None, None]
+        return torch.from_numpy(pixel_values(spec)).to(device)[channels, crops.long()]
+    if change.contrast is None:
+        return round_images(standardize(crops.double())).float()
+    images = crops.float()
+    contrast = torch.empty(len(pixels), 1, 1, 1).uniform_(*change.contrast, generator=random)
+    mean = images.mean((2, 3), keepdim=True)
+    images = (images - mean) * contrast.to(device) + mean
+    if spec.standardize:
+        return round_images(standardize(images))
+    images = images / spec.levels
+    if spec.mean:
+        means, deviations = (torch.tensor(values, device=device)[:, None, None] for values in (spec.mean, spec.std))
+        images = (images - means) / deviations
+    return round_images(images)
+
+
+def _crops(spec: DatasetSpec, pixels: torch.Tensor, change: Augmentation, random: torch.Generator) -> torch.Tensor:
+    """The window of each image that is seen, and of some the mirror image of it, uint8."""
     device, count = pixels.device, len(pixels)
-    if not spec.augment:
-        return round_images(pixels.float().div_(spec.levels))
-    offsets = torch.randint(0, spec.image_shape[1] - spec.crop + 1, (2, count, 1), generator=random)
-    mirrored = torch.rand(count, 1, generator=random) < 0.5
-    contrast = torch.empty(count, 1, 1, 1).uniform_(0.2, 1.8, generator=random)
-    ramp = torch.arange(spec.crop)
-    rows = (offsets[0] + ramp).to(device)
-    columns = (offsets[1] + torch.where(mirrored, ramp.flip(0), ramp)).to(device)
+    _, height, width = spec.input_shape
+    if spec.padding:
+        pixels = F.pad(pixels, [spec.padding] * 4)
+    space = [pixels.shape[2] - height, pixels.shape[3] - width]
+    if not change.crop and not change.mirror:
+        top, left = space[0] // 2, space[1] // 2
+        return pixels[:, :, top : top + height, left : left + width]
+    offsets = [
+        torch.randint(0, most + 1, (count, 1), generator=random) if change.crop else torch.full((count, 1), most // 2)
+        for most in space
+    ]
+    ramp = torch.arange(width).expand(count, width)
+    if change.mirror:
+        ramp = torch.where(torch.rand(count, 1, generator=random) < 0.5, ramp.flip(1), ramp)
+    rows = (offsets[0] + torch.arange(height)).to(device)
+    columns = (offsets[1] + ramp).to(device)
     image = torch.arange(count, device=device)[:, None, None]
-    # Indexing (N, C, H, W) by image, row and column puts channels last: (N, crop, crop, C).
-    crops = pixels.permute(0, 2, 3, 1)[image, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2).float()
-    mean = crops.mean((2, 3), keepdim=True)
-    crops = (crops - mean) * contrast.to(device) + mean
-    return round_images(standardize(crops))
+    # Indexing (N, C, H, W) by image, row and column puts channels last: (N, height, width, C).
+    return pixels.permute(0, 2, 3, 1)[image, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)

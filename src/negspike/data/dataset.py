@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import zipfile
-import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from negspike.data.registry import CLASSES, DatasetSpec, dataset_spec
-from negspike.errors import InputError, one_line
+from negspike.data.npz import read_npz
+from negspike.data.registry import DatasetSpec, dataset_spec
+from negspike.errors import InputError
 from negspike.files import atomic_path
+
+ARRAYS = ("test_images", "test_labels", "train_images", "train_labels")
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class Images:
 
     Attributes:
         pixels: (N, C, H, W) uint8 as stored.
-        labels: (N,) int64, 0 to 9.
+        labels: (N,) int64, 0 to classes - 1.
     """
 
     pixels: np.ndarray
@@ -52,31 +53,31 @@ def save_dataset(spec: DatasetSpec, arrays: Mapping[str, np.ndarray], path: Path
     Raises:
         InputError: shapes or labels that do not belong to the dataset.
     """
-    _check_arrays(spec, arrays, spec.name)
+    _check_shapes(spec, arrays, spec.name)
+    _check_labels(spec, arrays, spec.name)
     with atomic_path(path) as temporary, open(temporary, "wb") as stream:
         np.savez(stream, **{name: arrays[name] for name in sorted(arrays)})  # type: ignore[arg-type]
 
 
-def load_dataset(name: str, path: Path) -> Dataset:
+def load_dataset(dataset: str | DatasetSpec, path: Path) -> Dataset:
     """Read a dataset that :func:`save_dataset` wrote.
+
+    Args:
+        dataset: its name, or the spec of one of your own.
+        path: the ``.npz``.
 
     Raises:
         InputError: the dataset is unknown or the file cannot be read.
     """
-    spec = dataset_spec(name)
-    try:
-        # an .npz is a zip archive; np.load would take other files too
-        with zipfile.ZipFile(path) as archive:
-            names = [entry.removesuffix(".npy") for entry in archive.namelist()]
-        with np.load(path, allow_pickle=False) as stored:
-            arrays = {key: np.asarray(stored[key]) for key in names}
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: there is no such file") from error
-    except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(
-            f"{path}: not a dataset written by this workflow ({one_line(error)}); delete it and run again"
-        ) from error
-    _check_arrays(spec, arrays, f"{path}: not {name}")
+    spec = dataset_spec(dataset)
+    where = f"{path}: not {spec.name}"
+
+    def choose(promised: Mapping[str, np.ndarray]) -> Iterable[str]:
+        _check_shapes(spec, promised, where)
+        return ARRAYS
+
+    arrays = read_npz(path, choose, "a dataset written by this workflow", "delete it and run again")
+    _check_labels(spec, arrays, where)
     images, labels = arrays["train_images"], arrays["train_labels"].astype(np.int64)
     test = Images(arrays["test_images"], arrays["test_labels"].astype(np.int64))
     # A dataset cut down for a trial keeps its proportions.
@@ -91,13 +92,13 @@ def load_dataset(name: str, path: Path) -> Dataset:
     )
 
 
-def _check_arrays(spec: DatasetSpec, arrays: Mapping[str, np.ndarray], where: str) -> None:
+def _check_shapes(spec: DatasetSpec, arrays: Mapping[str, np.ndarray], where: str) -> None:
     for split in ("train", "test"):
-        for name in (f"{split}_images", f"{split}_labels"):
+        for name, dtype in ((f"{split}_images", np.dtype(np.uint8)), (f"{split}_labels", spec.label_type)):
             if name not in arrays:
                 raise InputError(f"{where}: array {name} is missing")
-            if arrays[name].dtype != np.uint8:
-                raise InputError(f"{where}: {name} are {arrays[name].dtype}, expected uint8")
+            if arrays[name].dtype != dtype:
+                raise InputError(f"{where}: {name} are {arrays[name].dtype}, expected {dtype}")
         images, labels = arrays[f"{split}_images"], arrays[f"{split}_labels"]
         if images.shape[1:] != spec.image_shape:
             raise InputError(f"{where}: {split} images have shape {images.shape[1:]}, expected {spec.image_shape}")
@@ -105,8 +106,13 @@ def _check_arrays(spec: DatasetSpec, arrays: Mapping[str, np.ndarray], where: st
             raise InputError(f"{where}: there is no {split} image")
         if labels.shape != (len(images),):
             raise InputError(f"{where}: {len(images)} {split} images, but labels of shape {labels.shape}")
-        if labels.max() >= CLASSES:
-            raise InputError(f"{where}: {split} label {labels.max()} is not a class, which are 0 to {CLASSES - 1}")
+
+
+def _check_labels(spec: DatasetSpec, arrays: Mapping[str, np.ndarray], where: str) -> None:
+    for split in ("train", "test"):
+        largest = arrays[f"{split}_labels"].max()
+        if largest >= spec.classes:
+            raise InputError(f"{where}: {split} label {largest} is not a class, which are 0 to {spec.classes - 1}")
 
 
 def _checksum(arrays: Mapping[str, np.ndarray]) -> str:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+
 import numpy as np
 
+from negspike.data.registry import DatasetSpec
 
-def read_digits() -> dict[str, np.ndarray]:
+
+def read_digits(_: DatasetSpec, files: Mapping[str, Path]) -> dict[str, np.ndarray]:
     """scikit-learn's 1,797 handwritten digits; every fifth image is a test image."""
     from sklearn.datasets import load_digits
 

@@ -1,10 +1,15 @@
-"""Downloading a file: streamed to disk, checked for size and checksum, put in its place only when it is right."""
+"""Downloading a file: streamed to disk, checked for size and checksum, put in its place only when it is right.
+
+A transfer that breaks off goes on where it broke off, within a run and in the next one, if the server can do that.
+"""
 
 from __future__ import annotations
 
-import hashlib
+import glob
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
@@ -12,18 +17,19 @@ from urllib.request import url2pathname
 import requests
 import urllib3
 
-from negspike.console import format_duration
+from negspike.console import Progress
 from negspike.data.registry import Source
 from negspike.errors import InputError
-from negspike.files import atomic_path, file_sha256
+from negspike.files import atomic_path, file_sha256, remove_abandoned
 
 CHUNK = 1 << 20
+# In a row, without getting on by a chunk.
 ATTEMPTS = 3
 RETRY_SECONDS = 2.0
 TIMEOUT_SECONDS = 30
 PROGRESS_SECONDS = 5.0
 
-# Answers of a server that is busy or restarting; everything else but 200 stays the same when asked again.
+# Answers of a server that is busy or restarting; everything else stays the same when asked again.
 _TEMPORARY = (429, 500, 502, 503, 504)
 
 
@@ -31,10 +37,15 @@ class _BrokenTransferError(Exception):
     """Something that may go better the next time."""
 
 
+class _WrongFileError(InputError):
+    """What came is not what was wanted: no part of it is worth keeping."""
+
+
 def download(source: Source, path: Path, report: Callable[[str], None] = print) -> None:
     """Bring ``source`` to ``path``; what was there before stays until the new file has been checked.
 
-    A broken transfer is started again, twice. A file at ``path`` with the right checksum is left alone.
+    A file at ``path`` with the right checksum is left alone. What came before a transfer broke off for good is kept
+    beside ``path`` for the next call, named after the checksum.
 
     Args:
         source: URL (https, http or file), sha256 and size.
@@ -46,38 +57,91 @@ def download(source: Source, path: Path, report: Callable[[str], None] = print) 
     """
     if path.is_file() and file_sha256(path) == source.sha256:
         return
-    with atomic_path(path) as temporary:
-        for attempt in range(1, ATTEMPTS + 1):
-            try:
-                found = _transfer(source, temporary, report)
-                break
-            except _BrokenTransferError as error:
-                if attempt == ATTEMPTS:
-                    raise InputError(
-                        f"{source.url}: cannot be reached, {ATTEMPTS} attempts ({error});"
-                        " give another url under 'datasets' in the config"
-                    ) from error
-                report(f"{source.url}: transfer broke off ({error}), starting again")
-                time.sleep(RETRY_SECONDS * 2 ** (attempt - 1))
-        received = temporary.stat().st_size
-        if source.size is not None and received != source.size:
-            raise _wrong_size(source, str(received))
-        if found != source.sha256:
-            raise InputError(
-                f"{source.url}: wrong checksum: sha256 is {found}, the config expects {source.sha256}; "
-                "the file is damaged or another one"
-            )
+    with atomic_path(path) as temporary, _kept_part(path, source.sha256) as kept:
+        part = kept or temporary
+        resumed = _fetch(source, part, report)
+        wrong = _difference(source, part)
+        if wrong and resumed:  # its beginning may be damaged, or of another file that the server had then
+            report(f"{wrong}; once more from the beginning")
+            os.truncate(part, 0)
+            _fetch(source, part, report)
+            wrong = _difference(source, part)
+        if wrong:
+            raise wrong
+        if kept:
+            kept.replace(temporary)
+    remove_abandoned(path.parent, f".{glob.escape(path.name)}-*.part")
+
+
+@contextmanager
+def _kept_part(path: Path, sha256: str) -> Iterator[Path | None]:
+    """A file that outlives a broken transfer, for one process at a time; None where another one has it."""
+    part = path.with_name(f".{path.name}-{sha256[:16]}.part")
+    with open(part, "ab") as stream:
+        try:
+            import fcntl  # not on Windows
+
+            # gone with the process, however that ends; two that append to one file would spoil it
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            mine = os.path.samestat(os.fstat(stream.fileno()), part.stat())
+        except (ImportError, OSError):  # or the file system knows no locks
+            mine = False
+        if not mine:
+            yield None
+            return
+        try:
+            yield part
+        except (_WrongFileError, OSError):  # a disk that is full needs the space
+            part.unlink(missing_ok=True)
+            raise
+        finally:
+            if part.exists() and not part.stat().st_size:
+                part.unlink()
+
+
+def _difference(source: Source, part: Path) -> InputError | None:
+    """What is wrong with the whole file."""
+    received = part.stat().st_size
+    if source.size is not None and received != source.size:
+        return _wrong_size(source, str(received))
+    found = file_sha256(part)
+    if found == source.sha256:
+        return None
+    return _WrongFileError(
+        f"{source.url}: wrong checksum: sha256 is {found}, the config expects {source.sha256}; "
+        "the file is damaged or another one"
+    )
 
 
 def _wrong_size(source: Source, found: str) -> InputError:
-    return InputError(
+    return _WrongFileError(
         f"{source.url}: {found} bytes received, the config expects {source.size}; "
         "it is not that file (for a file of your own, set its size or null beside its sha256)"
     )
 
 
-def _transfer(source: Source, target: Path, report: Callable[[str], None]) -> str:
-    """Write the source to ``target`` from its beginning; sha256 of what was written."""
+def _fetch(source: Source, part: Path, report: Callable[[str], None]) -> bool:
+    """Bring what is missing of ``part``, in as many attempts as get on; whether it was put together from several."""
+    failures, most = 0, part.stat().st_size
+    while True:
+        try:
+            return _transfer(source, part, report)
+        except _BrokenTransferError as error:
+            size = part.stat().st_size
+            failures = 1 if size >= most + CHUNK else failures + 1
+            most = max(most, size)
+            if failures == ATTEMPTS:
+                raise InputError(
+                    f"{source.url}: cannot be reached, {ATTEMPTS} attempts ({error});"
+                    " give another url under 'datasets' in the config"
+                ) from error
+            then = f"asking for the rest after {size / 1e6:.1f} MB" if size else "starting again"
+            report(f"{source.url}: transfer broke off ({error}), {then}")
+            time.sleep(RETRY_SECONDS * 2 ** (failures - 1))
+
+
+def _transfer(source: Source, part: Path, report: Callable[[str], None]) -> bool:
+    """One attempt; whether what was in ``part`` before is still its beginning."""
     try:
         parts = urlsplit(source.url)
     except ValueError as error:
@@ -86,28 +150,47 @@ def _transfer(source: Source, target: Path, report: Callable[[str], None]) -> st
         if parts.netloc not in ("", "localhost"):
             raise InputError(f"{source.url}: a file URL has three slashes and an absolute path, file:///folder/name")
         file = Path(url2pathname(parts.path))
-        return _copy(_file_chunks(source.url, file), target, source, source.size, report)
+        _copy(_file_chunks(source.url, file), part, 0, source, source.size, report)
+        return False
+    offset = part.stat().st_size
+    if offset and offset == source.size:
+        return True
+    with _answer(source.url, offset) as response:
+        if offset and response.status_code == 416:
+            return True  # there is nothing behind it
+        if response.status_code != 206:
+            offset = 0
+        elif not response.headers.get("Content-Range", "").startswith(f"bytes {offset}-"):
+            os.truncate(part, 0)
+            raise _BrokenTransferError("the server answers with another range than it was asked for")
+        length = response.headers.get("Content-Length", "")
+        promised = offset + int(length) if length.isdecimal() else None
+        if promised is not None and source.size is not None and promised != source.size:
+            raise _wrong_size(source, str(promised))
+        _copy(_raw_chunks(response), part, offset, source, promised or source.size, report)
+        received = part.stat().st_size
+        if promised is not None and received < promised:
+            raise _BrokenTransferError(f"{received} of {promised} bytes received")
+        return offset > 0
+
+
+def _answer(url: str, offset: int) -> requests.Response:
+    """The server's answer to a request for all bytes from ``offset``: 200, or 206 or 416 where ``offset`` is not 0."""
     # Compressed a second time on the way, a .gz would not be the file any more.
-    headers = {"Accept-Encoding": "identity"}
+    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={offset}-"} if offset else {})
     try:
-        with requests.get(source.url, stream=True, timeout=TIMEOUT_SECONDS, headers=headers) as response:
-            status = f"the server answers {response.status_code} {response.reason}"
-            if response.status_code in _TEMPORARY:
-                raise _BrokenTransferError(status)
-            if response.status_code != 200:
-                raise InputError(f"{source.url}: {status}; correct the url under 'datasets' in the config")
-            length = response.headers.get("Content-Length", "")
-            promised = int(length) if length.isdecimal() else None
-            if promised is not None and source.size is not None and promised != source.size:
-                raise _wrong_size(source, str(promised))
-            found = _copy(_raw_chunks(response), target, source, promised or source.size, report)
-            if promised is not None and target.stat().st_size < promised:
-                raise _BrokenTransferError(f"{target.stat().st_size} of {promised} bytes received")
-            return found
+        response = requests.get(url, stream=True, timeout=TIMEOUT_SECONDS, headers=headers)
     except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
         raise _BrokenTransferError(_reason(error)) from error
-    except requests.RequestException as error:
-        raise InputError(f"{source.url}: cannot be requested ({_reason(error)})") from error
+    except (requests.RequestException, urllib3.exceptions.HTTPError, ValueError) as error:  # not all are wrapped
+        raise InputError(f"{url}: cannot be requested ({_reason(error)})") from error
+    if response.status_code in ((200, 206, 416) if offset else (200,)):
+        return response
+    response.close()
+    status = f"the server answers {response.status_code} {response.reason}"
+    if response.status_code in _TEMPORARY:
+        raise _BrokenTransferError(status)
+    raise InputError(f"{url}: {status}; correct the url under 'datasets' in the config")
 
 
 def _file_chunks(url: str, file: Path) -> Iterator[bytes]:
@@ -115,8 +198,8 @@ def _file_chunks(url: str, file: Path) -> Iterator[bytes]:
         with open(file, "rb") as stream:
             while chunk := stream.read(CHUNK):
                 yield chunk
-    except OSError as error:
-        raise InputError(f"{url}: cannot be read ({error.strerror or error})") from error
+    except (OSError, ValueError) as error:  # a path with a null byte is a ValueError
+        raise InputError(f"{url}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
 
 
 def _raw_chunks(response: requests.Response) -> Iterator[bytes]:
@@ -128,26 +211,26 @@ def _raw_chunks(response: requests.Response) -> Iterator[bytes]:
 
 
 def _copy(
-    chunks: Iterable[bytes], target: Path, source: Source, total: int | None, report: Callable[[str], None]
-) -> str:
-    """Write the chunks and tell how it goes; sha256 of all of them."""
-    digest = hashlib.sha256()
-    done, started, last = 0, time.monotonic(), time.monotonic()
-    with open(target, "wb") as stream:
+    chunks: Iterable[bytes],
+    part: Path,
+    offset: int,
+    source: Source,
+    total: int | None,
+    report: Callable[[str], None],
+) -> None:
+    """Write the chunks to ``part`` from ``offset`` on and tell how it goes."""
+    done, size = offset, f" of {total / 1e6:.1f}" if total else ""
+    progress = Progress(total / 1e6 if total else None, "MB", PROGRESS_SECONDS, already=offset / 1e6)
+    with open(part, "r+b") as stream:
+        stream.truncate(offset)
+        stream.seek(offset)
         for chunk in chunks:
             stream.write(chunk)
-            digest.update(chunk)
             done += len(chunk)
             if source.size is not None and done > source.size:
                 raise _wrong_size(source, f"more than {source.size}")
-            if time.monotonic() - last > PROGRESS_SECONDS:
-                last = time.monotonic()
-                rate = done / (last - started)
-                of, left = "", ""
-                if total:
-                    of, left = f" of {total / 1e6:.1f}", f", {format_duration(max(0.0, total - done) / rate)} left"
-                report(f"{source.url}: {done / 1e6:.1f}{of} MB at {rate / 1e6:.1f} MB/s{left}")
-    return digest.hexdigest()
+            if progress.due():
+                report(f"{source.url}: {done / 1e6:.1f}{size} MB at {progress.pace(done / 1e6)}")
 
 
 def _reason(error: BaseException) -> str:

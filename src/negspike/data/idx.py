@@ -3,34 +3,32 @@
 from __future__ import annotations
 
 import gzip
-import zlib
+from collections.abc import Mapping
 from math import prod
 from pathlib import Path
 
 import numpy as np
 
-from negspike.errors import InputError, one_line
+from negspike.data.foreign import foreign_file, refuse_bomb
+from negspike.data.registry import DatasetSpec
+from negspike.errors import InputError
 
-# Fashion-MNIST's training images are 47 MB; a damaged header must not make us ask for more memory than this.
-_LARGEST_IDX = 1 << 28
+
+def read_idx_files(spec: DatasetSpec, files: Mapping[str, Path]) -> dict[str, np.ndarray]:
+    """Images and labels of both splits, each in a file of its own."""
+    return {name: read_idx(files[name], 3 if name.endswith("images") else 1) for name in spec.files}
 
 
 def read_idx(path: Path, dimensions: int) -> np.ndarray:
     """A gzipped IDX file of unsigned bytes; images become (N, 1, H, W)."""
-    try:
-        with gzip.open(path) as stream:
-            header = stream.read(4 + 4 * dimensions)
-            if len(header) < 4 + 4 * dimensions or header[:4] != bytes((0, 0, 8, dimensions)):
-                raise InputError(f"{path}: not an IDX file of unsigned bytes with {dimensions} dimensions")
-            shape = tuple(int(size) for size in np.frombuffer(header, ">u4", offset=4))
-            expected = prod(shape)
-            if expected > _LARGEST_IDX:
-                raise InputError(f"{path}: its header promises {expected} bytes of data, more than any dataset has")
-            content = stream.read(expected + 1)
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: there is no such file") from error
-    except (OSError, EOFError, zlib.error) as error:
-        raise InputError(f"{path}: not a complete gzip file ({one_line(error)}); download it again") from error
+    with foreign_file(path, "a complete gzip file"), gzip.open(path) as stream:
+        header = stream.read(4 + 4 * dimensions)
+        if len(header) < 4 + 4 * dimensions or header[:4] != bytes((0, 0, 8, dimensions)):
+            raise InputError(f"{path}: not an IDX file of unsigned bytes with {dimensions} dimensions")
+        shape = tuple(int(size) for size in np.frombuffer(header, ">u4", offset=4))
+        expected = prod(shape)
+        refuse_bomb(path, expected, path.stat().st_size)
+        content = stream.read(expected + 1)
     if len(content) != expected:
         held = "more" if len(content) > expected else len(content)
         raise InputError(f"{path}: its header promises {expected} bytes of data, it holds {held}")

@@ -1,225 +1,190 @@
-"""What a job costs: seconds from measured speeds, disk and memory from shapes and file formats."""
+"""The jobs of a run, and what each costs: seconds from measured speeds, bytes by rules of thumb (docs/cost.md)."""
 
 from __future__ import annotations
 
+import re
 import zipfile
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from math import ceil, log10, prod
+from math import prod
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-from negspike.config import Definition, Experiment
-from negspike.data.registry import DATASETS, dataset_spec
-from negspike.estimate.plan import Job
-from negspike.estimate.probe import EvaluationSpeed, TrainingSpeed
-from negspike.spiking.dense import CHUNK_BYTES, LARGEST_CHUNK
+from negspike.config import Experiment
+from negspike.data.registry import dataset_spec
+from negspike.errors import InputError
 from negspike.training.topology import Topology
 
+STAGES = ("download", "prepare_dataset", "train_phase", "convert", "evaluate", "summarize_training")
+SUMMARY_COLUMNS = ("output_file", "rule", "plan")
+_NETWORK = re.compile(r"([^/]+)/(seed\d+)/(fp32|k\d)/(?:phase(\d+)\.)?[^/]*")
 # Training images, held-out ones included, and test images of the official archives.
-STANDARD_IMAGES = {"cifar10": (50_000, 10_000), "fashion_mnist": (60_000, 10_000), "digits": (1_438, 359)}
-# Measured on finished runs (docs/cost.md).
-TENSOR_OVERHEAD = 450  # bytes that a file of weights spends on each tensor beside its numbers
-ARRAY_OVERHEAD = 270  # the same for each array of an .npz
-LOG_BYTES = 1_000  # log and benchmark of one job
-HISTORY_BYTES = 160  # one epoch: its line in two tables and in the log
-FIGURE_BYTES, CURVE_BYTES = 110_000, 27_000  # one figure in all its formats, and each network drawn in it
-EVALUATION_BYTES, EVALUATION_GROWTH = 0.9, 1.7  # evaluation.npz an image and time step at k = 0, more for each k
-PROCESS_BYTES = 300e6  # Python with PyTorch and an optimiser, before any image is read
+STANDARD_IMAGES = {
+    "cifar10": (50_000, 10_000),
+    "cifar100": (50_000, 10_000),
+    "digits": (1_438, 359),
+    "fashion_mnist": (60_000, 10_000),
+    "mnist": (60_000, 10_000),
+    "svhn": (73_257, 26_032),
+}
+ASSUMED_IMAGES = (50_000, 10_000)  # of other data, until they are prepared
+# A forward pass is about a third of a training step.
+TEST_SHARE = 1 / 3
+# Bytes, measured on finished runs: a job's log, benchmark and small tables; a figure in all its formats; what an
+# evaluation keeps of an image and time step at k = 0, twice as much for every k.
+SMALL_FILES, FIGURE, RECORDED = 5e3, 2.5e5, 1.3
+# Bytes that Python with PyTorch takes before any image is read, and that an engine takes for the images it simulates.
+PROCESS, ENGINE = 3e8, 2e8
 
 
-@dataclass(frozen=True)
-class Speeds:
-    """What was measured: seconds until a job has started, and the speed of each net that has something to do.
+class Job(NamedTuple):
+    """One job of the workflow: its rule, the file or folder it makes, and the network and phase it is about, if any."""
 
-    Attributes:
-        startup: seconds.
-        training: by net and whether it is quantised.
-        evaluation: by net.
-    """
+    rule: str
+    path: Path
+    net: str = ""
+    seed: str = ""
+    precision: str = ""
+    phase: int = 0
+
+
+class Speed(NamedTuple):
+    """Seconds an image takes, in a training or simulated to the end; in words, from what smaller case if from one."""
+
+    image: float
+    scaled: str = ""
+
+
+class Speeds(NamedTuple):
+    """Seconds until a job has started; speeds by rule (``train_phase`` or ``evaluate``), net and precision."""
 
     startup: float
-    training: Mapping[tuple[str, bool], TrainingSpeed]
-    evaluation: Mapping[str, EvaluationSpeed]
+    images: Mapping[tuple[str, str, str], Speed]
+
+
+def read_plan(summary: str) -> dict[Job, bool]:
+    """The jobs in what ``snakemake --summary`` prints, and whether each is still to do.
+
+    Raises:
+        InputError: it is not a table as expected, separated by tabs, one line for every file that a job writes.
+    """
+    header, *lines = summary.splitlines() or [""]
+    names = header.split("\t")
+    if not set(SUMMARY_COLUMNS) <= set(names):
+        raise InputError(f"snakemake --summary gives {header[:60]!r}: expected columns {', '.join(SUMMARY_COLUMNS)}")
+    jobs: dict[Job, bool] = {}
+    for line in lines:
+        row = dict(zip(names, line.split("\t"), strict=True))
+        path = Path(row["output_file"])
+        found = _NETWORK.fullmatch("/".join(path.parts[-4:])) if row["rule"] in STAGES else None
+        job = Job(row["rule"], path.with_suffix(""))
+        if found:
+            job = Job(row["rule"], path.parent, found[1], found[2], found[3], int(found[4] or 0))
+        jobs[job] = jobs.get(job, False) or row["plan"] != "no update"
+    return jobs
 
 
 def image_counts(dataset: str, data: Path | str) -> tuple[int, int, int]:
-    """Training, held-out and test images: of the prepared file where there is one, else of the official archives."""
-    train, test = STANDARD_IMAGES[dataset]
+    """Training, held-out and test images: of the prepared file where there is one, else of the official archives.
+
+    Of other data, as long as they are not prepared, ASSUMED_IMAGES.
+    """
+    train, test = STANDARD_IMAGES.get(dataset, ASSUMED_IMAGES)
     try:
-        with zipfile.ZipFile(Path(data) / f"{dataset}.npz") as archive:
-            train, test = (_length(archive, f"{split}_labels.npy") for split in ("train", "test"))
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile):
+        with np.load(Path(data) / f"{dataset}.npz") as arrays:
+            train, test = len(arrays["train_labels"]), len(arrays["test_labels"])
+    except (OSError, KeyError, TypeError, ValueError, zipfile.BadZipFile):
         pass  # not there yet, or damaged, which is for the job that reads it to say
     held_out = min(dataset_spec(dataset).validation, train // 6)
     return train - held_out, held_out, test
 
 
-def _length(archive: zipfile.ZipFile, member: str) -> int:
-    with archive.open(member) as stream:
-        np.lib.format.read_magic(stream)
-        return int(np.lib.format.read_array_header_1_0(stream)[0][0])
-
-
-def epoch_seconds(definition: Definition, speed: TrainingSpeed, images: tuple[int, int, int]) -> float:
-    """One pass over the training images and the tests after it."""
-    train, held_out, test = images
-    return ceil(train / definition.phases[0].batch_size) * speed.step + (held_out + test) * speed.test_image
+def job_images(job: Job, experiment: Experiment) -> int:
+    """Images that a training shows in all its epochs, or that an evaluation simulates."""
+    definition = experiment.definitions[job.net]
+    train, _, test = image_counts(definition.dataset, experiment.data)
+    return train * definition.phases[job.phase - 1].epochs if job.rule == "train_phase" else test
 
 
 def job_seconds(job: Job, experiment: Experiment, speeds: Speeds) -> float:
     """How long a job takes on its own; downloads count nothing, since nobody knows the network beforehand."""
-    if job.rule == "download":
-        return 0.0
     if job.rule not in ("train_phase", "evaluate"):
-        return speeds.startup
-    definition = experiment.definitions[job["net"]]
-    images = image_counts(definition.dataset, experiment.data)
+        return 0.0 if job.rule == "download" else speeds.startup
+    images = float(job_images(job, experiment))
     if job.rule == "train_phase":
-        epochs = definition.phases[int(job["phase"]) - 1].epochs
-        speed = speeds.training[job["net"], job["precision"] != "fp32"]
-        return speeds.startup + epochs * epoch_seconds(definition, speed, images)
-    test = images[2]
-    # the float32 ANN predicts every test image as well
-    predict = speeds.training.get((job["net"], True))
-    ann = test * predict.test_image if predict else 0.0
-    return speeds.startup + test * speeds.evaluation[job["net"]].image[int(job["k"])] + ann
+        train, held_out, test = image_counts(experiment.definitions[job.net].dataset, experiment.data)
+        images *= 1 + TEST_SHARE * (held_out + test) / train
+    return speeds.startup + images * speeds.images[job.rule, job.net, job.precision].image
 
 
-@dataclass(frozen=True)
-class Disk:
-    """Bytes on disk.
-
-    Attributes:
-        results: what stays under the results folder.
-        data: what stays under the data folder.
-        checkpoints: what trainings that run side by side keep in between, new ones beside old ones.
-    """
-
-    results: float
-    data: float
-    checkpoints: float
-
-    @property
-    def total(self) -> float:
-        """All of it."""
-        return self.results + self.data + self.checkpoints
-
-
-def disk_use(jobs: Iterable[Job], experiment: Experiment, side_by_side: int) -> Disk:
-    """What the jobs that are still to do will write.
+def total_seconds(seconds: Mapping[Job, float], threads: Mapping[str, int], cores: int, gpus: int) -> float:
+    """The least that jobs take side by side: no core or GPU ever idle, or the jobs of the longest network.
 
     Args:
-        jobs: of the plan.
-        experiment: the configuration.
-        side_by_side: how many trainings run at once.
+        seconds: of each job on its own.
+        threads: of a training and an evaluation, by rule; other jobs have one.
+        cores: that jobs share.
+        gpus: that trainings and evaluations share, one for each; 0 where they run on the CPU.
     """
+    networks: dict[tuple[str, ...], float] = defaultdict(float)
+    for job, spent in seconds.items():
+        networks[job.net, job.seed, job.precision or str(job.path)] += spent
+    core_seconds = sum(spent * min(threads.get(job.rule, 1), cores) for job, spent in seconds.items())
+    gpu_seconds = sum(spent for job, spent in seconds.items() if job.rule in threads)
+    return max([core_seconds / cores, gpu_seconds / gpus if gpus else 0.0, *networks.values()])
+
+
+def disk_bytes(todo: Iterable[Job], experiment: Experiment, trainings: int) -> tuple[float, float, float]:
+    """Bytes that jobs write: results and data, which stay, and checkpoints of so many trainings at once."""
     results = data = 0.0
-    checkpoints = []
-    for job in jobs:
-        if not job.todo:
-            continue
+    states = []
+    for job in todo:
         if job.rule == "download":
-            data += experiment.sources[job["dataset"]][job["file"]].size or 0
+            data += experiment.sources[job.path.parts[-2]][job.path.parts[-1]].size or 0
         elif job.rule == "prepare_dataset":
-            data += dataset_bytes(job["dataset"])
+            data += _stored(job.path.name, experiment)
+        elif not job.net:
+            results += FIGURE
         else:
-            results += result_bytes(job, experiment)
-        if job.rule == "train_phase":
-            checkpoints.append(2 * checkpoint_bytes(experiment.definitions[job["net"]].topology))
-    return Disk(results, data, sum(sorted(checkpoints)[-side_by_side:]))
-
-
-def dataset_bytes(dataset: str) -> int:
-    """The prepared images and labels, one byte each."""
-    train, test = STANDARD_IMAGES[dataset]
-    return (train + test) * (prod(DATASETS[dataset].image_shape) + 1) + 4 * ARRAY_OVERHEAD
-
-
-def result_bytes(job: Job, experiment: Experiment) -> float:
-    """Everything that a job leaves under the results folder, its log included."""
-    if job.rule not in ("train_phase", "summarize_training", "convert", "evaluate"):
-        networks = len(experiment.nets) * len(experiment.seeds) * len(experiment.k)
-        return LOG_BYTES + (200 * networks if job.rule == "table" else FIGURE_BYTES + CURVE_BYTES * networks)
-    definition = experiment.definitions[job["net"]]
-    topology = definition.topology
-    if job.rule == "train_phase":
-        epochs = definition.phases[int(job["phase"]) - 1].epochs
-        return LOG_BYTES + weights_bytes(topology) + epochs * HISTORY_BYTES
-    if job.rule == "summarize_training":
-        return LOG_BYTES + sum(phase.epochs for phase in definition.phases) * HISTORY_BYTES // 2
-    if job.rule == "convert":
-        return LOG_BYTES + spiking_bytes(topology, experiment.weight_bits)
-    test = image_counts(definition.dataset, experiment.data)[2]
-    lines = ceil(test / experiment.batch_size) * definition.expected_timesteps
-    batch = min(test, experiment.batch_size)
-    # one digit for every factor of ten in what a batch counts to in the end, and the line's end
-    spikes = batch * topology.neurons * 2 ** int(job["k"]) / 2
-    operations = batch * topology.macs * 2 ** int(job["k"]) / 4
-    digits = sum(log10(max(number, 10.0)) + 1.5 for number in (batch, spikes, 100 * spikes, operations))
-    compressed = min(EVALUATION_BYTES * EVALUATION_GROWTH ** int(job["k"]), 25.0)
-    return LOG_BYTES + lines * digits + compressed * test * definition.expected_timesteps
-
-
-def _weights(topology: Topology) -> int:
-    return sum(prod(layer.weight_shape) for layer in topology.layers) + topology.classes * topology.features
-
-
-def _channels(topology: Topology) -> int:
-    return sum(layer.out_shape[0] for layer in topology.layers)
+            results += SMALL_FILES
+            definition = experiment.definitions[job.net]
+            weights = 4.0 * parameters(definition.topology)
+            if job.rule in ("train_phase", "convert"):
+                results += weights
+            if job.rule == "train_phase":
+                states.append(2 * 3 * weights)  # with Adam's two averages, the new file beside the old one
+            if job.rule == "evaluate":
+                steps = job_images(job, experiment) * definition.expected_timesteps
+                results += RECORDED * steps * float(1 << int(job.precision[1:]))
+    return results, data, sum(sorted(states)[-trainings:])
 
 
 def parameters(topology: Topology) -> int:
     """Trained numbers of a net: weights, and two for each channel's batch norm."""
-    return _weights(topology) + 2 * _channels(topology)
+    layers = sum(prod(layer.weight_shape) + 2 * layer.out_shape[0] for layer in topology.layers)
+    return layers + topology.classes * topology.features
 
 
-def weights_bytes(topology: Topology) -> int:
-    """``phase{p}.pt``: float32 parameters, running means and variances."""
-    tensors = 1 + 6 * len(topology.layers)
-    return 4 * (parameters(topology) + 2 * _channels(topology)) + tensors * TENSOR_OVERHEAD
-
-
-def checkpoint_bytes(topology: Topology) -> int:
-    """The state after an epoch: the weights, and Adam's two averages of each parameter."""
-    tensors = 3 * (1 + 3 * len(topology.layers))
-    return weights_bytes(topology) + 8 * parameters(topology) + tensors * TENSOR_OVERHEAD
-
-
-def spiking_bytes(topology: Topology, weight_bits: int) -> int:
-    """``spiking.npz``: weights of 2 or 4 bytes; exponent, threshold and base of each channel."""
-    arrays = 3 + 4 * len(topology.layers)
-    width = 2 if weight_bits <= 16 else 4
-    return width * _weights(topology) + 20 * _channels(topology) + arrays * ARRAY_OVERHEAD
+def _stored(dataset: str, experiment: Experiment) -> int:
+    """Bytes of the prepared images."""
+    return sum(image_counts(dataset, experiment.data)) * prod(dataset_spec(dataset).image_shape)
 
 
 def job_memory(job: Job, experiment: Experiment) -> float:
-    """Peak memory of a job in bytes, roughly: large arrays only, and what a Python with PyTorch takes."""
+    """Peak memory of a job in bytes: what a Python with PyTorch takes, and the largest arrays."""
     if job.rule == "prepare_dataset":
-        return PROCESS_BYTES + 3 * dataset_bytes(job["dataset"])
-    if job.rule not in ("train_phase", "convert", "evaluate"):
-        return PROCESS_BYTES
-    definition = experiment.definitions[job["net"]]
-    topology = definition.topology
-    if job.rule == "convert":
-        return PROCESS_BYTES + 40 * _weights(topology)
-    train, held_out, test = image_counts(definition.dataset, experiment.data)
-    spec = dataset_spec(definition.dataset)
-    pixels = prod(spec.image_shape) * (train + held_out + test) * 2  # in memory, and once more while it is checked
-    seen = prod(spec.input_shape)
-    largest = max(layer.neurons for layer in topology.layers)
+        return PROCESS + 3 * _stored(job.path.name, experiment)
+    if job.rule not in ("train_phase", "evaluate"):
+        return PROCESS
+    definition = experiment.definitions[job.net]
+    topology, (_, held_out, test) = definition.topology, image_counts(definition.dataset, experiment.data)
+    # all images, and once more while they are checked; those to test with in float32 and, while prepared, float64
+    images = 2 * _stored(definition.dataset, experiment) + 28 * prod(topology.input_shape) * (held_out + test)
     if job.rule == "train_phase":
-        # prepared in float64 or int64, kept in float32
-        tested = (held_out + test) * seen * 4 + max(held_out, test) * seen * 24
-        state = 4 * 4 * parameters(topology)
-        # of each neuron: what the convolution gave, what batch norm made of it, the quantised value; then gradients
-        activations = definition.phases[int(job["phase"]) - 1].batch_size * (12 * topology.neurons + 12 * largest)
-        return PROCESS_BYTES + pixels + tested + max(state + activations, 500 * 12 * largest)
-    chunk = min(max(CHUNK_BYTES // (32 * topology.neurons), 1), LARGEST_CHUNK, test)
-    simulated = 40 * topology.neurons * chunk
-    # the integer ANN: the first time in float64, whose convolutions unfold their windows, then in float32 parts
-    windows = max(prod(layer.weight_shape[1:]) * prod(layer.out_shape[1:]) for layer in topology.layers)
-    compared = 8 * topology.neurons * chunk + 8 * (windows + 2 * largest * chunk)
+        # weights, gradients and Adam's averages; five float32 for every neuron until its gradient is known
+        batch = definition.phases[job.phase - 1].batch_size
+        return PROCESS + images + 16 * parameters(topology) + 20 * batch * topology.neurons
     recorded = test * definition.expected_timesteps * (40 + 16 * len(topology.layers))
-    return PROCESS_BYTES + pixels + test * seen * 36 + simulated + compared + recorded + 24 * _weights(topology)
+    return PROCESS + images + ENGINE + recorded + 24 * parameters(topology)

@@ -1,186 +1,131 @@
 """How fast this machine trains and simulates a net, from a few seconds of measurement on random images.
 
-Nothing is read and nothing is downloaded. What is timed is the code that the real run executes, on networks of the
-configured size; only the number of images is cut down where a full batch would take too long.
+Nothing is read and nothing is downloaded. What is timed is the code that the real run executes.
 """
 
 from __future__ import annotations
 
-import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
 
 import numpy as np
 import torch
 from torch import nn
 
-from negspike.config import Definition
+from negspike.config import Experiment, precision_level
+from negspike.console import format_duration
 from negspike.conversion.arrays import from_network
 from negspike.data.dataset import Dataset, Images
 from negspike.data.images import prepare_images
 from negspike.data.registry import DatasetSpec, dataset_spec
-from negspike.devices import make_deterministic
-from negspike.spiking.dense import DenseEngine
-from negspike.spiking.recording import Recording
-from negspike.spiking.reference import ReferenceEngine
-from negspike.spiking.simulation import Engine, choose_engine, make_engine
-from negspike.training.network import Network, predict
+from negspike.devices import choose_device, make_deterministic
+from negspike.estimate.cost import Job, Speed, Speeds
+from negspike.spiking.simulation import make_engine
+from negspike.training.network import Network
 from negspike.training.phase import _train_epoch
 from negspike.training.schedule import Phase
-from negspike.training.topology import Topology, parse_topology
+from negspike.training.topology import Topology
 
-REPETITIONS = 9
-PREDICT_BATCH = 500
+PROBE_SECONDS = 10.0
+FIRST_BATCH = 16
+REPETITIONS = 5
 CALIBRATION_IMAGES = 32
-SIMULATED_IMAGES = 8
-# A copy of a net with about so many multiply-accumulates tells how many of its layers are busy, and for how long.
-SMALL_NET_MACS = 4e6
+# Images that the integer ANN sees at a time: at least so many, and more of a small net.
+COMPARED_IMAGES, COMPARED_MACS = 8, 500_000_000
+# Seconds that a few images may take; where it would be more, not all time steps are simulated.
+LONGEST_SIMULATION = 10.0
 # Activations of trained networks have heavy tails, which decide how long a network takes to fall silent: with these,
 # a random network keeps its layers busy about as long as trained ones do (docs/cost.md).
 CALIBRATED_GAMMA, CALIBRATED_BETA = 1.5, -0.5
 
 
-@dataclass(frozen=True)
-class TrainingSpeed:
-    """Seconds on this machine.
-
-    Attributes:
-        step: of one training step with a full batch.
-        test_image: of one image when the network is tested after an epoch.
-        measured_batch: images of the largest batch that was timed; the full batch, or fewer for a large net.
-    """
-
-    step: float
-    test_image: float
-    measured_batch: int
-
-
-@dataclass(frozen=True)
-class EvaluationSpeed:
-    """Seconds on this machine.
-
-    Attributes:
-        image: of one test image over all time steps, with the integer ANN it is compared with; one for each k.
-        engine: the engine that was timed.
-    """
-
-    image: dict[int, float]
-    engine: str
-
-
-def measure_startup() -> float:
-    """Seconds until a job of the workflow has its modules, in a Python of its own."""
-    started = time.perf_counter()
-    subprocess.run([sys.executable, "-c", "import negspike.stages.all_stages"], check=True)
-    return time.perf_counter() - started
-
-
-def measure_training(
-    definition: Definition, k: int | None, weight_bits: int, device: torch.device, threads: int, seconds: float
-) -> TrainingSpeed:
-    """Time training steps of a net.
+def measure(
+    experiment: Experiment,
+    todo: Collection[Job],
+    *,
+    threads: Mapping[str, int],
+    report: Callable[[str], None],
+    seconds: float = PROBE_SECONDS,
+) -> Speeds:
+    """Time everything that these jobs consist of, on the configured device.
 
     Args:
-        definition: the net; its topology, dataset and batch size count.
-        k: None for full precision, else any quantisation level: they take equally long.
-        weight_bits: width of the rounded weights.
-        device: where to.
-        threads: CPU threads of a training job.
-        seconds: about how long the measurement may take; steps with 4 and with 16 images are always timed.
+        experiment: the configuration.
+        todo: the jobs.
+        threads: CPU threads of a job, by rule.
+        report: takes progress lines.
+        seconds: about how long all of it may take. Each net needs a few steps at least, so large ones take longer.
+
+    Raises:
+        InputError: the configured device is not there.
     """
+    cases = {(job.rule, job.net, job.precision) for job in todo if job.rule in threads}
+    if not todo:
+        return Speeds(0.0, {})
+    device = choose_device(experiment.device)
+    report(f"measuring for about {format_duration(seconds)} on {device.type}")
+    modules = "import negspike.stages.train, negspike.stages.evaluate"
+    startup = timed(lambda: subprocess.run([sys.executable, "-c", modules], check=True))
+    speeds: dict[tuple[str, str, str], Speed] = {}
+    for rule, net, precision in sorted(cases):
+        finer = [key for key in speeds if key[:2] == ("train_phase", net) and "fp32" not in (key[2], precision)]
+        if rule == "train_phase" and finer:  # quantised networks take equally long, whatever their k
+            speeds[rule, net, precision] = speeds[finer[0]]
+            continue
+        case = training_speed if rule == "train_phase" else evaluation_speed
+        k, share = precision_level(precision), seconds / len(cases)
+        speeds[rule, net, precision] = case(experiment, net, k, device=device, threads=threads[rule], seconds=share)
+    return Speeds(startup, speeds)
+
+
+def training_speed(
+    experiment: Experiment, net: str, k: int | None, *, device: torch.device, threads: int, seconds: float
+) -> Speed:
+    """Time training steps of a net, with full batches where there is time for them."""
     make_deterministic(threads)
-    spec = dataset_spec(definition.dataset)
-    batch_size = definition.phases[0].batch_size
-    network = Network(definition.topology, k, weight_bits)
+    definition = experiment.definitions[net]
+    spec, full = dataset_spec(definition.dataset), max(definition.phases[0].batch_size, 2)
+    network = Network(definition.topology, k, experiment.weight_bits)
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    pixels, labels = random_pixels(spec, max(batch_size, 2)), np.arange(max(batch_size, 2)) % 10
-    images = Images(pixels, labels)
+    images = Images(random_pixels(spec, full), np.arange(full) % spec.classes)
     dataset = Dataset(spec, images, images, images, checksum="")
-    on_device, labels_on_device = torch.from_numpy(pixels).to(device), torch.from_numpy(labels).to(device)
+    pixels, labels = torch.from_numpy(images.pixels).to(device), torch.from_numpy(images.labels).to(device)
     optimizer = torch.optim.Adam(network.parameters())
     random = torch.Generator().manual_seed(0)
 
     def train(count: int) -> None:
-        phase = Phase(1, 1, 1e-3, count)
-        _train_epoch(
-            network,
-            dataset,
-            on_device[:count],
-            labels_on_device[:count],
-            phase,
-            optimizer,
-            random,
-            lambda *_: None,
-        )
+        phase, shown = Phase(1, 1, 1e-3, count), (pixels[:count], labels[:count])
+        # it gives the loss as a number, so a GPU has finished
+        _train_epoch(network, dataset, *shown, phase, optimizer, random, lambda *_: None)
 
-    step, measured = time_per_batch(train, 4, batch_size, seconds * 0.8, device)
-    prepared = torch.from_numpy(prepare_images(spec, random_pixels(spec, PREDICT_BATCH))).to(device)
-    prepared = prepared.contiguous(memory_format=torch.channels_last)
-    test, _ = time_per_batch(lambda count: predict(network, prepared[:count]), 1, PREDICT_BATCH, seconds * 0.2, device)
-    return TrainingSpeed(step, test / PREDICT_BATCH, measured)
+    image, batch = seconds_per_image(train, min(FIRST_BATCH, full), full, seconds)
+    return Speed(image, "" if batch == full else f"from batches of {batch} instead of {full}")
 
 
-def measure_evaluation(
-    definition: Definition,
-    levels: Sequence[int],
-    weight_bits: int,
-    engine: str,
-    device_name: str,
-    threads: int,
-    seconds: float,
-) -> EvaluationSpeed:
-    """Time the simulation of a net with random weights, calibrated so that its neurons fire.
-
-    A few images are simulated by the net itself, for as many steps as there is time for or, where steps without spikes
-    cost nothing, for all of them; a narrower copy of it, if it is large, is simulated for all of its steps to find out
-    how much work they are for each k.
-
-    Args:
-        definition: the net; its topology, dataset and time steps count.
-        levels: the quantisation levels k to be evaluated.
-        weight_bits: width of the integer weights.
-        engine: ``auto`` or the name of one.
-        device_name: ``auto``, ``cpu`` or ``cuda``.
-        threads: CPU threads of an evaluation job.
-        seconds: about how long the measurement may take.
-    """
+def evaluation_speed(
+    experiment: Experiment, net: str, k: int | None, *, device: torch.device, threads: int, seconds: float
+) -> Speed:
+    """Time the simulation of a net with random weights, and the integer ANN that it is compared with."""
+    assert k is not None
     torch.set_num_threads(threads)
-    topology, timesteps = definition.topology, definition.expected_timesteps
-    spec = dataset_spec(definition.dataset)
+    definition = experiment.definitions[net]
+    spec, timesteps = dataset_spec(definition.dataset), definition.expected_timesteps
     images = prepare_images(spec, random_pixels(spec, CALIBRATION_IMAGES))
-    network = from_network(calibrated_network(topology, max(levels), weight_bits, images), {})
-    name = choose_engine(engine, device_name)
-    runner = make_engine(network, name, threads, device_name)
-    largest = min(runner.chunk_size, CALIBRATION_IMAGES * (1 + runner.chunk_size // CALIBRATION_IMAGES))
-    encoded = network.encode(np.resize(images, (largest, *images.shape[1:])))
-
-    runner.run(encoded[:1], 1)  # compiles, or lets libraries choose their algorithms
-    if name == "event":
-        # Most of its work is in the first steps and later ones are cheap; images are what its threads share.
-        steps = timesteps
-        one_image = _timed(lambda: runner.run(encoded[:1], steps))
-        count = max(1, min(largest, int(seconds / 2 * threads / one_image)))
-    else:
-        # one image for two steps: what a step costs, and so how much there is time for
-        first = _timed(lambda: runner.run(encoded[:1], 2))
-        one_image = first * timesteps / 2
-        steps = timesteps if one_image < seconds / 2 else max(2, min(timesteps, int(seconds / 2 / first * 2)))
-        count = max(1, min(largest, int(seconds / 2 / (first * steps / 2))))
-    if count > 1:
-        runner.run(encoded[:count], 1)
-    started = time.perf_counter()
-    recording = runner.run(encoded[:count], steps)
-    spent = time.perf_counter() - started
-    rate = spent / max(_work(runner, topology, recording), 1.0)
-
-    compared = min(count, SIMULATED_IMAGES)
-    network.activations(images[:compared])  # the first time is compared with float64
-    compare = _timed(lambda: network.activations(images[:compared])) / compared
-    image = {k: rate * work + compare for k, work in _work_per_image(definition, levels, weight_bits, runner).items()}
-    return EvaluationSpeed(image, name)
+    network = from_network(calibrated_network(definition.topology, k, experiment.weight_bits, images), {})
+    engine = make_engine(network, experiment.engine, threads=threads, device=experiment.device)
+    several = np.resize(images, (max(engine.chunk_size, threads, COMPARED_IMAGES), *images.shape[1:]))
+    encoded = network.encode(several)
+    engine.run(encoded[:threads], 1)  # compiles
+    step = timed(lambda: engine.run(encoded[:threads], 1))
+    # later steps are cheaper where neurons have fallen silent, so all of them are simulated unless it takes too long
+    steps = max(1, min(timesteps, int(LONGEST_SIMULATION / step)))
+    image, _ = seconds_per_image(lambda count: engine.run(encoded[:count], steps), threads, len(encoded), seconds)
+    together = max(COMPARED_IMAGES, min(len(several), COMPARED_MACS // definition.topology.macs))
+    compared, _ = seconds_per_image(lambda count: network.activations(several[:count]), together, together, seconds / 4)
+    note = "" if steps == timesteps else f"from {steps} of {timesteps} steps"
+    return Speed(image * timesteps / steps + compared, note)
 
 
 def random_pixels(spec: DatasetSpec, count: int) -> np.ndarray:
@@ -202,97 +147,31 @@ def calibrated_network(topology: Topology, k: int, weight_bits: int, images: np.
     return network
 
 
-def time_per_batch(
-    run: Callable[[int], object], smallest: int, full: int, seconds: float, device: torch.device
-) -> tuple[float, int]:
-    """Seconds that ``run(full)`` takes, measured with as many images as there is time for.
-
-    Larger batches are tried until the next one would take too long, two sizes at least; from the last two the full
-    batch is extrapolated, since a step has a part that does not depend on the number of images.
+def seconds_per_image(run: Callable[[int], object], smallest: int, full: int, seconds: float) -> tuple[float, int]:
+    """Time ``run(count)`` with more and more images, up to ``full``, as far as there is time.
 
     Returns:
-        The seconds, and the largest number of images that was timed.
+        Seconds per image of the largest count that was timed, and that count.
     """
+
+    def spend() -> float:
+        run(count)  # libraries prepare themselves for each size
+        return timed(lambda: run(count))
+
     deadline = time.perf_counter() + seconds
-    count, before = min(smallest, full), None
-    duration = _repeated(run, count, 1, device)
-    while count < full:
-        larger = min(4 * count, full)
-        # each size once to warm up, since libraries prepare themselves for it, and once for the measurement
-        if before is not None and time.perf_counter() + 2 * duration * larger / count > deadline:
-            break
-        before = (count, duration)
-        count, duration = larger, _repeated(run, larger, 1, device)
-    repetitions = int(max(0.0, deadline - time.perf_counter()) / max(duration, 1e-6))
-    if repetitions > 1:
-        duration = _repeated(run, count, min(repetitions, REPETITIONS), device)
-    if count == full:
-        return duration, count
-    assert before is not None
-    fewer, faster = before
-    # On a busy machine the difference of two times is mostly noise, so the part without images is kept below 30 %.
-    slope = min(max((duration - faster) / (count - fewer), 0.7 * duration / count), duration / count)
-    return duration + slope * (full - count), count
+    count = smallest
+    spent = spend()
+    while count < full and time.perf_counter() + 2 * spent * min(4, full / count) < deadline:
+        count = min(4 * count, full)
+        spent = spend()
+    for _ in range(REPETITIONS):
+        if time.perf_counter() + 2 * spent < deadline:
+            spent = min(spent, spend())  # what disturbs only ever makes it longer
+    return spent / count, count
 
 
-def _repeated(run: Callable[[int], object], count: int, repetitions: int, device: torch.device) -> float:
-    """Median seconds of ``run(count)``, after one run that does not count."""
-
-    def timed() -> float:
-        _synchronize(device)
-        started = time.perf_counter()
-        run(count)
-        _synchronize(device)
-        return time.perf_counter() - started
-
-    timed()
-    return statistics.median(timed() for _ in range(repetitions))
-
-
-def _timed(run: Callable[[], object]) -> float:
-    # an engine returns arrays in main memory, so a GPU has finished
+def timed(run: Callable[[], object]) -> float:
+    """Seconds that a call takes; what is called gives numbers in main memory, so a GPU has finished."""
     started = time.perf_counter()
     run()
     return time.perf_counter() - started
-
-
-def _synchronize(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-def _work_per_image(
-    definition: Definition, levels: Sequence[int], weight_bits: int, runner: Engine
-) -> dict[int, float]:
-    """The engine's work for one image over all time steps, for each k."""
-    topology, spec = definition.topology, dataset_spec(definition.dataset)
-    narrow = topology
-    if topology.macs > SMALL_NET_MACS:
-        width = topology.width * (SMALL_NET_MACS / topology.macs) ** 0.5
-        narrow = parse_topology(topology.text, topology.input_shape, topology.padding, width, topology.classes)
-    images = prepare_images(spec, random_pixels(spec, CALIBRATION_IMAGES))
-    work = {}
-    for k in levels:
-        network = from_network(calibrated_network(narrow, k, weight_bits, images), {})
-        engine = DenseEngine(network, torch.device("cpu"))  # the quickest, and every engine gives the same numbers
-        recording = engine.run(network.encode(images[:SIMULATED_IMAGES]), definition.expected_timesteps)
-        work[k] = _work(runner, narrow, recording) / SIMULATED_IMAGES * (topology.macs / narrow.macs)
-    return work
-
-
-def _work(runner: Engine, topology: Topology, recording: Recording) -> float:
-    """What an engine's time grows with, for all images of a recording.
-
-    The dense engine computes a layer when it or the one before it has just fired, the reference engine always; one
-    that follows single spikes does a synaptic operation at a time.
-    """
-    macs = np.array([layer.macs for layer in topology.layers], np.float64)
-    fired = (recording.positive + recording.negative) > 0
-    if isinstance(runner, ReferenceEngine):
-        return float(fired[..., 0].size * macs.sum())
-    if isinstance(runner, DenseEngine):
-        again = np.ones_like(fired)
-        again[:, 1:] = fired[:, :-1]
-        busy = again[..., 1:] | fired[..., :-1]
-        return float((busy * macs[1:]).sum() + busy[..., 0].shape[0] * macs[0])
-    return float(recording.sops.sum() + len(fired) * macs[0])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,18 @@ import numpy as np
 from negspike.data.dataset import Dataset
 from negspike.errors import InputError
 from negspike.files import atomic_path
-from negspike.spiking.exact import weight_parts
+from negspike.spiking.dense import largest_float32_sum
 from negspike.spiking.graph import SpikingNetwork
-from negspike.spiking.recording import Recording, SimulationLog
-from negspike.spiking.simulation import simulate
+from negspike.spiking.recording import SimulationLog
+from negspike.spiking.simulation import (
+    MOST_STEPS,
+    UNTIL_SILENT,
+    Engine,
+    check_labels,
+    check_run,
+    most_timesteps,
+    run_chunks,
+)
 
 # The integer ANN's activations are 64 bits wide: a few images at a time.
 COMPARED_IMAGES = 10
@@ -46,7 +54,7 @@ class Evaluation:
         Raises:
             NotLosslessError: a silent image has a neuron that differs.
         """
-        silent = self.log.silent
+        silent = self.log.silent >= 0
         wrong = int((self.differing_neurons[silent] > 0).sum())
         if wrong:
             raise NotLosslessError(
@@ -68,8 +76,9 @@ def check_belongs(network: SpikingNetwork, path: Path, k: int, dataset: Dataset)
     Raises:
         InputError: which of the two does not belong to it.
     """
-    if network.k != k:
-        raise InputError(f"{path}: converted for k = {network.k}, it cannot be evaluated as k = {k}")
+    converted = network.origin.get("k")
+    if converted != k:
+        raise InputError(f"{path}: converted for k = {converted}, it cannot be evaluated as k = {k}")
     name, checksum = network.origin.get("dataset"), network.origin.get("data_checksum")
     if name is not None and name != dataset.spec.name:
         raise InputError(f"{path}: trained on {name}, it cannot be evaluated on {dataset.spec.name}")
@@ -83,57 +92,62 @@ def check_belongs(network: SpikingNetwork, path: Path, k: int, dataset: Dataset)
 def evaluate(
     network: SpikingNetwork,
     images: np.ndarray,
-    labels: np.ndarray,
+    labels: np.ndarray | None = None,
+    *,
     timesteps: int | str,
-    batch_size: int,
-    engine: str = "auto",
-    threads: int | None = None,
-    device: str = "auto",
+    runner: Engine,
+    batch_size: int = 50,
+    timesteps_cap: int = MOST_STEPS,
     report: Callable[[str], None] | None = None,
-    timesteps_cap: int = 1000,
 ) -> Evaluation:
-    """Simulate and compare every neuron's net count with the integer ANN; arguments as in :func:`simulate`."""
-    images = np.asarray(images)
+    """Simulate and compare every neuron's net count with the integer ANN.
+
+    Args:
+        network, images, labels, timesteps, batch_size: as in :func:`negspike.simulate`; images are an array.
+        runner: made for this network by :func:`negspike.spiking.simulation.make_engine`.
+        timesteps_cap: with ``until_silent``, simulate no more steps than this.
+        report: takes progress lines.
+    """
+    steps = most_timesteps(network, timesteps, cap=timesteps_cap)
+    labels = check_labels(network, labels, len(images))
+    check_run(network, images, steps)
     integer_predictions = np.zeros(len(images), np.int64)
     differing = np.zeros(len(images), np.int64)
-
-    def compare(chunk: slice, recording: Recording) -> None:
+    logs = []
+    for chunk, recording in run_chunks(network, images, steps, runner=runner, report=report):
         for first in range(chunk.start, chunk.stop, COMPARED_IMAGES):
             part = slice(first, min(first + COMPARED_IMAGES, chunk.stop))
             activations = network.activations(images[part])
-            integer_predictions[part] = network.logits(activations[-1]).argmax(1)
-            for expected, counts in zip(activations, recording.counts, strict=True):
+            integer_predictions[part] = activations[network.readout.name].argmax(1)
+            for name, counts in recording.counts.items():
                 found = counts[part.start - chunk.start : part.stop - chunk.start]
-                differing[part] += (expected != found).sum((1, 2, 3))
-
-    log = simulate(
-        *(network, images, labels, timesteps, batch_size, engine, threads, device),
-        on_chunk=compare,
-        report=report,
-        timesteps_cap=timesteps_cap,
-    )
-    return Evaluation(log, integer_predictions, differing)
+                differing[part] += (activations[name] != found).sum((1, 2, 3))
+        known = None if labels is None else labels[chunk]
+        # The counts have been compared: memory does not grow with the neurons of all images.
+        log = SimulationLog.from_recording(
+            replace(recording, counts={}), known, batch_size=batch_size, unit=network.readout.unit
+        )
+        logs.append(log.until_silent() if timesteps == UNTIL_SILENT else log)
+    return Evaluation(SimulationLog.join(logs), integer_predictions, differing)
 
 
 def describe_layers(network: SpikingNetwork, log: SimulationLog) -> list[dict[str, Any]]:
-    """Per layer: size, spikes per image, and the bounds that make the engines' 32 bits exact.
+    """Per population: size, spikes per image, and the bounds that make the engines' 32 bits exact.
 
-    ``largest_potential_bound`` is there if the engine had 32-bit potentials in this layer.
+    ``largest_potential_bound`` is there if the engine had 32-bit potentials in this population.
     """
     images = len(log.predictions)
     return [
         {
-            "token": layer.geometry.token,
-            "neurons": layer.geometry.neurons,
+            "name": population.name,
+            "neurons": population.neurons,
             "positive_spikes_per_image": float(log.positive[number].sum() / images),
             "negative_spikes_per_image": float(log.negative[number].sum() / images),
-            "largest_sum_of_weights": layer.largest_sum,
-            "largest_float32_sum": max(
-                int(np.abs(part).sum((1, 2, 3)).max()) for part, _ in weight_parts(layer.weight)
-            ),
+            "largest_sum_of_weights": max(int(one.largest_sums.max()) for one in population.synapses),
+            "largest_float32_sum": max(largest_float32_sum(one) for one in population.synapses),
         }
         | ({"largest_potential_bound": int(log.potential_bounds[number])} if log.potential_bounds[number] else {})
-        for number, layer in enumerate(network.layers)
+        for number, population in enumerate(network.populations)
     ]
 
 
@@ -141,10 +155,11 @@ def save_evaluation(evaluation: Evaluation, labels: np.ndarray, ann_predictions:
     """Write per-image and per-layer numbers as a compressed ``.npz``, atomically.
 
     Arrays: ``correct`` (N, T) bool; ``spikes``, ``net_spikes``, ``sops`` (N, T) int64, cumulative; ``positive``,
-    ``negative`` (layers, T) int64, of each step; ``silent`` (N,) bool; ``labels``, ``spiking_predictions``,
-    ``integer_predictions``, ``ann_predictions``, ``differing_neurons`` (N,) int64.
+    ``negative`` (populations, T) int64, of each step; ``silent`` (N,) int64, the first silent step or -1; ``labels``,
+    ``spiking_predictions``, ``integer_predictions``, ``ann_predictions``, ``differing_neurons`` (N,) int64.
     """
     log = evaluation.log
+    assert log.correct is not None, "a test set has labels"
     with atomic_path(path) as temporary, open(temporary, "wb") as stream:
         np.savez_compressed(
             stream,

@@ -43,9 +43,7 @@ class _Connection:
         self.floats = floats
         self.parts: list[tuple[torch.Tensor | None, int]] = [(None, 0)]
         if synapses.weight is not None:
-            shared = prod(synapses.window.kernel) if synapses.shares_taps else 1
-            parts = weight_parts(synapses.weight, shared)
-            self.parts = [(torch.from_numpy(part).to(device), shift) for part, shift in parts]
+            self.parts = [(torch.from_numpy(part).to(device), shift) for part, shift in _parts(synapses)]
 
     def add(self, total: torch.Tensor, emitted: torch.Tensor) -> None:
         """Add what a source has emitted, (n, channels, height, width), to (n, channels, height, width) int64 totals."""
@@ -181,11 +179,12 @@ class DenseEngine:
         recording = Recording.empty(network, images=len(encoded), timesteps=timesteps)
         states = {node.name: _State(self, node, len(encoded)) for node in network.nodes}
         currents = dict(self._image_currents(encoded))
-        prediction = torch.zeros(len(encoded), dtype=torch.int64, device=self.device)
+        # The bias alone decides until something arrives.
+        readout = states[network.readout.name]
+        prediction = readout.residual[:, :, 0, 0].argmax(1)
         for t in range(timesteps):
             for node in network.nodes:
                 self._step(states, node, t, currents.pop(node.name, None), recording)
-            readout = states[network.readout.name]
             if readout.fired.any():
                 prediction = readout.residual[:, :, 0, 0].argmax(1)
             recording.predictions[:, t] = prediction.cpu().numpy()
@@ -275,6 +274,21 @@ class DenseEngine:
         changed = emitted != 0
         operations = (changed.sum(1, keepdim=True) * cost if len(cost) == 1 else changed * cost).sum((1, 2, 3))
         (recording.relays if isinstance(node, Sum) else recording.sops)[index, t] += operations.cpu().numpy()
+
+
+def _parts(synapses: Synapses) -> list[tuple[np.ndarray, int]]:
+    """The weights in parts that float32 adds up exactly for spikes, with their shifts."""
+    assert synapses.weight is not None
+    # where a window shares its weight, they are multiplied with its sum of spikes
+    return weight_parts(synapses.weight, prod(synapses.window.kernel) if synapses.shares_taps else 1)
+
+
+def largest_float32_sum(synapses: Synapses) -> int:
+    """The largest absolute sum that the dense engine adds up in float32; at most 2^24, or it would have raised."""
+    if synapses.weight is None:
+        return prod(synapses.window.kernel)
+    shared = prod(synapses.window.kernel) if synapses.shares_taps else 1
+    return shared * max(int(np.abs(part).sum((1, 2, 3)).max()) for part, _ in _parts(synapses))
 
 
 def _rows(busy: torch.Tensor) -> Rows | None:

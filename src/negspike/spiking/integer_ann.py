@@ -70,5 +70,7 @@ def settled_counts(population: Neurons, current: np.ndarray) -> np.ndarray:
     theta, base = (torch.from_numpy(values)[:, None, None] for values in (population.theta, population.base))
     # PyTorch divides integers on several threads.
     counts = torch.div(torch.from_numpy(current) - base, theta, rounding_mode="floor")
-    bounded: np.ndarray = counts.clamp(min=population.low, max=population.high).numpy()
+    if population.low is not None or population.high is not None:
+        counts = counts.clamp(min=population.low, max=population.high)
+    bounded: np.ndarray = counts.numpy()
     return bounded

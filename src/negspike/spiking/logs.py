@@ -168,6 +168,8 @@ def _check(logs: Logs, directory: Path, batch_size: int | None) -> None:
     """Raise an InputError that names the first line at which the counts are impossible."""
     for name in NAMES:
         _refuse(getattr(logs, name) < 0, directory, name, "a count below 0")
+        if getattr(logs, name).sum(0, dtype=np.float64).max() >= _LARGEST:
+            raise InputError(f"{directory / f'{name}.txt'}: counts that add up to more than 64 bits over the batches")
     for name in ("spike_num", "sop_num"):
         falls = np.zeros(logs.accuracy.shape, np.bool_)
         falls[:, 1:] = np.diff(getattr(logs, name), axis=1) < 0

@@ -188,7 +188,7 @@ class SimulationLog:
         latest = f"the last one at step {self.silent.max(initial=0)}" if images > still else "none of them"
         accuracy = "" if self.correct is None else f"  accuracy {self.correct[:, -1].mean():.2%} at the end\n"
         return (
-            f"SimulationLog of {images} images, {self.timesteps} time steps, {len(self.positive)} populations\n{accuracy}"
-            f"  {images - still} images silent, {latest}; {still} still spiking\n"
+            f"SimulationLog of {images} images, {self.timesteps} time steps, {len(self.positive)} populations\n"
+            f"{accuracy}  {images - still} images silent, {latest}; {still} still spiking\n"
             f"  an image: {self.spikes[:, -1].mean():,.1f} spikes, {self.sops[:, -1].mean():,.1f} synaptic operations"
         )

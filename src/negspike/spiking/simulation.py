@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import operator
-import time
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 
-from negspike.console import format_duration
+from negspike.console import Progress
 from negspike.devices import choose_device
 from negspike.errors import InputError
 from negspike.spiking.bounds import check_potentials
@@ -119,8 +119,9 @@ def simulate(
     steps = most_timesteps(network, timesteps)
     if whole("batch_size", batch_size) < 1:
         raise InputError(f"batch_size is {batch_size}: it must be at least 1")
-    images, labels = as_array(images), check_labels(network, labels, len(as_array(images)))
+    images = np.atleast_1d(as_array("images", images))
     check_run(network, images, steps)
+    labels = check_labels(network, labels, len(images))
     runner = make_engine(network, engine, threads=threads, device=device)
     logs = []
     for chunk, recording in run_chunks(network, images, steps, runner=runner):
@@ -183,24 +184,27 @@ def run_chunks(
     Yields:
         The images' slice and their recording.
     """
-    started = reported = time.monotonic()
+    progress = Progress(len(images), "images", REPORT_SECONDS)
     for start in range(0, len(images), runner.chunk_size):
         chunk = slice(start, min(start + runner.chunk_size, len(images)))
         yield chunk, runner.run(network.encode(images[chunk]), timesteps)
-        now = time.monotonic()
-        if report is not None and (now - reported > REPORT_SECONDS or chunk.stop == len(images)):
-            reported, spent = now, max(now - started, 1e-9)
-            report(
-                f"image {chunk.stop}/{len(images)}: {chunk.stop / spent:.1f} images/s, "
-                f"{format_duration(spent / chunk.stop * (len(images) - chunk.stop))} left"
-            )
+        if report is not None and (progress.due() or chunk.stop == len(images)):
+            report(f"image {chunk.stop}/{len(images)}: {progress.pace(chunk.stop)}")
 
 
-def as_array(values: Any) -> np.ndarray:
-    """An array, whatever device a tensor is on."""
-    if hasattr(values, "detach"):
-        values = values.detach().cpu().numpy()
-    return np.asarray(values)
+def as_array(name: str, values: Any) -> np.ndarray:
+    """An array, whatever device a tensor is on and whether NumPy knows its type.
+
+    Raises:
+        InputError: nested lists of different lengths.
+    """
+    if isinstance(values, torch.Tensor):
+        values = values.detach().cpu()
+        values = values.float() if values.dtype == torch.bfloat16 else values
+    try:
+        return np.asarray(values)
+    except ValueError as error:
+        raise InputError(f"{name} are not an array of numbers") from error
 
 
 def check_labels(network: SpikingNetwork, labels: Any, images: int) -> np.ndarray | None:
@@ -211,7 +215,7 @@ def check_labels(network: SpikingNetwork, labels: Any, images: int) -> np.ndarra
     """
     if labels is None:
         return None
-    array = as_array(labels)
+    array = as_array("labels", labels)
     if array.shape != (images,):
         raise InputError(f"{images} images need as many labels, not shape {array.shape}")
     if array.dtype.kind not in "iub" or (array.size and not 0 <= array.min() <= array.max() < network.classes):

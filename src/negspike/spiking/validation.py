@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from math import inf, prod
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from negspike.spiking.graph import SpikingNetwork
 
 LARGEST_BITS = 24
+MOST_NEURONS = 1 << 31
 _NAME = re.compile(r"[A-Za-z0-9_.\-]+")
 _WEIGHTS = (np.int16, np.int32)
 
@@ -25,13 +27,13 @@ def validate(network: SpikingNetwork) -> None:
     Raises:
         InputError: the first thing that is wrong, and in which node.
     """
-    if not 2 <= network.weight_bits <= LARGEST_BITS:
-        raise InputError(f"weight_bits is {network.weight_bits}: expected 2 to {LARGEST_BITS}")
+    if type(network.weight_bits) is not int or not 2 <= network.weight_bits <= LARGEST_BITS:
+        raise InputError(f"weight_bits is {network.weight_bits!r}: expected 2 to {LARGEST_BITS}")
     _check_shape(INPUT, network.input_shape)
     known: dict[str, Node | None] = {INPUT: None}
     shapes = {INPUT: network.input_shape}
     for node in network.nodes:
-        if node.name in known or not _NAME.fullmatch(node.name):
+        if node.name in known or not isinstance(node.name, str) or not _NAME.fullmatch(node.name):
             raise InputError(
                 f"node {node.name!r}: a name is made of letters, digits, '_', '-' and '.', and occurs once"
             )
@@ -50,14 +52,16 @@ def validate(network: SpikingNetwork) -> None:
     if sum(isinstance(node, Readout) for node in network.nodes) != 1 or not isinstance(network.nodes[-1], Readout):
         raise InputError("a network has one readout, its last node")
     readout = network.nodes[-1]
-    if readout.shape[1:] != (1, 1) or not readout.unit > 0:
+    if readout.shape[1:] != (1, 1) or not 0 < readout.unit < inf:
         raise InputError(f"{readout.name}: expected shape (classes, 1, 1) and a unit above 0")
     check_integers(f"{readout.name}: bias", readout.bias, (readout.shape[0],), (np.int64,))
 
 
 def _check_shape(name: str, shape: Shape) -> None:
-    if len(shape) != 3 or not all(isinstance(size, int) and size >= 1 for size in shape):
+    if not isinstance(shape, tuple) or len(shape) != 3 or not all(type(size) is int and size >= 1 for size in shape):
         raise InputError(f"{name}: shape {shape!r} is not (channels, height, width), all at least 1")
+    if prod(shape) >= MOST_NEURONS:
+        raise InputError(f"{name}: {prod(shape):,} neurons are too many, expected fewer than {MOST_NEURONS:,}")
 
 
 def _check_pool(node: MaxPool, known: dict[str, Node | None], shapes: dict[str, Shape]) -> None:
@@ -70,14 +74,14 @@ def _check_pool(node: MaxPool, known: dict[str, Node | None], shapes: dict[str, 
     for axis in (0, 1):
         window, size = node.window, shape[axis + 1]
         starts = np.arange(node.shape[axis + 1]) * window.stride[axis] - window.padding[axis][0]
-        taps = starts[:, None] + np.arange(window.kernel[axis]) * window.dilation[axis]
-        if not ((taps >= 0) & (taps < size)).any(1).all():
+        first = np.maximum(0, -(starts // window.dilation[axis]))  # tap that is not in the padding before the input
+        if not ((first < window.kernel[axis]) & (starts + first * window.dilation[axis] < size)).all():
             raise InputError(f"{node.name}: a window of the max pool sees nothing but padding")
 
 
 def _check_window(where: str, window: Window, source: Shape, target: Shape) -> None:
-    numbers = [*window.kernel, *window.stride, *window.dilation]
-    if min(numbers) < 1 or min(size for pair in window.padding for size in pair) < 0:
+    numbers, zeros = [*window.kernel, *window.stride, *window.dilation], [*window.padding[0], *window.padding[1]]
+    if not all(type(number) is int for number in numbers + zeros) or min(numbers) < 1 or min(zeros) < 0:
         raise InputError(f"{where}: kernel, stride and dilation are at least 1, padding at least 0, not {window}")
     if window.out_size(*source[1:]) != target[1:]:
         raise InputError(
@@ -92,7 +96,7 @@ def _check_synapses(
         raise InputError(f"{where}: its source {synapses.source!r} is none of the nodes before it")
     source = shapes[synapses.source]
     _check_window(where, synapses.window, source, target)
-    check_integers(f"{where}: scale", synapses.scale, (len(synapses.scale),), (np.int64,))
+    check_integers(f"{where}: scale", synapses.scale, (np.size(synapses.scale),), (np.int64,))
     if isinstance(known[synapses.source], Sum) and (
         synapses.weight is not None or synapses.window.kernel != (1, 1) or synapses.window.padding != ((0, 0), (0, 0))
     ):
@@ -106,6 +110,8 @@ def _check_synapses(
                 f"{where}: {shape[0]} outputs, {synapses.outputs} scales and {synapses.groups} groups do not fit"
             )
         check_integers(f"{where}: weight", synapses.weight, shape, _WEIGHTS)
+    if not synapses.outputs or not synapses.inputs:
+        raise InputError(f"{where}: it has no channels")
     for name, channels, count, limit in (
         ("channels", synapses.channels, synapses.inputs, source[0]),
         ("targets", synapses.targets, synapses.outputs, target[0]),
@@ -136,8 +142,8 @@ def _check_neurons(node: Neurons) -> None:
             raise InputError(f"{node.name}: a bound is {bound!r}, expected a whole number of 32 bits or none")
     if (node.low or 0) > 0 or (node.high or 0) < 0:
         raise InputError(f"{node.name}: bounds {node.low} and {node.high} must have 0 between them")
-    if not node.step > 0:
-        raise InputError(f"{node.name}: step is {node.step!r}, it must be above 0")
+    if not 0 < node.step < inf:
+        raise InputError(f"{node.name}: step is {node.step!r}, it must be above 0 and finite")
 
 
 def check_integers(name: str, array: np.ndarray, shape: tuple[int, ...], types: Sequence[type[np.integer]]) -> None:

@@ -4,28 +4,17 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from negspike.config import precision_level
 from negspike.errors import InputError
 from negspike.files import write_json, write_text
-from negspike.stages.net import network_topology
-from negspike.training.network import Network
+from negspike.stages.run import Run
 from negspike.training.weights import checkpoint_path, load_weights
-
-Report = Callable[[str], None]
 
 
 def summarize_training(
-    net: Mapping[str, Any],
-    precision: str,
-    weight_bits: int | None,
-    weights: Sequence[Path],
-    histories: Sequence[Path],
-    output: Path,
-    history: Path,
+    run: Run, *, weights: Sequence[Path], histories: Sequence[Path], output: Path, history: Path
 ) -> None:
     """Join the phases' histories and write the final model's test accuracy and provenance, ``ann.json``."""
     header, rows = "", []
@@ -34,7 +23,7 @@ def summarize_training(
         rows += lines
     write_text(history, "\n".join([header, *rows]) + "\n")
     table = list(csv.DictReader([header, *rows]))
-    network = Network(network_topology(net), precision_level(precision), weight_bits)
+    network = run.network()
     phases = [json.loads(load_weights(network, path)["provenance"]) for path in weights]
     if len({phase["data_checksum"] for phase in phases}) > 1:
         raise InputError(f"{weights[-1]}: its phases were trained on different data; train them again")
@@ -46,7 +35,7 @@ def summarize_training(
             "test_accuracy": float(table[-1]["test_accuracy"]),
             "test_accuracy_last_ten_epochs": [float(row["test_accuracy"]) for row in table[-10:]],
             "net": last["net"],
-            "precision": precision,
+            "precision": run.precision,
             "weight_bits": last["weight_bits"],
             "phases": [phase["phase"] for phase in phases],
             "seed": last["seed"],

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from negspike.console import format_duration
+from negspike.console import Progress
 from negspike.data.augmentation import training_images
 from negspike.data.dataset import Dataset, Images
 from negspike.data.images import prepare_images
@@ -121,19 +121,15 @@ def train_phase(
         if sessions:
             report(f"phase {phase.number}: {_changes(sessions[-1]['environment'], here)}")
         sessions.append({"first_epoch": already + 1, "environment": here})
-    started = time.monotonic()
+    pace = Progress(phase.epochs * len(labels), "images", already=already * len(labels))
     for epoch in range(already + 1, phase.epochs + 1):
         epoch_started = time.monotonic()
         random = _generator(seed, phase.number, epoch)
 
         def progress(done: int, loss: float, accuracy: float, epoch: int = epoch) -> None:
-            images = (epoch - 1 - already) * len(labels) + done
-            rate = images / (time.monotonic() - started)
-            remaining = (phase.epochs * len(labels) - already * len(labels) - images) / rate
             report(
                 f"phase {phase.number} epoch {epoch}/{phase.epochs} image {done}/{len(labels)}: "
-                f"loss {loss:.4f}, training accuracy {accuracy:.2%}, {rate:,.0f} images/s, "
-                f"{format_duration(remaining)} left"
+                f"loss {loss:.4f}, training accuracy {accuracy:.2%}, {pace.pace((epoch - 1) * len(labels) + done)}"
             )
 
         loss, accuracy = _train_epoch(network, dataset, pixels, labels, phase, optimizer, random, progress)
@@ -182,7 +178,7 @@ def _train_epoch(
     order = torch.randperm(len(labels), generator=random).to(labels.device)
     total_loss = torch.zeros((), dtype=torch.float64, device=labels.device)
     correct = torch.zeros((), dtype=torch.int64, device=labels.device)
-    done, last = 0, time.monotonic()
+    done, clock = 0, Progress(len(labels), "images", PROGRESS_SECONDS)
     for batch in order.split(phase.batch_size):  # type: ignore[no-untyped-call]
         if len(batch) == 1:
             continue  # batch norm has no variance over a single image
@@ -195,8 +191,7 @@ def _train_epoch(
         total_loss += loss.detach().double() * len(batch)
         correct += (logits.detach().argmax(1) == labels[batch]).sum()
         done += len(batch)
-        if time.monotonic() - last > PROGRESS_SECONDS:
-            last = time.monotonic()
+        if clock.due():
             mean = total_loss.item() / done
             if not math.isfinite(mean):
                 return mean, 0.0

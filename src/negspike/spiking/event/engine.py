@@ -5,11 +5,11 @@ How it works, what it was measured against and what bounds it: docs/performance.
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from negspike.machine import available_cores
 from negspike.spiking.event import state as c
 from negspike.spiking.event.arrange import Arranged, aligned, arrange
 from negspike.spiking.event.image import simulate_images
@@ -124,7 +124,7 @@ class EventEngine:
 
     def __init__(self, network: SpikingNetwork, threads: int | None = None) -> None:
         self.network, self.arranged = network, arrange(network)
-        self.threads = threads or _cores()
+        self.threads = threads or available_cores()
         self.neurons = self.arranged.neurons
         chunk = max(CHUNK_BYTES // (4 * self.neurons + 1), CHUNK_IMAGES_PER_THREAD * self.threads)
         self.chunk_size = min(chunk, LARGEST_CHUNK)
@@ -181,8 +181,3 @@ class EventEngine:
 
 def _part(results: Results, part: slice, reached: np.ndarray) -> Results:
     return Results._make([*(array[part] for array in results[:-1]), reached])
-
-
-def _cores() -> int:
-    """Cores that this process may use, where the system tells."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""The event-driven engine: the same integers as the reference, whatever is tiled, cut into blocks or widened."""
+"""Event by event through chains: the same integers as the reference, whatever is tiled, cut into blocks or widened."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from spiking_networks import Case, cases, constants, examples, integer_network, naive_simulation
-from test_engines import assert_same_log, assert_same_recording
 
 from negspike import SpikingNetwork, simulate
 from negspike.errors import InputError
-from negspike.spiking.convolution import convolve_int64
-from negspike.spiking.event import engine as event
-from negspike.spiking.event import kernels as event_kernels
-from negspike.spiking.event.engine import EventEngine, arrange, list_type, tile_width
-from negspike.spiking.graph import THRESHOLD_EXTRA_BITS
+from negspike.fixed_point import THRESHOLD_EXTRA_BITS
+from negspike.spiking.event import chain as event
+from negspike.spiking.event import chain_kernels as event_kernels
+from negspike.spiking.event.chain import ChainEngine, arrange, is_chain, list_type, tile_width
+from negspike.spiking.linear import sum_int64
 from negspike.spiking.recording import Recording
 from negspike.spiking.reference import ReferenceEngine
+from negspike.spiking.simulation import most_timesteps
 from negspike.training.topology import parse_topology
 
 
@@ -53,8 +53,14 @@ def random_network(
 
 
 def check(network: SpikingNetwork, encoded: np.ndarray, timesteps: int, threads: int = 1) -> Recording:
-    found = EventEngine(network, threads).run(encoded, timesteps)
-    assert_same_recording(found, ReferenceEngine(network).run(encoded, timesteps))
+    assert is_chain(network)
+    found = ChainEngine(network, threads).run(encoded, timesteps)
+    expected = ReferenceEngine(network).run(encoded, timesteps)
+    for name in ("predictions", "positive", "negative", "sops", "relays", "logits"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name), err_msg=name)
+    assert found.counts.keys() == expected.counts.keys()
+    for name, counts in expected.counts.items():
+        np.testing.assert_array_equal(found.counts[name], counts, err_msg=name)
     return found
 
 
@@ -76,25 +82,14 @@ def test_blocks_of_steps_join(case: Case, timesteps: int) -> None:
 @given(case=cases(largest_side=4, largest_width=3, depth=4, images=2, timesteps=7))
 def test_equals_the_naive_simulation(case: Case) -> None:
     network = case.network()
-    found = EventEngine(network, 1).run(network.encode(case.images), case.timesteps)
+    found = ChainEngine(network, 1).run(network.encode(case.images), case.timesteps)
     for number, image in enumerate(case.images):
         expected = naive_simulation(network, image, case.timesteps)
         assert found.predictions[number].tolist() == expected.predictions
         assert found.positive[number].tolist() == expected.positive
         assert found.negative[number].tolist() == expected.negative
         assert found.sops[number].tolist() == expected.sops
-        assert [layer[number].ravel().tolist() for layer in found.counts] == expected.counts
-
-
-@examples(30)
-@given(case=cases(images=9, timesteps=30), chunk=st.sampled_from([1, 4, 9]), task=st.sampled_from([1, 1 << 12]))
-def test_nothing_depends_on_chunks_tasks_threads_or_batches(case: Case, chunk: int, task: int) -> None:
-    network = case.network()
-    expected = simulate(network, case.images, case.labels, case.timesteps, 50, "reference")
-    with constants(event, LARGEST_CHUNK=chunk, TASK_NEURONS=task):
-        found = simulate(network, case.images, case.labels, case.timesteps, chunk + 1, "event", 1 + chunk % 3)
-    assert_same_log(found, expected)
-    assert found.batch_size == chunk + 1
+        assert [counts[number].ravel().tolist() for counts in found.counts.values()] == expected.counts
 
 
 @pytest.mark.parametrize("weight_bits", [16, 24])
@@ -116,7 +111,7 @@ def test_tiles_and_lists(topology: str, shape: tuple[int, int, int], padding: st
         check(network, encoded, 80)
     assert (recording.positive.sum((0, 1)) > 0).all(), "a layer never spikes: nothing was tested"
     assert recording.negative.sum() > 0
-    positions = [layer.geometry.out_shape[1] * layer.geometry.out_shape[2] for layer in network.layers]
+    positions = [population.shape[1] * population.shape[2] for population in network.populations]
     assert topology != "16C3-33C3-10" or positions[1] > event_kernels.LIST_POSITIONS
 
 
@@ -138,14 +133,15 @@ def test_the_first_layer_divides_exactly(theta: int, base: int, level: int, offs
     """A quotient is taken in floating point and put right: at a tie and beside it, for any threshold."""
     network = integer_network("1", (1, 1, 1), [[1]], [theta], [base], [[0], [1]])
     encoded = np.array(base + level * theta + offset, np.int64).reshape(1, 1, 1, 1)
-    recording = EventEngine(network, 1).run(encoded, 20)
+    recording = ChainEngine(network, 1).run(encoded, 20)
     expected = min(max((level * theta + offset) // theta, 0), 20)
-    assert recording.counts[0].item() == recording.positive.sum() == expected
+    assert recording.counts["layer0"].item() == recording.positive.sum() == expected
 
 
 PROCESSORS = {"AVX2": ("haswell", "+avx2", 256), "any x86": ("x86-64", "", 0)}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="other instructions of x86, and this is another processor")
 @pytest.mark.parametrize("name", PROCESSORS)
 def test_other_processors(name: str, tmp_path: Path) -> None:
@@ -153,7 +149,7 @@ def test_other_processors(name: str, tmp_path: Path) -> None:
     processor, features, bits = PROCESSORS[name]
     program = """
         import numpy as np
-        from test_event import check, event_kernels, random_network
+        from test_event_chains import check, event_kernels, random_network
         shape = (3, 5, 7)
         for weight_bits in (16, 24):
             network = random_network("40C3-96C3-P2-70", shape, 1, weight_bits)
@@ -240,33 +236,34 @@ def test_no_potential_went_beyond_the_bound(case: Case) -> None:
     """The bound covers the largest potential of a plain simulation, and 32 bits cover the bound."""
     network = case.network()
     encoded = network.encode(case.images)
-    bounds = EventEngine(network, 1).run(encoded, case.timesteps).potential_bounds
-    largest = np.zeros(len(network.layers), np.int64)
+    bounds = ChainEngine(network, 1).run(encoded, case.timesteps).potential_bounds
+    populations = network.populations
+    largest = np.zeros(len(populations), np.int64)
     for steps in range(1, case.timesteps + 1):
         # Net counts after each step give the input, and with it every residual, of the next layer.
         counts = ReferenceEngine(network).run(encoded, steps).counts
-        for number in range(1, len(network.layers)):
-            layer = network.layers[number]
-            current = convolve_int64(counts[number - 1].astype(np.int64), layer.weight, layer.geometry)
+        for number in range(1, len(populations)):
+            layer = populations[number]
+            current = sum_int64(layer.synapses[0], counts[populations[number - 1].name])
             theta, base = layer.theta[:, None, None], layer.base[:, None, None]
-            residual = (current << THRESHOLD_EXTRA_BITS) - base - counts[number] * theta
+            residual = (current << THRESHOLD_EXTRA_BITS) - base - counts[layer.name] * theta
             largest[number] = max(largest[number], int(np.abs(residual >> 16).max()))
         if steps > 12:
             break
     wide = arrange(network).wide
     layers = arrange(network).layers
-    for number in range(1, len(network.layers)):
+    for number in range(1, len(populations)):
         tiles = slice(layers[number, event_kernels.FIRST_TILE], None)
         tiles = slice(tiles.start, tiles.start + layers[number, event_kernels.TILES])
         if not wide[tiles].any():
             assert largest[number] <= bounds[number] <= event_kernels.LARGEST_INT32
 
 
-def test_layers_too_large_for_32_bit_addresses_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_layers_too_large_for_32_bit_addresses_are_left_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
     network = random_network("4C3-5", (1, 4, 4))
+    assert is_chain(network)
     monkeypatch.setattr(event_kernels, "LARGEST_INT32", 4000)
-    with pytest.raises(InputError, match=r"layer 0 \(4C3\) is too large for engine 'event'; use 'dense'"):
-        EventEngine(network)
+    assert not is_chain(network)
 
 
 def test_tile_width() -> None:
@@ -301,7 +298,7 @@ def test_long_lists(case: Case) -> None:
 def test_many_threads_have_a_few_images_each_before_they_wait() -> None:
     network = random_network("4C3-5", (1, 4, 4))
     with constants(event, CHUNK_BYTES=1):
-        assert [EventEngine(network, threads).chunk_size for threads in (1, 2, 64, 1000)] == [4, 8, 256, 500]
+        assert [ChainEngine(network, threads).chunk_size for threads in (1, 2, 64, 1000)] == [4, 8, 256, 500]
 
 
 @pytest.mark.parametrize("weight_bits", [16, 24])
@@ -323,18 +320,19 @@ def test_until_silent(engine: str) -> None:
     def run(case: Case) -> None:
         network = case.network()
         with constants(event, LARGEST_CHUNK=3):
-            found = simulate(network, case.images, case.labels, "until_silent", 50, engine, timesteps_cap=90)
-        expected = simulate(network, case.images, case.labels, 90, 50, "reference")
-        steps = found.correct.shape[1]
-        for name in ("correct", "spikes", "net_spikes", "sops", "positive", "negative"):
-            array = getattr(expected, name)
-            np.testing.assert_array_equal(getattr(found, name), array[:, :steps], err_msg=name)
+            found = simulate(network, case.images, case.labels, engine=engine)
+        expected = simulate(network, case.images, case.labels, timesteps=found.timesteps + 20, engine="reference")
+        assert found.correct is not None and expected.correct is not None
+        steps = found.timesteps
+        np.testing.assert_array_equal(found.correct, expected.correct[:, :steps])
+        for name in ("spikes", "net_spikes", "sops", "positive", "negative"):
+            np.testing.assert_array_equal(getattr(found, name), getattr(expected, name)[:, :steps], err_msg=name)
         busy = np.flatnonzero((expected.positive + expected.negative).sum(0))
-        assert steps == min(int(busy.max(initial=-1)) + 2, 90)
+        assert steps == int(busy.max(initial=-1)) + 2
         np.testing.assert_array_equal(found.silent, expected.silent)
         np.testing.assert_array_equal(found.predictions, expected.predictions)
-        for array, other in zip(found.counts, expected.counts, strict=True):
-            np.testing.assert_array_equal(array, other)
+        for name, counts in expected.counts.items():
+            np.testing.assert_array_equal(found.counts[name], counts)
 
     run()
 
@@ -342,9 +340,10 @@ def test_until_silent(engine: str) -> None:
 def test_until_silent_stops_at_the_cap() -> None:
     network = integer_network("1-1", (1, 1, 1), [[1], [1]], [1 << 16] * 2, [0, 0], [[0], [1]])
     images = np.array([0.0, 50.0]).reshape(2, 1, 1, 1)
-    for cap, silent in ((50, False), (51, True)):
-        log = simulate(network, images, np.zeros(2), "until_silent", engine="event", timesteps_cap=cap)
-        assert log.correct.shape == (2, cap)
-        assert log.silent.tolist() == [True, silent]
+    for cap, silent in ((50, -1), (51, 50)):
+        log = simulate(network, images, timesteps=cap, engine="event")
+        assert log.timesteps == cap and log.silent.tolist() == [0, silent]
+        steps = most_timesteps(network, "until_silent", cap=cap)
+        assert steps == cap
     with pytest.raises(InputError, match="timesteps is 'silent': it must be a number or 'until_silent'"):
-        simulate(network, images, np.zeros(2), "silent")
+        simulate(network, images, timesteps="silent")

@@ -1,0 +1,85 @@
+"""What the tracer hands on: calls in the exported graph, and the operations they come to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from negspike.errors import InputError
+
+
+@dataclass(frozen=True)
+class Activation:
+    """A tensor that depends on the image: which operation gave it, and its shape without the batch."""
+
+    name: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Operation:
+    """One step of the model.
+
+    Attributes:
+        name: unique.
+        kind: which handler of :mod:`negspike.conversion.fold` it is for; ``input`` is the image.
+        inputs: names of the operations that it takes activations from.
+        path: module path, for names and messages.
+        shape: of its result, without the batch.
+        values: what else the kind needs; arrays are float64.
+    """
+
+    name: str
+    kind: str
+    inputs: tuple[str, ...]
+    path: str
+    shape: tuple[int, ...]
+    values: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Call:
+    """One call in the exported graph, with its arguments by name.
+
+    Attributes:
+        function: ``aten.conv2d``; an in-place form has the name of the other.
+        arguments: by the names of PyTorch's schema; activations are :class:`Activation`, parameters tensors.
+        path: module path.
+        shape: of the result, without the batch; of each part where there are several.
+    """
+
+    function: str
+    arguments: dict[str, Any]
+    path: str
+    shape: tuple[int, ...]
+
+    def refuse(self, why: str) -> InputError:
+        """An error that names the module."""
+        return InputError(f"{self.path or 'the model'}: {why}")
+
+    def activation(self, name: str) -> Activation:
+        """The argument of that name, which must depend on the image."""
+        value = self.arguments[name]
+        if not isinstance(value, Activation):
+            raise self.refuse(f"{self.short} of a constant by an activation cannot be converted")
+        return value
+
+    def constant(self, name: str) -> np.ndarray | None:
+        """The argument of that name as float64; None if there is none. It must not depend on the image."""
+        value = self.arguments[name]
+        if value is None:
+            return None
+        if isinstance(value, Activation):
+            raise self.refuse(f"{self.short} of two activations is not linear and cannot be converted")
+        array: np.ndarray = torch.as_tensor(value).detach().cpu().double().numpy()
+        if not np.isfinite(array).all():
+            raise self.refuse(f"{name} of {self.short} holds a number that is not finite")
+        return array
+
+    @property
+    def short(self) -> str:
+        """The operation without its library."""
+        return self.function.split(".")[-1]

@@ -1,0 +1,42 @@
+"""From any quantised PyTorch model to an integer spiking network."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+from torch import nn
+
+from negspike.conversion.fold import Folder
+from negspike.conversion.integers import IntegerBuilder
+from negspike.conversion.trace import trace
+from negspike.errors import InputError
+from negspike.spiking.graph import SpikingNetwork
+
+
+def convert(model: nn.Module, example: Any, *, weight_bits: int = 24) -> SpikingNetwork:
+    """Convert a quantised model, trained or not, losslessly (docs/exactness.md).
+
+    Populations have the module paths of their quantisers as names; a second use of one has ``_2`` added.
+
+    Args:
+        model: in evaluation mode, with a :class:`negspike.QuantReLU` or :class:`negspike.QuantIdentity` wherever it is
+            not linear, as :func:`negspike.quantize` makes it. It is left as it is.
+        example: (N, C, H, W) floats; the network takes images of this size.
+        weight_bits: width of the integer weights, 2 to 24. A model whose forward pass rounds its weights itself keeps
+            them as they are if this is not less; for others 24 keeps predictions.
+
+    Raises:
+        InputError: an operation cannot be converted; the line names the module and says what would be right.
+    """
+    try:
+        bits = operator.index(weight_bits)
+    except TypeError:
+        raise InputError(f"weight_bits is {weight_bits!r}: it must be a whole number from 2 to 24") from None
+    if not 2 <= bits <= 24:
+        raise InputError(f"weight_bits is {bits}: it must be from 2 to 24")
+    operations = trace(model, example)
+    nodes = Folder().fold(operations)
+    channels, height, width = operations[0].shape
+    built = IntegerBuilder(nodes, channels, bits).build()
+    return SpikingNetwork((channels, height, width), built, bits, {"model": type(model).__name__})

@@ -1,0 +1,414 @@
+"""From operations to the nodes of a network, still in real numbers: one handler for each kind of operation."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from math import floor, prod
+from typing import Any
+
+import numpy as np
+
+from negspike.conversion.calls import Operation
+from negspike.conversion.signals import POINT, Signal, Term
+from negspike.errors import InputError
+from negspike.spiking.nodes import INPUT, Shape, Window
+
+# What a value passes through without being used.
+_ROUTING = ("pick", "reshape", "permute")
+
+
+@dataclass(frozen=True, eq=False)
+class FloatNode:
+    """A node of the network in real numbers.
+
+    Attributes:
+        kind: ``neurons``, ``maxpool``, ``sum`` or ``readout``.
+        name: of the node.
+        signal: what it reads; a max pool its one source, point by point.
+        step, low, high: of neurons.
+        window: of a max pool.
+    """
+
+    kind: str
+    name: str
+    signal: Signal
+    step: float = 1.0
+    low: int | None = None
+    high: int | None = None
+    window: Window = POINT
+
+    @property
+    def shape(self) -> Shape:
+        """(channels, height, width) of what it emits."""
+        channels, height, width = self.signal.shape
+        return (channels, *(self.window.out_size(height, width) if self.kind == "maxpool" else (height, width)))
+
+
+@dataclass(frozen=True, eq=False)
+class Value:
+    """A tensor of the model: a signal, and how the tensor's axes lie on it.
+
+    Attributes:
+        signal: (channels, height, width).
+        index: the signal's channels along the tensor's axes before height and width.
+        spatial: whether height and width are axes; if not, both are 1, or ``flat``.
+        flat: channels, height and width are one axis.
+    """
+
+    signal: Signal
+    index: np.ndarray
+    spatial: bool = True
+    flat: bool = False
+
+    @classmethod
+    def of(cls, signal: Signal, *, spatial: bool = True) -> Value:
+        """The tensor that is the signal."""
+        return cls(signal, np.arange(signal.shape[0]), spatial)
+
+    def plain(self) -> Signal:
+        """The signal with channels in the tensor's order."""
+        order = self.index.reshape(-1)
+        return self.signal if np.array_equal(order, np.arange(self.signal.shape[0])) else self.signal.picked(order)
+
+    def like(self, signal: Signal) -> Value:
+        """Another signal, channels in order, with the axes of this one."""
+        return Value(signal, np.arange(signal.shape[0]).reshape(self.index.shape), self.spatial, self.flat)
+
+    def reshaped(self, shape: tuple[int, ...]) -> Value:
+        """With other axes; only channels may be divided or joined, or everything joined to one axis.
+
+        Raises:
+            InputError: anything else.
+        """
+        size = self.signal.out_shape[1:]
+        if self.flat:
+            if shape == (self.index.size * prod(size),):
+                return self
+            if shape == (self.index.size, *size):
+                return Value(self.signal, self.index)
+        elif len(shape) == 1 and prod(size) > 1 and self.spatial and shape[0] == self.index.size * prod(size):
+            return replace(self, index=self.index.reshape(-1), spatial=False, flat=True)
+        elif self.spatial and shape[-2:] == size and prod(shape[:-2]) == self.index.size:
+            return replace(self, index=self.index.reshape(shape[:-2]))
+        elif prod(size) == 1 and prod(shape) == self.index.size:
+            spatial = len(shape) > 2 and shape[-2:] == (1, 1)
+            return replace(self, index=self.index.reshape(shape[:-2] if spatial else shape), spatial=spatial)
+        raise InputError(
+            f"a reshape to {shape} mixes channels with height and width; only flattening all can be converted"
+        )
+
+
+class Folder:
+    """Works through the operations of a model and collects the nodes they come to."""
+
+    def __init__(self) -> None:
+        self.nodes: list[FloatNode] = []
+        self.values: dict[str, Value] = {}
+        self._names: Counter[str] = Counter([INPUT])
+        self._pools: dict[tuple[str, Window], Signal] = {}
+
+    def fold(self, operations: list[Operation]) -> list[FloatNode]:
+        """Nodes in order, the readout last.
+
+        Raises:
+            InputError: an operation cannot be converted; it names the module.
+        """
+        uses = Counter(name for operation in operations for name in operation.inputs)
+        for operation in operations:
+            try:
+                value = self._evaluate(operation)
+                if uses[operation.name] > 1 and operation.kind not in _ROUTING:
+                    value = self._shared(value, operation)
+            except InputError as error:
+                raise _located(error, operation) from None
+            self.values[operation.name] = value
+        last = operations[-1]
+        try:
+            self._readout(last)
+        except InputError as error:
+            raise _located(error, last) from None
+        return self._used()
+
+    def _evaluate(self, operation: Operation) -> Value:
+        if operation.kind == "input":
+            if len(operation.shape) != 3:
+                raise InputError(f"the image has shape {operation.shape}, expected (channels, height, width)")
+            return Value.of(Signal.of(INPUT, _shape(operation.shape)))
+        values = [self.values[name] for name in operation.inputs]
+        if operation.kind not in ("quantize", "maxpool", "clip", "affine", *_ROUTING):
+            for value in values:
+                _check_settled(value.signal, operation.kind)
+        result = _HANDLERS[operation.kind](self, operation, *values)
+        dims = result.index.shape + (result.signal.out_shape[1:] if result.spatial else ())
+        size = prod(result.signal.out_shape)
+        if operation.shape != ((size,) if result.flat else dims):
+            raise InputError(f"{operation.kind} gives {dims}, the model {operation.shape}; it cannot be converted")
+        return result
+
+    # --- nodes
+
+    def _named(self, operation: Operation, otherwise: str) -> str:
+        base = "".join(letter if letter.isalnum() or letter in "_.-" else "_" for letter in operation.path) or otherwise
+        if not base.isascii():
+            base = otherwise
+        name, number = base, 1
+        while self._names[name]:
+            number += 1
+            name = f"{base}_{number}"
+        self._names[name] += 1
+        return name
+
+    def _shared(self, value: Value, operation: Operation) -> Value:
+        """A sum of weights that several read becomes a node, so that the weights are added once."""
+        signal = value.signal
+        if not signal.weighted or signal.clip is not None or signal.pools:
+            return value
+        terms = tuple(_finished(term, signal.shape) for term in signal.terms)
+        node = FloatNode("sum", self._named(operation, operation.name), replace(signal, terms=terms))
+        self.nodes.append(node)
+        return replace(value, signal=replace(Signal.of(node.name, signal.shape), bias=signal.bias))
+
+    def quantize(self, operation: Operation, value: Value) -> Value:
+        """A population of neurons, and the max pools that waited for it."""
+        signal, pools = value.plain(), value.signal.pools
+        low, high, step = (operation.values[name] for name in ("low", "high", "step"))
+        if signal.clip is not None:
+            # rounding and clipping are both monotone
+            bounds = [None if bound is None else floor(bound / step + 0.5) for bound in signal.clip[:2]]
+            low = bounds[0] if low is None else low if bounds[0] is None else max(low, bounds[0])
+            high = bounds[1] if high is None else high if bounds[1] is None else min(high, bounds[1])
+        terms = tuple(_finished(term, signal.shape) for term in signal.terms)
+        name = self._named(operation, "quantize")
+        node = FloatNode("neurons", name, Signal(signal.shape, terms, signal.bias), step, low, high)
+        self.nodes.append(node)
+        result = Signal.of(name, signal.shape)
+        for window in pools:
+            result = self._pool(result, window, name + ".pool")
+        return value.like(result)
+
+    def maxpool(self, operation: Operation, value: Value) -> Value:
+        """A max pool of quantised values is a node for each source; others wait for their quantiser."""
+        signal, window = value.plain(), operation.values["window"]
+        low = {node.name: node.low for node in self.nodes}
+        covered = np.concatenate([term.targets for term in signal.terms]) if signal.terms else np.zeros(0, int)
+        alone = len(covered) == signal.shape[0] == len(np.unique(covered))
+        points = [_without_zeros(term, signal, low) for term in signal.terms]
+        emitted = all(one is not None and one[0].source in self._counted() for one in points)
+        if signal.clip is None and not signal.pools and alone and emitted:
+            terms = []
+            for found in points:
+                assert found is not None
+                term, padding = found
+                own = replace(window, padding=_added(window.padding, padding))
+                pooled = self._pool(Signal.of(term.source, term.shape), own, self._named(operation, operation.name))
+                terms.append(replace(term, source=pooled.terms[0].source, shape=pooled.shape))
+            size = window.out_size(*signal.shape[1:])
+            return Value.of(Signal((signal.shape[0], *size), tuple(terms), signal.bias))
+        return Value.of(replace(signal, pools=(*signal.pools, window)))
+
+    def _counted(self) -> set[str]:
+        return {node.name for node in self.nodes if node.kind in ("neurons", "maxpool")}
+
+    def _pool(self, signal: Signal, window: Window, name: str) -> Signal:
+        key = (signal.terms[0].source, window)
+        if key not in self._pools:
+            node = FloatNode("maxpool", name, signal, window=window)
+            self.nodes.append(node)
+            self._pools[key] = Signal.of(name, node.shape)
+        return self._pools[key]
+
+    def _readout(self, last: Operation) -> None:
+        value = self.values[last.name]
+        signal = value.plain()
+        _check_settled(signal, "the readout")
+        if value.index.ndim != 1 or signal.shape[1:] != (1, 1) or value.flat:
+            raise InputError(
+                f"the model's result is of shape (N, {', '.join(map(str, signal.shape))}), expected (N, classes)"
+            )
+        if not signal.terms:
+            raise InputError("the logits do not depend on the image")
+        terms = tuple(_finished(term, signal.shape) for term in signal.terms)
+        self.nodes.append(FloatNode("readout", self._named(last, "readout"), replace(signal, terms=terms)))
+
+    def _used(self) -> list[FloatNode]:
+        needed, kept = {self.nodes[-1].name}, []
+        for node in reversed(self.nodes):
+            if node.name in needed:
+                kept.append(node)
+                needed |= {term.source for term in node.signal.terms}
+        return kept[::-1]
+
+
+# --- the handlers -----------------------------------------------------------------------------------------------------
+
+
+def _affine(_: Folder, operation: Operation, value: Value) -> Value:
+    numerator, denominator, shift = (operation.values[name] for name in ("numerator", "denominator", "shift"))
+    signal = value.plain()
+    if value.flat:
+        raise InputError("batch norm or a factor for each position cannot be converted; flatten after it")
+    if len(numerator) != signal.shape[0]:
+        raise InputError(f"{len(numerator)} factors for {signal.shape[0]} channels")
+    if signal.clip is not None or (signal.pools and (numerator / denominator <= 0).any()):
+        _check_settled(signal, "a factor that is not positive")
+    return value.like(signal.scaled(numerator, denominator, shift))
+
+
+def _add(_: Folder, operation: Operation, first: Value, second: Value) -> Value:
+    signals = []
+    for value, factor in zip((first, second), operation.values["factors"], strict=True):
+        signal = value.plain()
+        ones = np.ones(signal.shape[0])
+        signals.append(signal if factor == 1 else signal.scaled(factor * ones, ones, 0 * ones))
+    return first.like(signals[0].plus(signals[1]))
+
+
+def _convolution(_: Folder, operation: Operation, value: Value) -> Value:
+    values = operation.values
+    _check_channels(value, spatial=True)
+    return Value.of(value.plain().convolved(values["weight"], values["bias"], values["window"], values["groups"]))
+
+
+def _linear(_: Folder, operation: Operation, value: Value) -> Value:
+    weight, bias = operation.values["weight"], operation.values["bias"]
+    if not value.flat:
+        _check_channels(value, spatial=False)
+    signal = value.plain()
+    weight = weight.reshape(len(weight), *signal.shape)
+    return Value.of(signal.convolved(weight, bias, Window(signal.shape[1:])), spatial=False)
+
+
+def _concatenate(_: Folder, operation: Operation, *values: Value) -> Value:
+    for value in values:
+        _check_channels(value, spatial=values[0].spatial)
+    return Value.of(Signal.joined([value.plain() for value in values]), spatial=values[0].spatial)
+
+
+def _pool(_: Folder, operation: Operation, value: Value) -> Value:
+    _check_channels(value, spatial=True)
+    signal = value.plain().pooled(operation.values["window"], operation.values.get("divisor", 1.0))
+    return Value.of(signal).reshaped(operation.shape)
+
+
+def _spread(_: Folder, operation: Operation, value: Value) -> Value:
+    _check_channels(value, spatial=True)
+    return Value.of(value.plain().spread(operation.values["rows"], operation.values["columns"])).reshaped(
+        operation.shape
+    )
+
+
+def _permute(_: Folder, operation: Operation, value: Value) -> Value:
+    axes = operation.values["axes"]
+    count = value.index.ndim
+    if value.flat or axes[count:] != tuple(range(count, len(axes))):
+        raise InputError("a permutation that moves height or width cannot be converted")
+    return replace(value, index=value.index.transpose(axes[:count]))
+
+
+def _pick(_: Folder, operation: Operation, value: Value) -> Value:
+    axis, index = operation.values["axis"], operation.values["index"]
+    if value.flat or axis >= value.index.ndim:
+        raise InputError("a slice of height or width cannot be converted")
+    chosen = value.index.take(index, axis)
+    if chosen.size == 0:
+        raise InputError("a slice without any channel")
+    # Only what is chosen is kept, so that nothing else is copied along.
+    signal = value.signal.picked(chosen.reshape(-1))
+    return Value(signal, np.arange(chosen.size).reshape(chosen.shape), value.spatial)
+
+
+def _clip(_: Folder, operation: Operation, value: Value) -> Value:
+    signal, low, high = value.signal, operation.values["low"], operation.values["high"]
+    clip = (None if low is None else float(low), None if high is None else float(high), operation.values["what"])
+    if (clip[0] or 0) > 0 or (clip[1] or 0) < 0:
+        raise InputError(f"{clip[2]} from {low} to {high} excludes 0; it cannot be converted")
+    if signal.clip is not None:
+        _check_settled(signal, clip[2])
+    return replace(value, signal=replace(signal, clip=(*clip[:2], f"{operation.path or operation.name}: {clip[2]}")))
+
+
+_HANDLERS: dict[str, Callable[..., Value]] = {
+    "affine": _affine,
+    "add": _add,
+    "avgpool": _pool,
+    "clip": _clip,
+    "concat": _concatenate,
+    "conv": _convolution,
+    "linear": _linear,
+    "maxpool": Folder.maxpool,
+    "pad": _pool,
+    "permute": _permute,
+    "pick": _pick,
+    "quantize": Folder.quantize,
+    "reshape": lambda _, operation, value: value.reshaped(operation.shape),
+    "spread": _spread,
+}
+
+
+# --- checks -----------------------------------------------------------------------------------------------------------
+
+
+class Unquantised(InputError):
+    """A nonlinear function without a quantiser, whose module it names itself."""
+
+
+def _located(error: InputError, operation: Operation) -> InputError:
+    known = isinstance(error, Unquantised)
+    return InputError(str(error) if known else f"{operation.path or operation.name}: {error}")
+
+
+def _check_settled(signal: Signal, reader: str) -> None:
+    if signal.clip is not None:
+        raise Unquantised(
+            f"{signal.clip[2]} without a quantiser; call negspike.quantize(model, images) first, or use a QuantReLU"
+        )
+    if signal.pools:
+        raise InputError(
+            f"{reader} reads a max pool of values that are not quantised; put a quantiser before or behind the pool"
+        )
+
+
+def _check_channels(value: Value, *, spatial: bool) -> None:
+    if value.flat or value.index.ndim != 1 or value.spatial != spatial:
+        axes = "(N, channels, height, width)" if spatial else "(N, features)"
+        raise InputError(f"expected an input of shape {axes}")
+
+
+def _shape(values: tuple[int, ...]) -> Shape:
+    channels, height, width = values
+    return (channels, height, width)
+
+
+def _added(first: Any, second: Any) -> Any:
+    return tuple((a[0] + b[0], a[1] + b[1]) for a, b in zip(first, second, strict=True))
+
+
+def _without_zeros(term: Term, signal: Signal, low: dict[str, int | None]) -> tuple[Term, Any] | None:
+    """A term that passes on counts, and the zeros around it, which no maximum of counts from 0 on can notice."""
+    if term.weight is not None or term.spread is not None or (term.numerator / term.denominator <= 0).any():
+        return None
+    padding = term.window.padding
+    if not replace(term.window, padding=((0, 0), (0, 0))).is_point:
+        return None
+    if any(sum(pair) for pair in padding) and (low.get(term.source, -1) != 0 or signal.bias.any()):
+        return None
+    return replace(term, window=Window()), padding
+
+
+def _finished(term: Term, shape: Shape) -> Term:
+    """A term as synapses can be: no spread left.
+
+    Raises:
+        InputError: a pool with windows of different sizes, which only a linear layer can take up.
+    """
+    if term.spread is None:
+        return term
+    if shape[1:] != (1, 1):
+        raise InputError("windows of different sizes cannot be converted unless a linear layer follows at once")
+    signal = Signal(
+        (len(term.targets), 1, 1), (replace(term, targets=np.arange(len(term.targets))),), np.zeros(len(term.targets))
+    )
+    made = signal.convolved(np.ones((len(term.targets), 1, 1, 1)), None, Window(), len(term.targets))
+    return replace(made.terms[0], targets=term.targets)

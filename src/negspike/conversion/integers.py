@@ -1,0 +1,331 @@
+"""From real numbers to integers: weights, scales, thresholds and bases, channel by channel, in exact rationals.
+
+A neuron's potential counts units of its channel. With a unit U, a synapse whose weighted sum counts for u each has the
+scale u / U, the threshold is step / U and the base -(bias + step / 2) / U (docs/exactness.md). Each is rounded once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from math import ceil, gcd, lcm, log2
+
+import numpy as np
+import torch
+
+from negspike.conversion.fold import FloatNode
+from negspike.conversion.signals import Term
+from negspike.errors import InputError
+from negspike.fixed_point import IMAGE_FRACTION_BITS, THRESHOLD_EXTRA_BITS
+from negspike.spiking.nodes import INPUT, MaxPool, Neurons, Node, Readout, Sum, Synapses
+from negspike.training.quantization import weight_exponents
+
+# Thresholds and bases stay below these, so that many thresholds fit 63 bits. A channel with a tiny gain, whose
+# threshold would be larger, gets coarser weights instead: one unit of them is still 2^-36 of it.
+LARGEST_THETA = 1 << 52
+LARGEST_BASE = 1 << 61
+# What one spike from everywhere may add to a potential, where more digits than necessary are to be had.
+LARGEST_CURRENT = 1 << 50
+EXTRA = THRESHOLD_EXTRA_BITS
+# Beyond them, so many more where branches of different scales meet.
+SPARE = 12
+_SMALLEST_EXPONENT = -1000
+
+
+@dataclass(frozen=True)
+class Emission:
+    """What a node emits, channel by channel.
+
+    Attributes:
+        units: the real value of one.
+        extra: fractional bits beyond those of the weights in it: 16 for the image.
+    """
+
+    units: list[Fraction]
+    extra: int
+
+
+@dataclass(eq=False)
+class Branch:
+    """One term on its way to become synapses.
+
+    Attributes:
+        term: where it comes from.
+        weight: (O, ...) float64 with the signs of the gains, or None.
+        exponents: (O,) int64 of the weights.
+        gains: (O,) value of a sum of 1, before the weights' exponents; above 0 where there are weights.
+        extra: fractional bits of the source beyond those of the weights; None: whole spikes, without weights.
+    """
+
+    term: Term
+    weight: np.ndarray | None
+    exponents: np.ndarray
+    gains: list[Fraction]
+    extra: int | None
+
+    @classmethod
+    def of(cls, term: Term, emission: Emission, bits: int, *, per_channel: bool = True) -> Branch:
+        """The branch of a term whose source emits that."""
+        ratios = [Fraction(a) / Fraction(b) for a, b in zip(term.numerator, term.denominator, strict=True)]
+        exponents = np.zeros(len(ratios), np.int64)
+        if term.weight is None:
+            gains = [ratio * emission.units[channel] for ratio, channel in zip(ratios, term.channels, strict=True)]
+            return cls(term, None, exponents, gains, emission.extra or None)
+        # A channel with a negative gain would spike on small inputs: its weights are negated instead.
+        sign = np.array([-1.0 if ratio < 0 else 1.0 for ratio in ratios])
+        weight = term.weight * sign[:, None, None, None]
+        weight[[ratio == 0 for ratio in ratios]] = 0
+        exponents += weight_exponents(torch.from_numpy(weight), bits, per_channel).numpy()
+        # What weights read counts alike in all channels: only sums do not, and they are read without weights.
+        unit = emission.units[0]
+        return cls(term, weight, exponents, [abs(ratio) * unit for ratio in ratios], emission.extra)
+
+    def unit(self, row: int) -> Fraction:
+        """The value that one unit of the term's sum stands for."""
+        exponent = int(self.exponents[row])
+        return self.gains[row] / (1 << exponent) if exponent >= 0 else self.gains[row] * (1 << -exponent)
+
+    def alive(self, row: int) -> bool:
+        """Whether it can add anything."""
+        return bool(self.gains[row]) and (self.weight is None or bool(self.integer_row(row).any()))
+
+    def integer_row(self, row: int) -> np.ndarray:
+        """round(weight * 2^exponent) of one output channel, float64."""
+        assert self.weight is not None
+        rounded: np.ndarray = np.rint(np.ldexp(self.weight[row], int(self.exponents[row])))
+        return rounded
+
+    def largest(self, row: int) -> int:
+        """What one spike from everywhere adds up to."""
+        taps = self.term.window.kernel[0] * self.term.window.kernel[1]
+        if self.weight is None:
+            return taps
+        shared = taps if self.weight.shape[2:] == (1, 1) else 1
+        return int(np.abs(self.integer_row(row)).sum()) * shared
+
+    def finest(self, row: int, step: Fraction) -> Fraction | None:
+        """The coarsest unit of a potential that keeps 16 more fractional bits than the weights; None: any does."""
+        if self.extra is None:
+            return None
+        # The image brings 16 bits; what is missing is the step's share, since weights are on activations of about 1.
+        missing = max(0, ceil(-log2(step))) if self.term.source == INPUT else max(0, EXTRA - self.extra)
+        return abs(self.unit(row)) / (1 << missing)
+
+    def coarser(self, row: int, ratio: Fraction) -> None:
+        """Fewer fractional bits for the weights, so that a unit grows by at least this ratio."""
+        bits = max(0, ratio.numerator.bit_length() - ratio.denominator.bit_length() - 1)
+        while (1 << bits) < ratio:
+            bits += 1
+        self.exponents[row] = max(int(self.exponents[row]) - bits, _SMALLEST_EXPONENT)
+
+    def synapses(self, scale: list[int], bits: int, channels: int, sources: int) -> Synapses:
+        """With a scale for each output; ``channels`` and ``sources``: of the target and the source."""
+        term, weight = self.term, None
+        if self.weight is not None:
+            rounded = np.rint(np.ldexp(self.weight, self.exponents[:, None, None, None]))
+            weight = rounded.astype(np.int16 if bits <= 16 else np.int32)
+        return Synapses(
+            term.source,
+            term.window,
+            np.array(scale, np.int64),
+            weight,
+            1 if weight is None else term.groups,
+            None if np.array_equal(term.channels, np.arange(sources)) else term.channels.astype(np.int64),
+            None if np.array_equal(term.targets, np.arange(channels)) else term.targets.astype(np.int64),
+        )
+
+
+Row = tuple[Branch, int]
+
+
+def common_unit(rows: list[Row], step: Fraction, offset: Fraction) -> Fraction:
+    """The unit of a channel's potential, in which scales, threshold and base are rounded.
+
+    Weights of a channel with a tiny gain become coarser here. Where a rounding would change a number that another unit
+    represents, the other unit is taken: networks whose numbers are all dyadic stay exact, ties included.
+
+    Args:
+        rows: the branches of a channel and their output channel there; none of them is without effect.
+        step: of the neuron; of a sum, 1.
+        offset: bias + step / 2.
+    """
+    smallest = max(step / LARGEST_THETA, abs(offset) / LARGEST_BASE)
+    fine = []
+    for branch, row in rows:
+        finest = branch.finest(row, step)
+        if finest is not None and finest < smallest and branch.weight is not None:
+            branch.coarser(row, smallest / finest)
+            finest = branch.finest(row, step)
+        if finest is not None:
+            fine.append(finest)
+    units = [abs(branch.unit(row)) for branch, row in rows]
+    unit = max(smallest, min(fine) if fine else max(units) / (1 << 2 * EXTRA))
+    if len(rows) > 1 and fine:
+        current = sum(one / unit * branch.largest(row) for one, (branch, row) in zip(units, rows, strict=True))
+        spare = min(SPARE, (LARGEST_CURRENT // max(1, ceil(current))).bit_length() - 1)
+        while spare > 0 and unit / (1 << spare) < smallest:
+            spare -= 1
+        unit /= 1 << max(0, spare)
+    values = [*units, step, *([offset] if offset else [])]
+    if all((value / unit).denominator == 1 for value in values):
+        return unit
+    common = common_divisor(values)
+    if common >= smallest:
+        current = sum(one / common * branch.largest(row) for one, (branch, row) in zip(units, rows, strict=True))
+        if current < LARGEST_CURRENT:
+            return common
+    return unit
+
+
+def common_divisor(values: list[Fraction]) -> Fraction:
+    """The largest number of which all are whole multiples."""
+    denominator = lcm(*(value.denominator for value in values))
+    return Fraction(gcd(*(int(value * denominator) for value in values)), denominator)
+
+
+def _rows(branches: list[Branch], channels: int) -> list[list[tuple[int, int]]]:
+    """For each channel, (branch, output channel of it) of what is added there."""
+    rows: list[list[tuple[int, int]]] = [[] for _ in range(channels)]
+    for number, branch in enumerate(branches):
+        for row, target in enumerate(branch.term.targets):
+            rows[target].append((number, row))
+    return rows
+
+
+class IntegerBuilder:
+    """Turns nodes in real numbers into nodes in integers.
+
+    Args:
+        nodes: in order, the readout last.
+        input_channels: of the image.
+        weight_bits: width of the weights, sign included.
+    """
+
+    def __init__(self, nodes: list[FloatNode], input_channels: int, weight_bits: int) -> None:
+        self.nodes, self.bits = nodes, weight_bits
+        image = Fraction(1, 1 << IMAGE_FRACTION_BITS)
+        self.emissions = {INPUT: Emission([image] * input_channels, IMAGE_FRACTION_BITS)}
+        for node in nodes:
+            if node.kind == "neurons":
+                self.emissions[node.name] = Emission([Fraction(node.step)] * node.shape[0], 0)
+            elif node.kind == "maxpool":
+                self.emissions[node.name] = self.emissions[node.signal.terms[0].source]
+        self.sums = {node.name: node for node in nodes if node.kind == "sum"}
+
+    def build(self) -> tuple[Node, ...]:
+        """All nodes.
+
+        Raises:
+            InputError: a number is out of proportion, or a sum is read in a way that it cannot be; it names the node.
+        """
+        makers: dict[str, Callable[[FloatNode], Node]] = {}
+        makers |= {"neurons": self._neurons, "maxpool": self._maxpool, "sum": self._sum, "readout": self._readout}
+        return tuple(makers[node.kind](node) for node in self.nodes)
+
+    def _branches(self, node: FloatNode, *, per_channel: bool = True) -> list[Branch]:
+        branches = []
+        for term in node.signal.terms:
+            if term.source in self.sums and not term.is_point:
+                raise InputError(
+                    f"{node.name}: it reads {term.source}, which is not quantised and read elsewhere, too, through a "
+                    f"linear map; put a QuantIdentity behind {term.source}"
+                )
+            branches.append(Branch.of(term, self.emissions[term.source], self.bits, per_channel=per_channel))
+        return branches
+
+    def _synapses(self, node: FloatNode, branches: list[Branch], scales: list[list[int]]) -> tuple[Synapses, ...]:
+        return tuple(
+            branch.synapses(scale, self.bits, node.shape[0], len(self.emissions[branch.term.source].units))
+            for branch, scale in zip(branches, scales, strict=True)
+        )
+
+    def _neurons(self, node: FloatNode) -> Neurons:
+        branches, channels, step = self._branches(node), node.shape[0], Fraction(node.step)
+        scales = [[0] * len(branch.gains) for branch in branches]
+        theta, base = [1 << EXTRA] * channels, [0] * channels
+        for channel, places in enumerate(_rows(branches, channels)):
+            bias = Fraction(float(node.signal.bias[channel]))
+            offset = bias + step / 2
+            rows = [(branches[number], row) for number, row in places]
+            alive = [one for one in rows if one[0].alive(one[1])]
+            unit = common_unit(alive, step, offset) if alive else None
+            if unit is None or not any(branch.alive(row) for branch, row in alive):
+                # No input can change the outcome: a constant.
+                base[channel] = -_bounded(offset // step, node) << EXTRA
+                for branch, row in rows:
+                    branch.exponents[row] = _SMALLEST_EXPONENT
+                continue
+            for (number, row), (branch, _) in zip(places, rows, strict=True):
+                scales[number][row] = round(branch.unit(row) / unit)
+            theta[channel], base[channel] = round(step / unit), round(-offset / unit)
+            if not 1 <= theta[channel] <= LARGEST_THETA or abs(base[channel]) > LARGEST_BASE:
+                raise InputError(f"{node.name}: the threshold or base of channel {channel} is out of proportion")
+        synapses = self._synapses(node, branches, scales)
+        arrays = (np.array(theta, np.int64), np.array(base, np.int64))
+        return Neurons(node.name, node.shape, synapses, *arrays, node.low, node.high, node.step)
+
+    def _maxpool(self, node: FloatNode) -> MaxPool:
+        return MaxPool(node.name, node.shape, node.signal.terms[0].source, node.window)
+
+    def _sum(self, node: FloatNode) -> Sum:
+        if node.name not in self.emissions:
+            self._fix_stream(node)
+        branches, units = self._branches(node), self.emissions[node.name].units
+        scales = [
+            [round(branch.unit(row) / units[target]) for row, target in enumerate(branch.term.targets)]
+            for branch in branches
+        ]
+        for branch, scale in zip(branches, scales, strict=True):
+            for row, target in enumerate(branch.term.targets):
+                wanted = branch.unit(row) / units[target]
+                if wanted and abs(scale[row] / wanted - 1) > Fraction(1, 1 << EXTRA - 1):
+                    raise InputError(f"{node.name}: factors on a residual stream are out of proportion; quantise it")
+        return Sum(node.name, node.shape, self._synapses(node, branches, scales))
+
+    def _fix_stream(self, first: FloatNode) -> None:
+        """One unit a channel for all sums that pass their changes on as they are, so that this takes no factor."""
+        stream, fine = [first], [[] for _ in range(first.shape[0])]  # type: list[FloatNode], list[list[Fraction]]
+        for node in self.sums.values():
+            if any(_relays(term, node) and term.source in {one.name for one in stream} for term in node.signal.terms):
+                stream.append(node)
+        several = len(stream) > 1 or len(first.signal.terms) > 1
+        for node in stream:
+            for term in node.signal.terms:
+                if term.source not in self.emissions:
+                    continue
+                branch = Branch.of(term, self.emissions[term.source], self.bits)
+                for row, target in enumerate(term.targets):
+                    finest = branch.finest(row, Fraction(1)) if several else branch.unit(row)
+                    if finest and branch.alive(row):
+                        fine[target].append(abs(finest))
+        units = [min(one) if one else Fraction(1) for one in fine]
+        for node in stream:
+            self.emissions[node.name] = Emission(units, EXTRA if several else 0)
+
+    def _readout(self, node: FloatNode) -> Readout:
+        branches = self._branches(node, per_channel=False)
+        biases = [Fraction(float(bias)) for bias in node.signal.bias]
+        rows = [(branch, row) for branch in branches for row in range(len(branch.gains)) if branch.gains[row]]
+        units = [abs(branch.unit(row)) for branch, row in rows] or [Fraction(1)]
+        # One unit for all logits, since argmax compares them.
+        unit = min(units)
+        values = [*units, *(bias for bias in biases if bias)]
+        if any((value / unit).denominator != 1 for value in values):
+            unit = max(unit / (1 << EXTRA), max(map(abs, values)) / LARGEST_BASE)
+            unit = max(unit, common_divisor(values))
+        scales = [[round(branch.unit(row) / unit) for row in range(len(branch.gains))] for branch in branches]
+        bias = np.array([round(bias / unit) for bias in biases], np.int64)
+        return Readout(node.name, node.shape, self._synapses(node, branches, scales), bias, float(unit))
+
+
+def _relays(term: Term, node: FloatNode) -> bool:
+    """Whether a sum passes on another's changes as they are, channel by channel."""
+    every = np.arange(node.shape[0])
+    whole = np.array_equal(term.channels, every) and np.array_equal(term.targets, every)
+    return term.is_point and whole and bool((term.numerator == term.denominator).all())
+
+
+def _bounded(level: int, node: FloatNode) -> int:
+    low = -(1 << 40) if node.low is None else node.low
+    return min(max(level, low), 1 << 40 if node.high is None else node.high)

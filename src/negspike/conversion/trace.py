@@ -1,0 +1,190 @@
+"""From a PyTorch model to a small graph of operations: torch.export, and a table of what each operation means.
+
+A new layer is one entry of the table in :mod:`negspike.conversion.operations`.
+"""
+
+from __future__ import annotations
+
+import logging
+import operator
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from negspike.conversion.calls import Activation, Call, Operation
+from negspike.conversion.operations import OPERATIONS
+from negspike.errors import InputError, one_line
+
+# Two images: a batch of one could be mistaken for any other axis of length 1.
+BATCH = 2
+
+
+def trace(model: nn.Module, example: Any) -> list[Operation]:
+    """What a model in evaluation mode computes, in order; the last operation gives the logits.
+
+    Args:
+        model: the model; it is left as it is.
+        example: (N, C, H, W) floats, at least one image.
+
+    Raises:
+        InputError: the model cannot be traced or does something that cannot be converted; it names the module.
+    """
+    images = _example(example)
+    training = [name for name, module in model.named_modules() if module.training]
+    if training:
+        raise InputError(f"{training[0] or 'the model'}: it is in training mode; call model.eval() first")
+    program = _export(model, images)
+    return _Reader(program).operations()
+
+
+def _example(example: Any) -> torch.Tensor:
+    images = torch.as_tensor(example).detach()
+    if images.dim() != 4 or 0 in images.shape or images.is_complex():
+        raise InputError(
+            f"the example has shape {tuple(images.shape)}, expected images as (N, channels, height, width)"
+        )
+    return images[:1].expand(BATCH, *images.shape[1:]).clone()
+
+
+def _export(model: nn.Module, images: torch.Tensor) -> Any:
+    parameter = next(model.parameters(), None)
+    if parameter is not None:
+        images = images.to(parameter.device, parameter.dtype)
+    try:
+        with _quiet(), torch.no_grad():
+            program = torch.export.export(model, (images,))
+            return program.run_decompositions({}) if _mutates_shared(program.graph) else program
+    except InputError:
+        raise
+    except Exception as error:
+        reason = re.split(r"(?<=[.:;])\s|\n", str(error).strip(), maxsplit=1)[0][:300]
+        raise InputError(
+            f"{type(model).__name__}: torch.export cannot trace it ({type(error).__name__}: "
+            f"{one_line(InputError(reason))}); control flow must not depend on the images' values"
+        ) from error
+
+
+def _mutates_shared(graph: Any) -> bool:
+    """Whether a tensor that something else may read, too, is changed in place."""
+    for node in graph.nodes:
+        if node.op == "call_function" and re.search(r"[a-z0-9]_(\.|$)", str(node.target)) and node.args:
+            changed = node.args[0]
+            view = changed.op == "call_function" and re.search("getitem|view|slice|chunk|split", str(changed.target))
+            if len(changed.users) > 1 or view or "dropout" in str(changed.target):
+                return True
+    return False
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the warnings of PyTorch's tracer, which speak to its own developers."""
+    logger = logging.getLogger("torch")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+class _Reader:
+    """Reads the exported graph: what does not depend on the image is computed, the rest looked up in the table."""
+
+    def __init__(self, program: Any) -> None:
+        self.program = program
+        self.known: dict[Any, Any] = {}
+        self.found: list[Operation] = []
+
+    def operations(self) -> list[Operation]:
+        signature = self.program.graph_signature
+        state = self.program.state_dict | self.program.constants
+        named = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
+        named |= signature.inputs_to_lifted_tensor_constants
+        images = 0
+        for node in self.program.graph.nodes:
+            if node.op == "placeholder":
+                if node.name in named:
+                    self.known[node] = state[named[node.name]]
+                    continue
+                images += 1
+                shape = tuple(node.meta["val"].shape[1:])
+                self.found.append(Operation("input", "input", (), "", shape))
+                self.known[node] = Activation("input", shape)
+            elif node.op == "call_function":
+                self._call(node)
+            elif node.op == "output":
+                return self._needed([self.known.get(value) for value in node.args[0]])
+            else:
+                raise InputError(f"{node.name}: {node.op} in the traced model cannot be converted")
+        raise InputError("the traced model has no output")
+
+    def _needed(self, outputs: list[Any]) -> list[Operation]:
+        if len(outputs) != 1 or not isinstance(outputs[0], Activation):
+            raise InputError(
+                f"the model returns {len(outputs)} values, expected one tensor of logits made of the images"
+            )
+        needed, kept = {outputs[0].name}, []
+        for operation in reversed(self.found):
+            if operation.name in needed:
+                kept.append(operation)
+                needed.update(operation.inputs)
+        return kept[::-1]
+
+    def _value(self, argument: Any) -> Any:
+        if isinstance(argument, torch.fx.Node):
+            return self.known[argument]
+        if isinstance(argument, list | tuple):
+            return [self._value(one) for one in argument]
+        return argument
+
+    def _call(self, node: Any) -> None:
+        if node.target is operator.getitem and isinstance(self.known[node.args[0]], list | tuple):
+            self.known[node] = self.known[node.args[0]][node.args[1]]
+            return
+        arguments = [self._value(argument) for argument in node.args]
+        options = {name: self._value(argument) for name, argument in node.kwargs.items()}
+        if not _depends_on_image([*arguments, *options.values()]):
+            with torch.no_grad():
+                self.known[node] = node.target(*arguments, **options)
+            return
+        self.known[node] = self._convert(node, arguments, options)
+
+    def _convert(self, node: Any, arguments: list[Any], options: dict[str, Any]) -> Any:
+        stack = list(node.meta.get("nn_module_stack", {}).values())
+        path = re.sub(r"^L\['self'\]\.?|@\d+$", "", stack[-1][0]) if stack else ""
+        target = node.target
+        function = re.sub(r"_$", "", getattr(getattr(target, "_schema", None), "name", str(target)).replace("::", "."))
+        schema = getattr(target, "_schema", None)
+        values: dict[str, Any] = {str(number): argument for number, argument in enumerate(arguments)} | options
+        if schema is not None:
+            given = dict(zip((one.name for one in schema.arguments), arguments, strict=False)) | options
+            values = {one.name: given.get(one.name, one.default_value) for one in schema.arguments}
+        result = node.meta.get("val")
+        several = isinstance(result, list | tuple)
+        shapes = [tuple(one.shape[1:]) if hasattr(one, "shape") else () for one in (result if several else [result])]
+        call = Call(function, values, path, shapes[0])
+        if function not in OPERATIONS:
+            raise call.refuse(f"{call.short} cannot be converted; docs/conversion.md lists what can")
+        if any(hasattr(one, "shape") and one.shape[:1] != (BATCH,) for one in (result if several else [result])[:1]):
+            raise call.refuse(f"{call.short} mixes the images of a batch; keep the first axis as it is")
+        parts = OPERATIONS[function](call)
+        outputs = []
+        for number, (kind, inputs, extra) in enumerate(parts if isinstance(parts, list) else [parts]):
+            name = node.name if number == 0 else f"{node.name}_{number}"
+            part = Operation(name, kind, tuple(one.name for one in inputs), path, shapes[number], extra)
+            self.found.append(part)
+            outputs.append(Activation(name, shapes[number]))
+        return outputs if several else outputs[0]
+
+
+def _depends_on_image(arguments: Any) -> bool:
+    if isinstance(arguments, list | tuple):
+        return any(_depends_on_image(one) for one in arguments)
+    return isinstance(arguments, Activation)

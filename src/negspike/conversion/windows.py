@@ -1,0 +1,135 @@
+"""One window after another: the window, and the weights, that do the same in one go."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from negspike.errors import InputError
+from negspike.spiking.nodes import Pair, Shape, Window
+
+
+def matrix(window: Window, axis: int, size: int, outputs: int) -> np.ndarray:
+    """(outputs, size) float64: how often each output sees each input along an axis."""
+    seen = np.zeros((outputs, size))
+    for tap in range(window.kernel[axis]):
+        places = np.arange(outputs) * window.stride[axis] - window.padding[axis][0] + tap * window.dilation[axis]
+        inside = (places >= 0) & (places < size)
+        seen[np.flatnonzero(inside), places[inside]] += 1
+    return seen
+
+
+def composed(first: Window, second: Window, shape: Shape) -> Window:
+    """The window over a source of ``shape`` that ``second`` over ``first`` sees.
+
+    Raises:
+        InputError: it differs at the edge, where the second pads with zeros what the first would see, or it would have
+            to be cropped.
+    """
+    between = first.out_size(*shape[1:])
+    outputs = second.out_size(*between)
+    kernel, stride, padding, dilation = [], [], [], []
+    for axis in (0, 1):
+        size = shape[1 + axis]
+        _check_edge(first, second, axis, size, between[axis], outputs[axis])
+        taps, gap = _joint(first, second, axis)
+        step = first.stride[axis] * second.stride[axis]
+        before = first.padding[axis][0] + second.padding[axis][0] * first.stride[axis]
+        after = (outputs[axis] - 1) * step + gap * (taps - 1) + 1 - size - before
+        kernel.append(taps)
+        dilation.append(gap)
+        stride.append(step)
+        padding.append((before, max(after, 0)))
+    window = Window(_two(kernel), _two(stride), (padding[0], padding[1]), _two(dilation))
+    if window.out_size(*shape[1:]) != outputs:
+        raise InputError("two windows after each other leave out the source's edge; put a QuantIdentity between them")
+    return window
+
+
+def _two(values: list[int]) -> Pair:
+    return (values[0], values[1])
+
+
+def _joint(first: Window, second: Window, axis: int) -> tuple[int, int]:
+    """Taps and the step between them of both windows in one."""
+    k1, k2 = first.kernel[axis], second.kernel[axis]
+    inner, outer = first.dilation[axis], second.dilation[axis] * first.stride[axis]
+    if k1 == 1:
+        return k2, outer
+    if k2 == 1:
+        return k1, inner
+    return (k2 - 1) * outer + (k1 - 1) * inner + 1, 1
+
+
+def _check_edge(first: Window, second: Window, axis: int, size: int, between: int, outputs: int) -> None:
+    starts = np.arange(outputs) * second.stride[axis] - second.padding[axis][0]
+    middle = np.unique(starts[:, None] + np.arange(second.kernel[axis]) * second.dilation[axis])
+    outside = middle[(middle < 0) | (middle >= between)]
+    places = outside[:, None] * first.stride[axis] - first.padding[axis][0]
+    places = places + np.arange(first.kernel[axis]) * first.dilation[axis]
+    if ((places >= 0) & (places < size)).any():
+        raise InputError("a padded window over another window differs at the edge; put a QuantIdentity between them")
+
+
+def expanded(
+    weight: np.ndarray, taps: np.ndarray, first: Window, second: Window, inner_groups: int, groups: int
+) -> np.ndarray:
+    """Weights of the joint window: ``weight`` (O, M / groups, ...) over ``taps`` (M, I / inner groups, ...)."""
+    sizes, gaps = zip(*(_joint(first, second, axis) for axis in (0, 1)), strict=True)
+    shape = _product(weight[:, :, 0, 0], taps[:, :, 0, 0], inner_groups, groups).shape
+    full = np.zeros((*shape, *sizes))
+    for a in range(weight.shape[2]):
+        for b in range(weight.shape[3]):
+            outer = weight[:, :, a, b]
+            for c in range(taps.shape[2]):
+                for d in range(taps.shape[3]):
+                    y = (a * second.dilation[0] * first.stride[0] + c * first.dilation[0]) // gaps[0]
+                    x = (b * second.dilation[1] * first.stride[1] + d * first.dilation[1]) // gaps[1]
+                    full[:, :, y, x] += _product(outer, taps[:, :, c, d], inner_groups, groups)
+    return full
+
+
+def _product(outer: np.ndarray, inner: np.ndarray, inner_groups: int, groups: int) -> np.ndarray:
+    """One tap of each: the matrix that both are."""
+    if inner_groups == len(inner) and inner.shape[1] == 1:
+        # channel by channel inside: (O, M / groups) times a factor for each of the M
+        factors = inner[:, 0].reshape(groups, 1, -1)
+        result: np.ndarray = (outer.reshape(groups, -1, outer.shape[1]) * factors).reshape(outer.shape)
+    elif groups > 1:  # channel by channel outside
+        result = outer * np.repeat(inner, len(outer) // len(inner), 0)
+    else:
+        result = outer @ inner
+    return result
+
+
+def transposed(
+    weight: np.ndarray, taps: np.ndarray, first: Window, shape: Shape, inner_groups: int, groups: int
+) -> np.ndarray:
+    """Weights over a whole source of ``shape`` of a map over all of what ``first`` gives; exact, edges included."""
+    inputs = shape[1:]
+    between = first.out_size(*inputs)
+    per_group = len(taps) // groups
+    blocks = []
+    for group in range(groups):
+        rows = slice(group * per_group, (group + 1) * per_group)
+        part = torch.from_numpy(np.ascontiguousarray(weight.reshape(groups, -1, *weight.shape[1:])[group]))
+        inner = torch.from_numpy(np.array(taps[rows]))
+        spread = F.conv_transpose2d(
+            part, inner, stride=first.stride, dilation=first.dilation, groups=max(1, inner_groups // groups)
+        ).numpy()
+        blocks.append(spread)
+    full = np.concatenate(blocks)
+    (top, _), (left, _) = first.padding
+    result = np.zeros((*full.shape[:2], *inputs))
+    seen = full[:, :, top : top + inputs[0], left : left + inputs[1]]
+    result[:, :, : seen.shape[2], : seen.shape[3]] = seen
+    assert full.shape[2] == (between[0] - 1) * first.stride[0] + first.dilation[0] * (first.kernel[0] - 1) + 1
+    return result
+
+
+def spread_weight(weight: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """(O, I, height, width) weights on what (height, in), (width, in) matrices give, as weights on what they take."""
+    along = (weight.reshape(-1, weight.shape[3]) @ columns).reshape(*weight.shape[:3], -1)
+    result: np.ndarray = sum(row[:, None] * along[:, :, y, None] for y, row in enumerate(rows))
+    return result

@@ -1,0 +1,82 @@
+"""Reading files that others wrote: damage becomes one line, and no small file may take memory without limit."""
+
+from __future__ import annotations
+
+import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Self
+
+from negspike.errors import InputError, one_line
+
+# What a header may take on its word, in bytes; more only from a file that is not much smaller.
+HARMLESS = 1 << 28
+LARGEST_COMPRESSION = 50
+_LARGEST_TAR_HEADER = 1 << 20
+# Members of a tar archive, and compressed bytes of each of many of them.
+_HARMLESS_MEMBERS = 10_000
+_LEAST_MEMBER = 16
+_TAR_HEADERS = (
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+)
+
+
+@contextmanager
+def foreign_file(path: Path | str, kind: str, advice: str = "download it again") -> Iterator[None]:
+    """Turn whatever a library says of a damaged file into one line.
+
+    Libraries raise nearly anything on a header that somebody has made up (OverflowError, tokenize.TokenError,
+    MemoryError), so that a list of exceptions would always be too short.
+
+    Raises:
+        InputError: the file is not there, or not ``kind``.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: there is no such file") from error
+    except Exception as error:
+        reason = one_line(error) or type(error).__name__
+        raise InputError(f"{path}: not {kind} ({reason}); {advice}") from error
+
+
+def refuse_bomb(where: Path | str, promised: int, stored: int) -> None:
+    """Refuse data whose header promises far more than was stored, before there is memory for it.
+
+    Raises:
+        InputError: ``promised`` bytes from ``stored`` ones are not those of a dataset.
+    """
+    if promised > max(HARMLESS, LARGEST_COMPRESSION * stored):
+        raise InputError(f"{where}: its header promises {promised} bytes of data, from {stored} that are stored")
+
+
+def tar_members(tar: tarfile.TarFile, path: Path) -> Iterator[tarfile.TarInfo]:
+    """The members of a tar archive in their order, unless they are more than a file of this size can mean.
+
+    Raises:
+        InputError: there are too many of them.
+    """
+    most = _HARMLESS_MEMBERS + path.stat().st_size // _LEAST_MEMBER
+    for number, member in enumerate(tar):
+        if number == most:
+            raise InputError(f"{path}: more than {most} members, too many for its size")
+        yield member
+
+
+class BoundedTarInfo(tarfile.TarInfo):
+    """Tar headers of a reasonable size: tarfile reads a name or its attributes whole, however long they are."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        """As in tarfile."""
+        info = super().frombuf(buf, encoding, errors)
+        if info.type in _TAR_HEADERS and info.size > _LARGEST_TAR_HEADER:
+            raise tarfile.ReadError(f"a header of {info.size} bytes")
+        return info

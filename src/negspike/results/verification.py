@@ -1,0 +1,141 @@
+"""The lossless check for people: simulate, compare every neuron and every prediction, and print what was found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import numpy as np
+import torch
+
+from negspike.errors import InputError
+from negspike.results.evaluation import evaluate
+from negspike.spiking.graph import SpikingNetwork
+from negspike.spiking.simulation import UNTIL_SILENT, as_array, make_engine
+
+MODEL_BATCH = 50
+
+
+@dataclass(frozen=True, repr=False)
+class Verification:
+    """What :func:`verify` found; prints itself.
+
+    Attributes:
+        images: how many were simulated.
+        silent_images: how many had fallen silent at the end.
+        neurons: compared in all silent images together.
+        equal_neurons: of these, those whose net spike count is the integer ANN's activation.
+        latest_silent_step: time steps after which the last silent image had fallen silent.
+        latency_bound: the certified number of these steps, or None.
+        predictions: images predicted alike by the spiking network and the integer ANN, and by each model given.
+    """
+
+    images: int
+    silent_images: int
+    neurons: int
+    equal_neurons: int
+    latest_silent_step: int
+    latency_bound: int | None
+    predictions: dict[str, int]
+
+    @property
+    def lossless(self) -> bool:
+        """Every image fell silent, and every neuron of it equals the integer ANN."""
+        return self.silent_images == self.images and self.equal_neurons == self.neurons
+
+    def _rows(self) -> list[tuple[str, str]]:
+        bound = "no bound" if self.latency_bound is None else f"certified {self.latency_bound}"
+        rows = [
+            ("images silent", f"{self.silent_images:,} of {self.images:,}"),
+            ("neurons equal to the integer ANN", f"{self.equal_neurons:,} of {self.neurons:,}"),
+            ("latest silent step", f"{self.latest_silent_step} ({bound})"),
+        ]
+        for name, equal in self.predictions.items():
+            rows.append((f"predictions equal to the {name}", f"{equal:,} of {self.images:,}"))
+        return rows
+
+    @property
+    def _title(self) -> str:
+        if self.equal_neurons < self.neurons:
+            return "NOT lossless"
+        return "lossless" if self.lossless else "not yet silent"
+
+    def __repr__(self) -> str:
+        rows = self._rows()
+        width = max(len(name) for name, _ in rows)
+        return "\n".join([self._title, *(f"  {name.ljust(width)}  {value}" for name, value in rows)])
+
+    def _repr_html_(self) -> str:
+        cells = "".join(f"<tr><td>{escape(name)}</td><td>{escape(value)}</td></tr>" for name, value in self._rows())
+        return f"<table><caption>{self._title}</caption>{cells}</table>"
+
+
+def verify(
+    network: SpikingNetwork,
+    images: Any,
+    model: torch.nn.Module | None = None,
+    *,
+    float_model: torch.nn.Module | None = None,
+    timesteps: int | str = UNTIL_SILENT,
+    engine: str = "auto",
+    device: str = "auto",
+    threads: int | None = None,
+) -> Verification:
+    """Prove neuron by neuron that the spiking network computes what the quantised network does.
+
+    Args:
+        network: the integer spiking network.
+        images: (N, C, H, W) standardised floats, array or tensor.
+        model: the quantised model that was converted, to compare its predictions too.
+        float_model: the model before it was quantised, likewise.
+        timesteps, engine, device, threads: as in :func:`negspike.simulate`.
+
+    Returns:
+        The numbers; ``lossless`` says whether everything is silent and equal.
+
+    Raises:
+        InputError: images or models do not fit the network.
+    """
+    array = as_array("images", images)
+    runner = make_engine(network, engine, threads=threads, device=device)
+    evaluation = evaluate(network, array, timesteps=timesteps, runner=runner)
+    log = evaluation.log
+    silent = log.silent >= 0
+    compared = int(silent.sum()) * network.neurons
+    spiking = log.predictions
+    predictions = {"integer ANN": int((evaluation.integer_predictions == spiking).sum())}
+    for name, one in (("quantised model", model), ("float model", float_model)):
+        if one is not None:
+            predictions[name] = int((_predict(one, array, network.classes) == spiking).sum())
+    return Verification(
+        images=len(array),
+        silent_images=int(silent.sum()),
+        neurons=compared,
+        equal_neurons=compared - int(evaluation.differing_neurons[silent].sum()),
+        latest_silent_step=int(log.silent.max(initial=0)),
+        latency_bound=network.latency_bound,
+        predictions=predictions,
+    )
+
+
+@torch.no_grad()
+def _predict(model: torch.nn.Module, images: np.ndarray, classes: int) -> np.ndarray:
+    """Classes that a model in eval mode predicts for (N, C, H, W) images, rounded as the network sees them, (N,)."""
+    parameter = next(model.parameters(), torch.zeros(()))
+    rounded = np.rint(np.asarray(images, np.float64) * 2.0**16) / 2.0**16
+    training = model.training
+    model.eval()
+    try:
+        batches = [
+            model(torch.from_numpy(rounded[first : first + MODEL_BATCH]).to(parameter.device, parameter.dtype))
+            for first in range(0, len(rounded), MODEL_BATCH)
+        ]
+    except RuntimeError as error:
+        raise InputError(f"the model cannot take images of shape {images.shape[1:]}: {error}") from error
+    finally:
+        model.train(training)
+    logits = torch.cat(batches)
+    if logits.shape != (len(images), classes):
+        raise InputError(f"the model gives {tuple(logits.shape)}, the network {(len(images), classes)}")
+    return logits.argmax(1).cpu().numpy()

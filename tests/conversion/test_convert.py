@@ -1,0 +1,500 @@
+"""From PyTorch modules to spiking networks: each operation, what is refused, and that nothing is lost on the way."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import OneLine
+from torch import nn
+
+import negspike
+from negspike import QuantIdentity, QuantReLU
+from negspike.conversion.arrays import from_network
+from negspike.errors import InputError
+from negspike.spiking.nodes import MaxPool, Sum
+from negspike.training.network import Network
+from negspike.training.quantization import round_weights
+from negspike.training.topology import parse_topology
+
+SHAPE = (4, 11, 9)
+
+
+class Between(nn.Module):
+    """A function between quantised convolutions: of the first one's activations."""
+
+    def __init__(self, function: Callable[..., torch.Tensor], *, shape: tuple[int, int, int] = SHAPE) -> None:
+        super().__init__()
+        self.before = nn.Sequential(nn.Conv2d(3, shape[0], 3, padding=1), QuantReLU(step=0.25, levels=7))
+        self.function = function
+        with torch.no_grad():
+            channels = self.function(torch.zeros(2, *shape)).shape[1]
+        self.after = nn.Sequential(nn.Conv2d(channels, 6, 1), nn.BatchNorm2d(6), QuantReLU(step=0.5, levels=3))
+        self.head = nn.Linear(6, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.after(self.function(self.before(x)))
+        return self.head(x.mean((2, 3)))  # type: ignore[no-any-return]
+
+
+def prepared(model: nn.Module, seed: int = 0) -> nn.Module:
+    """Random batch norms, weights on a grid, so that float64 arithmetic is exact wherever thresholds are dyadic."""
+    random = torch.Generator().manual_seed(seed)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d | nn.BatchNorm1d):
+            size = module.weight.shape
+            module.eps = 0.0
+            signs = torch.randint(0, 4, size, generator=random).sign() * 2 - 1
+            module.weight.data = signs * 2.0 ** torch.randint(-1, 2, size, generator=random)
+            module.bias.data = torch.randint(-4, 5, size, generator=random) / 8
+            module.running_mean = torch.randint(-4, 5, size, generator=random) / 8
+            module.running_var = 4.0 ** torch.randint(-1, 2, size, generator=random)
+        elif isinstance(module, nn.Conv2d | nn.Linear):
+            module.weight.data = (module.weight.data * 64).round() / 64
+            if module.bias is not None:
+                module.bias.data = (module.bias.data * 16).round() / 16
+    return model.eval()
+
+
+def images(shape: tuple[int, int, int], count: int = 3, seed: int = 1) -> torch.Tensor:
+    values = torch.randn((count, *shape), generator=torch.Generator().manual_seed(seed))
+    return (values * 8).round() / 8
+
+
+def check(model: nn.Module, x: torch.Tensor, *, tolerance: float = 0.0, **options: Any) -> negspike.SpikingNetwork:
+    """Convert, and compare each quantiser's counts in float64, the integer ANN's and those of the silent network."""
+    network = negspike.convert(model, x, **options)
+    double = copy.deepcopy(model).double()
+    seen: dict[str, list[torch.Tensor]] = {}
+
+    def keep(name: str) -> Callable[..., None]:
+        return lambda module, _, output: seen.setdefault(name, []).append(output / module.step)
+
+    for name, module in double.named_modules():
+        if isinstance(module, QuantReLU | QuantIdentity):
+            module.register_forward_hook(keep(name))
+    with torch.no_grad():
+        logits = double(x.double()).numpy()
+    activations = network.activations(x.numpy())
+    log = negspike.simulate(network, x, engine="dense", timesteps=400)
+    assert (log.silent >= 0).all()
+    expected = {f"{name}_{i + 1}" if i else name: one for name, uses in seen.items() for i, one in enumerate(uses)}
+    for name, counts in log.counts.items():
+        np.testing.assert_array_equal(counts, activations[name])
+        np.testing.assert_array_equal(counts.reshape(expected[name].shape), expected[name].round().numpy(), name)
+    np.testing.assert_allclose(log.logits, logits, rtol=0, atol=tolerance)
+    np.testing.assert_array_equal(log.logits, activations[network.readout.name] * network.readout.unit)
+    return network
+
+
+def shuffle(x: torch.Tensor) -> torch.Tensor:
+    n, c, h, w = x.shape
+    return x.view(n, 2, c // 2, h, w).transpose(1, 2).contiguous().view(n, -1, h, w)
+
+
+def add_in_place(x: torch.Tensor) -> torch.Tensor:
+    y = x * 0.5
+    y += x
+    return y
+
+
+def alias_in_place(x: torch.Tensor) -> torch.Tensor:
+    y = x * 0.5
+    kept = y
+    y += x
+    return torch.cat([y, kept], 1)
+
+
+POOLS: dict[str, Callable[..., torch.Tensor]] = {
+    "max_pool": lambda x: F.max_pool2d(x, 3, 2, 1),
+    "max_pool of ceil_mode": lambda x: F.max_pool2d(x, 2, ceil_mode=True),
+    "max_pool of dilation 2": lambda x: F.max_pool2d(x, (3, 2), 1, dilation=2),
+    "max_pool of max_pool": lambda x: F.max_pool2d(F.max_pool2d(x, 2), 2),
+    "max_pool behind zeros": lambda x: F.max_pool2d(F.pad(x, (1, 1, 1, 1)), 3, 2),
+    "max_pool of scaled concat": lambda x: F.max_pool2d(torch.cat([x * 0.5, x + 1], 1), 2),
+    "avg_pool": lambda x: F.avg_pool2d(x, 2),
+    "avg_pool with padding": lambda x: F.avg_pool2d(x, 3, 2, 1),
+    "avg_pool divisor_override": lambda x: F.avg_pool2d(x, 2, divisor_override=8),
+    "adaptive_avg_pool of a divisor": lambda x: F.adaptive_avg_pool2d(x[:, :, :, :], (11, 3)),
+    "global average": lambda x: F.adaptive_avg_pool2d(x, 1),
+    "mean with axes kept": lambda x: x.mean([2, 3], keepdim=True),
+    "pool of pool, then all of it": lambda x: F.adaptive_avg_pool2d(F.avg_pool2d(x, 2), 1),
+}
+ROUTES: dict[str, Callable[..., torch.Tensor]] = {
+    "identity": lambda x: x,
+    "dropout": lambda x: F.dropout(x, 0.5, training=False),
+    "contiguous": lambda x: x.contiguous(),
+    "add": lambda x: x + x * 2,
+    "add with alpha": lambda x: torch.add(x, x * 2, alpha=3),
+    "sub": lambda x: x * 2 - x,
+    "constant minus": lambda x: 1 - x,
+    "neg": lambda x: -x,
+    "add in place": add_in_place,
+    "alias changed in place": alias_in_place,
+    "div": lambda x: x / 4,
+    "mul a channel": lambda x: x * torch.tensor([0.5, 1, -2, 0]).view(1, 4, 1, 1),
+    "add a channel": lambda x: x + torch.tensor([0.5, 1, -2, 0]).view(4, 1, 1),
+    "concat": lambda x: torch.cat([x, x * 0.5, x], 1),
+    "view, transpose, view": shuffle,
+    "channel_shuffle": lambda x: F.channel_shuffle(x, 2),
+    "chunk": lambda x: torch.cat(x.chunk(2, 1)[::-1], 1),
+    "split": lambda x: torch.cat([part * (number + 1) for number, part in enumerate(x.split([1, 3], 1))], 1),
+    "slice": lambda x: x[:, 1::2],
+    "select": lambda x: torch.cat([x[:, 2].unsqueeze(1), x[:, 0:1]], 1),
+    "zeros around": lambda x: F.pad(x, (1, 2, 0, 3)),
+}
+
+
+@pytest.mark.parametrize("name", [*POOLS, *ROUTES])
+def test_operations_without_weights(name: str) -> None:
+    model = prepared(Between((POOLS | ROUTES)[name]))
+    network = check(model, images((3, 11, 9)), tolerance=1e-12)
+    assert [one.name for one in network.populations] == ["before.1", "after.2"]
+    assert network.node("head") is network.readout
+
+
+CONVOLUTIONS = {
+    "stride and padding": nn.Conv2d(4, 6, 3, 2, 1),
+    "dilation, not square": nn.Conv2d(4, 6, (3, 2), (1, 2), (2, 0), (2, 1), bias=False),
+    "groups": nn.Conv2d(4, 6, 3, groups=2, padding=1),
+    "depthwise": nn.Conv2d(4, 8, 3, groups=4),
+    "same": nn.Conv2d(4, 6, (4, 3), padding="same"),
+    "with batch norm": nn.Sequential(nn.Conv2d(4, 6, 3), nn.BatchNorm2d(6)),
+    "batch norm before": nn.Sequential(nn.BatchNorm2d(4), nn.Conv2d(4, 6, 3)),
+    "two at once": nn.Sequential(nn.Conv2d(4, 6, 3), nn.Conv2d(6, 5, (1, 3), 2)),
+    "depthwise, then 1x1": nn.Sequential(nn.Conv2d(4, 4, 3, groups=4, padding=1), nn.Conv2d(4, 5, 1)),
+    "groups, then depthwise": nn.Sequential(nn.Conv2d(4, 6, 1, groups=2), nn.Conv2d(6, 12, 3, groups=6)),
+    "average, then 3x3": nn.Sequential(nn.AvgPool2d(2), nn.Conv2d(4, 6, 3)),
+    "average, then grouped": nn.Sequential(nn.AvgPool2d(2), nn.Conv2d(4, 6, 3, groups=2)),
+    "overlapping averages, then 2x2": nn.Sequential(nn.AvgPool2d(3, 1), nn.Conv2d(4, 6, 2, 2)),
+    "3x3, then average": nn.Sequential(nn.Conv2d(4, 6, 3, groups=2), nn.AvgPool2d(2)),
+    "1x1, then average": nn.Sequential(nn.Conv2d(4, 6, 1), nn.AvgPool2d(2)),
+    "padded 3x3, then global average": nn.Sequential(nn.Conv2d(4, 6, 3, padding=1), nn.AdaptiveAvgPool2d(1)),
+    "1x1 of stride 2, then 3x3": nn.Sequential(nn.Conv2d(4, 6, 1, 2, bias=False), nn.Conv2d(6, 5, 3, padding=1)),
+}
+
+
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+def test_linear_maps(name: str) -> None:
+    layer = copy.deepcopy(CONVOLUTIONS[name])
+    check(prepared(Between(layer)), images((3, 11, 9)), tolerance=1e-12)
+
+
+@pytest.mark.parametrize("size", [(5, 7), (3, 2), (22, 18), (11, 9), (1, 1)])
+def test_adaptive_pools_before_a_linear_layer(size: tuple[int, int]) -> None:
+    model = nn.Sequential(
+        *(nn.Conv2d(3, 4, 3, padding=1), QuantReLU(step=0.25, levels=7), nn.AdaptiveAvgPool2d(size), nn.Flatten()),
+        *(nn.Linear(4 * size[0] * size[1], 6), QuantReLU(step=0.25, levels=7), nn.Linear(6, 3)),
+    )
+    check(prepared(model), images((3, 11, 9)), tolerance=1e-6)
+
+
+@pytest.mark.parametrize(
+    "pool",
+    [
+        nn.AvgPool2d(3, 2, 1, count_include_pad=False),
+        nn.AvgPool2d(2, ceil_mode=True),
+        nn.AvgPool2d(3, 2, 1, ceil_mode=True),
+        nn.Sequential(nn.Conv2d(4, 4, 3, groups=2, padding=1), nn.AdaptiveAvgPool2d((5, 4))),
+    ],
+)
+def test_pools_of_uneven_windows_before_a_linear_layer(pool: nn.Module) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), QuantReLU(step=0.25, levels=7), pool, nn.Flatten())
+    with torch.no_grad():
+        features = model(torch.zeros(1, 3, 11, 9)).shape[1]
+    model.append(nn.Linear(features, 3))
+    check(prepared(model), images((3, 11, 9)), tolerance=1e-6)
+
+
+class Residual(nn.Module):
+    """A pre-activation stream: it is read by batch norms and by later additions, and never quantised itself."""
+
+    def __init__(self, blocks: int = 3) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 4, 3, padding=1)
+        self.norms = nn.ModuleList(nn.BatchNorm2d(4) for _ in range(blocks + 1))
+        self.acts = nn.ModuleList(QuantReLU(step=0.5, levels=7) for _ in range(blocks + 1))
+        self.convs = nn.ModuleList(nn.Conv2d(4, 4, 3, padding=1) for _ in range(blocks))
+        self.fc = nn.Linear(4, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x)
+        for norm, act, conv in zip(self.norms, self.acts, self.convs, strict=False):
+            x = x + conv(act(norm(x)))
+        x = self.acts[-1](self.norms[-1](x))
+        return self.fc(F.adaptive_avg_pool2d(x, 1).flatten(1))  # type: ignore[no-any-return]
+
+
+def test_a_stream_is_added_up_once_and_relayed() -> None:
+    model = prepared(Residual())
+    network = check(model, images((3, 8, 6)), tolerance=1e-12)
+    sums = [node for node in network.nodes if isinstance(node, Sum)]
+    assert len(sums) == 3
+    for earlier, later in pairwise(sums):
+        relays = [one for one in later.synapses if one.source == earlier.name]
+        assert [one.weight for one in relays] == [None] and (relays[0].scale == 1).all()
+    weighted = [one for node in network.nodes[:-1] for one in node.synapses if one.weight is not None]  # type: ignore[union-attr]
+    assert len(weighted) == 4
+
+
+class Dense(nn.Module):
+    """Concatenated features, each read through several batch norms."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList()
+        for number in range(3):
+            inputs = 3 + 4 * number
+            act = QuantReLU(step=0.5, levels=7)
+            self.layers.append(nn.Sequential(nn.BatchNorm2d(inputs), act, nn.Conv2d(inputs, 4, 3, padding=1)))
+        self.last = nn.Sequential(
+            nn.BatchNorm2d(15), QuantReLU(step=0.5, levels=7), nn.Flatten(), nn.Linear(15 * 48, 7)
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        features = [x]
+        for layer in self.layers:
+            features.append(layer(torch.cat(features, 1)))
+        return self.last(torch.cat(features, 1))  # type: ignore[no-any-return]
+
+
+def test_dense_features_are_sums() -> None:
+    network = check(prepared(Dense()), images((3, 8, 6)), tolerance=1e-12)
+    assert sum(isinstance(node, Sum) for node in network.nodes) == 2
+
+
+class Twice(nn.Module):
+    """One quantiser used twice, and a residual addition of equal steps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1)
+        self.act, self.fc = QuantReLU(step=0.3, levels=15), nn.Linear(4, 3, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.act(self.one(x))
+        x = self.act(self.two(x) + x)
+        return self.fc(x.mean((2, 3)))  # type: ignore[no-any-return]
+
+
+def test_a_second_use_and_an_addition_of_equal_steps() -> None:
+    network = negspike.convert(Twice().eval(), images((3, 8, 6)))
+    assert [one.name for one in network.populations] == ["act", "act_2"]
+    second = network.populations[1]
+    residual = next(one for one in second.synapses if one.weight is None)
+    np.testing.assert_array_equal(residual.scale, second.theta)
+    weighted = next(one for one in second.synapses if one.weight is not None)
+    assert (weighted.scale >= 1 << 16).all()
+
+
+# --- whole networks -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("classes", [1, 2, 1000])
+def test_classes_and_biases(classes: int) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), QuantReLU(k=1), nn.Flatten(), nn.Linear(4 * 6 * 3, classes))
+    network = check(prepared(model), images((3, 8, 5)))
+    assert network.classes == classes
+
+
+def test_a_net_without_quantisers_is_its_readout() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4 * 6 * 3, 5))
+    network = check(prepared(model), images((3, 8, 5)), tolerance=1e-5)
+    assert network.neurons == 0 and network.latency_bound == 0
+
+
+def test_the_head_may_be_a_quantiser_and_a_pool() -> None:
+    head = (nn.Conv2d(4, 5, 1), QuantReLU(step=0.25, levels=15), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), QuantReLU(step=0.5, levels=3), *head)
+    network = check(prepared(model), images((3, 8, 5)), tolerance=1e-12)
+    assert network.readout.synapses[0].weight is None
+
+
+def test_max_pool_moves_behind_the_quantiser() -> None:
+    layers = [nn.Conv2d(3, 4, 3), nn.MaxPool2d(2), nn.ReLU(), QuantIdentity(step=0.5, low=-3, high=7)]
+    model = nn.Sequential(*layers, nn.Flatten(), nn.Linear(12, 3))
+    network = negspike.convert(prepared(model), images((3, 8, 5)))
+    neurons, pool = network.nodes[:2]
+    assert isinstance(pool, MaxPool) and pool.source == neurons.name and neurons.shape == (4, 6, 3)
+    assert (network.populations[0].low, network.populations[0].high) == (0, 7)  # of the ReLU, of the quantiser
+    x = images((3, 8, 5))
+    log = negspike.simulate(network, x, engine="dense")
+    np.testing.assert_allclose(log.logits, model(x).detach().numpy(), atol=1e-6)
+
+
+@pytest.mark.parametrize("topology", ["6C3-P2-10-8", "4C3-4C3-12"])
+@pytest.mark.parametrize("padding", ["same", "valid"])
+@pytest.mark.parametrize("k", [0, 1, 3])
+def test_the_pipelines_nets_come_to_the_same_integers(topology: str, padding: str, k: int) -> None:
+    """Weights, scales and thresholds; a base is computed on another way and may be one unit, 2^-16 of a weight, off."""
+    net = Network(parse_topology(topology, (3, 10, 8), padding, classes=4), k, 12)
+    random = torch.Generator().manual_seed(3)
+    for block in net.blocks:
+        norm: Any = block.norm
+        norm.weight.data = torch.randn(norm.weight.shape, generator=random)
+        norm.bias.data = torch.randn(norm.weight.shape, generator=random)
+        norm.running_mean = torch.randn(norm.weight.shape, generator=random)
+        norm.running_var = torch.rand(norm.weight.shape, generator=random) + 0.1
+    ours, theirs = negspike.convert(net.eval(), images((3, 10, 8)), weight_bits=12), from_network(net, {})
+    assert ours.readout.unit == theirs.readout.unit and ours.neurons == theirs.neurons
+    for one, other in zip(ours.nodes, theirs.nodes, strict=True):
+        for a, b in zip(one.synapses, other.synapses, strict=True):  # type: ignore[union-attr]
+            np.testing.assert_array_equal(a.weight, b.weight)
+            np.testing.assert_array_equal(a.scale, b.scale)
+            assert a.window == b.window
+    for mine, yours in zip(ours.populations, theirs.populations, strict=True):
+        np.testing.assert_array_equal(mine.theta, yours.theta)
+        np.testing.assert_allclose(mine.base, yours.base, rtol=0, atol=1)
+
+
+def test_weights_rounded_in_the_forward_pass_are_kept() -> None:
+    class Rounded(nn.Conv2d):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return F.conv2d(x, round_weights(self.weight, 5), self.bias)
+
+    model = nn.Sequential(Rounded(3, 4, 3), QuantReLU(k=2, levels=9), nn.Flatten(), nn.Linear(72, 3)).eval()
+    weight = negspike.convert(model, images((3, 8, 5))).populations[0].synapses[0].weight
+    assert weight is not None and (weight % (1 << 19) == 0).all() and weight.any()
+
+
+def test_constant_channels_and_tiny_gains() -> None:
+    layers = [nn.Conv2d(3, 6, 3, bias=False), nn.BatchNorm2d(6), QuantReLU(step=0.3, levels=7)]
+    model: Any = prepared(nn.Sequential(*layers, nn.Flatten(), nn.Linear(6 * 18, 3)))
+    norm = model[1]
+    norm.weight.data = torch.tensor([0.0, -0.0, 1e-30, -1e-12, 1.0, -1.0])
+    norm.bias.data = torch.tensor([0.75, -3.0, 0.5, 1e6, 0.0, 0.25])
+    model[0].weight.data[4] = 0
+    check(model, images((3, 8, 5)), tolerance=1e-5)
+
+
+# --- what is refused ------------------------------------------------------------------------------------------------
+
+
+class Branches(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x if x.sum() > 0 else -x
+
+
+class Lambda(nn.Module):
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return self.function(x)
+
+
+class Product(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * x
+
+
+REFUSED: dict[str, tuple[nn.Module, tuple[str, ...]]] = {
+    "relu": (nn.ReLU(), ("between: relu without a quantiser", "negspike.quantize(model, images)")),
+    "relu6": (nn.ReLU6(), ("between: ", "without a quantiser")),
+    "clamp": (Lambda(lambda x: x.clamp(0, 1)), ("between: clamp", "without a quantiser")),
+    "SiLU": (nn.SiLU(), ("between: silu", "ReLU")),
+    "sigmoid": (nn.Sigmoid(), ("between: sigmoid",)),
+    "product": (Product(), ("between: the product of two activations",)),
+    "layer norm": (nn.LayerNorm(9), ("between: layer_norm cannot be converted",)),
+    "attention": (Lambda(lambda x: F.softmax(x, 1)), ("between: softmax",)),
+    "group norm": (nn.GroupNorm(2, 4), ("between: group_norm cannot be converted",)),
+    "upsampling": (nn.Upsample(scale_factor=2), ("between: ", "cannot be converted")),
+    "cropping": (Lambda(lambda x: x[:, :, 1:]), ("between: a slice of height or width",)),
+    "transposing": (Lambda(lambda x: x.transpose(2, 3)), ("between: a permutation that moves height or width",)),
+    "mean over channels": (
+        Lambda(lambda x: x.mean(1, keepdim=True)),
+        ("between: only the mean over height and width",),
+    ),
+    "concat of rows": (Lambda(lambda x: torch.cat([x, x], 2)), ("between: only concatenation along the channels",)),
+    "factor a position": (Lambda(lambda x: x * torch.arange(9.0)), ("between: mul", "within a channel")),
+    "broadcast sum": (Lambda(lambda x: x + x.mean((2, 3), keepdim=True)), ("between: add of shapes",)),
+    "norm of the batch": (nn.BatchNorm2d(4, track_running_stats=False), ("between: batch norm", "batch")),
+    "max pool of unquantised": (nn.Sequential(nn.Conv2d(4, 4, 1), nn.MaxPool2d(2)), ("reads a max pool of values",)),
+    "uneven pool": (nn.AdaptiveAvgPool2d((4, 4)), ("only a linear layer", "QuantIdentity")),
+    "overlapping averages at the edge": (nn.AvgPool2d(3, 1, 1), ("differs at the edge", "QuantIdentity")),
+    "bias and padding": (nn.Conv2d(4, 4, 1), ("zeros around a bias", "QuantIdentity")),
+    "control flow": (Branches(), ("torch.export cannot trace it", "control flow")),
+    "values as shapes": (Lambda(lambda x: x.nonzero()), ("",)),
+    "mixed batch": (Lambda(lambda x: x.reshape(-1, 2, 11, 9).repeat(1, 2, 1, 1)), ("",)),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused_in_one_line_that_names_the_module(name: str) -> None:
+    module, words = REFUSED[name]
+    model = nn.Sequential()
+    model.add_module("first", nn.Conv2d(3, 4, 3, padding=1))
+    model.add_module("act", QuantReLU(k=1, levels=3))
+    model.add_module("between", module)
+    model.add_module("last", nn.Conv2d(4, 4, 3, padding=1))
+    model.add_module("relu", QuantReLU(k=1, levels=3))
+    model.add_module("flatten", nn.Flatten())
+    model.add_module("fc", nn.LazyLinear(3))
+    with torch.no_grad():
+        fits = name not in ("layer norm", "mean over channels", "values as shapes", "mixed batch")
+        if fits:
+            model.eval()(torch.zeros(1, 3, 11, 9))
+        else:
+            model.fc = nn.Linear(4 * 99, 3)
+            model.last = nn.Conv2d(1, 4, 3, padding=1) if name == "mean over channels" else model.last
+    with OneLine(InputError, *words):
+        negspike.convert(model.eval(), torch.zeros(1, 3, 11, 9))
+
+
+def test_refused_models() -> None:
+    x = torch.zeros(1, 3, 8, 8)
+    conv, act, fc = nn.Conv2d(3, 4, 3), QuantReLU(k=1), nn.Linear(4 * 36, 2)
+    good = nn.Sequential(conv, act, nn.Flatten(), fc).eval()
+    with OneLine(InputError, "training mode", "model.eval()"):
+        negspike.convert(copy.deepcopy(good).train(), x)
+    with OneLine(InputError, "1: it is in training mode"):
+        partly = nn.Sequential(conv, nn.BatchNorm2d(4), act, nn.Flatten(), fc).eval()
+        partly[1].train()
+        negspike.convert(partly, x)
+    with OneLine(InputError, "expected (N, classes)"):
+        negspike.convert(nn.Sequential(conv, act).eval(), x)
+    with OneLine(InputError, "returns 2 values"):
+        negspike.convert(nn.Sequential(conv, act, nn.Flatten(), fc, Lambda(lambda y: (y, y))).eval(), x)
+    with OneLine(InputError, "relu without a quantiser"):
+        negspike.convert(nn.Sequential(conv, act, nn.Flatten(), fc, nn.ReLU()).eval(), x)
+    with OneLine(InputError, "the example has shape (3, 8, 8)"):
+        negspike.convert(good, x[0])
+    with OneLine(InputError, "weight_bits is 25"):
+        negspike.convert(good, x, weight_bits=25)
+    with OneLine(InputError, "weight_bits is '8'"):
+        negspike.convert(good, x, weight_bits="8")  # type: ignore[arg-type]
+    with OneLine(InputError, "not finite"):
+        broken: Any = copy.deepcopy(good)
+        broken[0].weight.data[0] = torch.nan
+        negspike.convert(broken, x)
+    with OneLine(InputError, "step"):
+        stepless: Any = copy.deepcopy(good)
+        stepless[1].step.fill_(-1.0)
+        negspike.convert(stepless, x)
+    with OneLine(InputError, "torch.export cannot trace it"):
+        negspike.convert(good, torch.zeros(1, 4, 8, 8))
+
+
+class RawStream(nn.Module):
+    """A convolution's result is read by a quantiser and by another convolution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1)
+        self.act, self.fc = QuantReLU(k=1), nn.Linear(4, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.one(x)
+        return self.fc(self.act(x + self.act(self.two(x))).mean((2, 3)))  # type: ignore[no-any-return]
+
+
+def test_a_sum_is_not_read_through_weights() -> None:
+    with OneLine(InputError, "act: it reads one", "put a QuantIdentity behind one"):
+        negspike.convert(RawStream().eval(), torch.zeros(1, 3, 8, 8))
