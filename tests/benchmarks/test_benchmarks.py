@@ -24,10 +24,11 @@ from negspike.spiking.simulation import ENGINES
 sys.path.insert(0, str(ROOT))
 pytest.importorskip("numba")
 
-from benchmarks import limit, run
-from benchmarks.contestants import CONTESTANTS, RUNNERS, Task
 from benchmarks.float_network import FloatNetwork
 from benchmarks.images import make_images
+
+from benchmarks import limit, run
+from benchmarks.contestants import CONTESTANTS, RUNNERS, Task
 from benchmarks.limit import additions_in_registers_per_second, row_additions_per_second
 from benchmarks.networks import (
     NETS,

@@ -15,6 +15,7 @@ import pytest
 import torch
 from conftest import OneLine
 from hypothesis import given
+from negspike.stages.net import network_topology
 from spiking_networks import Case, cases, examples, integer_network
 
 from negspike import SpikingNetwork, simulate
@@ -29,7 +30,6 @@ from negspike.spiking.logs import read_logs
 from negspike.spiking.recording import Recording
 from negspike.stages.convert import convert
 from negspike.stages.evaluate import evaluate_spiking
-from negspike.stages.net import network_topology
 from negspike.training.network import Network, predict
 from negspike.training.weights import save_weights
 

@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from negspike.spiking.convolution import convolve_int64
 from spiking_networks import Case, cases, constants, examples, integer_network, naive_simulation
 from test_engines import assert_same_log, assert_same_recording
 
 from negspike import SpikingNetwork, simulate
 from negspike.errors import InputError
-from negspike.spiking.convolution import convolve_int64
 from negspike.spiking.event import engine as event
 from negspike.spiking.event import kernels as event_kernels
 from negspike.spiking.event.engine import EventEngine, arrange, list_type, tile_width
