@@ -138,7 +138,8 @@ def plot(rows: Sequence[Row], limit: float | None, folder: Path) -> None:
             for net in nets:
                 points = sorted((row.sops_per_image or 0.0, row.seconds_best) for row in mine if row.net == net)
                 face = colour if net == nets[0] else "white"
-                axes.plot(*zip(*points or [((), ())], strict=True), color=colour, marker=marker, mfc=face, zorder=3)
+                x, y = [sops for sops, _ in points], [seconds for _, seconds in points]
+                axes.plot(x, y, color=colour, marker=marker, mfc=face, zorder=3)
             if mine:
                 axes.plot([], [], color=colour, marker=marker, label=label)
         for net in nets if len(nets) == 2 else ():

@@ -17,35 +17,29 @@ from torch import nn
 
 from benchmarks.contestants import LIBRARIES
 from negspike import SpikingNetwork
-from negspike.errors import InputError, one_line
+from negspike.errors import InputError
 from negspike.fixed_point import IMAGE_FRACTION_BITS
 from negspike.spiking.linear import sum_floats
-from negspike.spiking.nodes import INPUT, MaxPool, Neurons, Sum
+from negspike.spiking.nodes import INPUT, Neurons, Readout, Synapses, sources
 
 Tensors = list[torch.Tensor]
 
 
-def missing(library: str) -> str | None:
-    """Why a library cannot be used here, or None if it can."""
-    try:
-        importlib.import_module(LIBRARIES[library][0])
-    except Exception as error:  # a half-installed library may raise anything
-        return f"{type(error).__name__}: {one_line(error)}"
-    return None
-
-
-def check_chain(network: SpikingNetwork) -> None:
-    """Check that the network is one that is simulated here: every population listens to all of the one before it.
+def chain(network: SpikingNetwork) -> list[tuple[Neurons | Readout, Synapses, np.ndarray]]:
+    """Nodes with their synapses and weights, where every population listens to all of the one before it.
 
     Raises:
-        InputError: it is another one; it names the first node that does not fit.
+        InputError: the network is another one; it names the first node that does not fit.
     """
+    found: list[tuple[Neurons | Readout, Synapses, np.ndarray]] = []
     for node, source in zip(network.nodes, [INPUT, *(node.name for node in network.nodes)], strict=False):
-        fits = not isinstance(node, MaxPool | Sum) and [one.source for one in node.synapses] == [source]
-        if isinstance(node, Neurons):
-            fits = fits and (node.low, node.high) == (0, None)
-        if not fits or any(s.weight is None or s.channels is not None or s.targets is not None for s in node.synapses):
+        if isinstance(node, Readout) or (isinstance(node, Neurons) and (node.low, node.high) == (0, None)):
+            for one in node.synapses:
+                if one.source == source and one.weight is not None and one.channels is None and one.targets is None:
+                    found.append((node, one, one.weight))
+        if [item.source for _, item, _ in found[-1:]] != [source] or len(sources(node)) != 1:
             raise InputError(f"{node.name}: float32 simulations are written for chains of populations without bounds")
+    return found
 
 
 def fire(residual: torch.Tensor, debt: torch.Tensor) -> torch.Tensor:
@@ -61,17 +55,15 @@ class FloatNetwork(nn.Module):
     """A dense simulation. A neuron's residual is (z - base) / theta - n: 1 and above it spikes, below 0 it spikes back.
 
     Args:
-        network: the integer network, see :func:`check_chain`.
+        network: the integer network, a :func:`chain`.
         dtype: of weights and spikes behind the first layer; residuals are float32.
     """
 
     def __init__(self, network: SpikingNetwork, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
-        check_chain(network)
         self.dtype, self.shapes = dtype, [population.shape for population in network.populations]
-        self.synapses, self.weights, self.bases = [], nn.ParameterList(), []
-        for node in network.nodes:
-            (synapses,) = node.synapses  # type: ignore[union-attr]
+        self.synapses, self.weights, self.bases = list[Synapses](), nn.ParameterList(), Tensors()
+        for node, synapses, integers in chain(network):
             scale, kept = synapses.scale.astype(np.float64), torch.float32
             if isinstance(node, Neurons):
                 scale /= node.theta
@@ -80,7 +72,7 @@ class FloatNetwork(nn.Module):
                 scale *= 2.0**IMAGE_FRACTION_BITS
             elif isinstance(node, Neurons):
                 kept = dtype
-            weight = torch.from_numpy(synapses.weight * scale[:, None, None, None]).to(kept)
+            weight = torch.from_numpy(integers * scale[:, None, None, None]).to(kept)
             if weight.shape[2:] != network.shapes[synapses.source][1:]:  # else it is used as a matrix
                 weight = weight.contiguous(memory_format=torch.channels_last)
             self.weights.append(nn.Parameter(weight, requires_grad=False))
@@ -175,7 +167,7 @@ def present(floats: FloatNetwork, neurons: list[Any], images: np.ndarray, at_onc
         spikes = neurons[0](current.expand(at_once, *current.shape))
         for number, neuron in enumerate(neurons[1:], 1):
             currents = floats.current(number, spikes.flatten(0, 1))
-            spikes = neuron(currents.unflatten(0, (at_once, -1)))
+            spikes = neuron(currents.reshape(spikes.shape[:2] + currents.shape[1:]))
         counts.add_(spikes.sum(0))
         return floats.logits(counts)
 

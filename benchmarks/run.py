@@ -20,12 +20,11 @@ from benchmarks.contestants import CONTESTANTS, Contestant, Task
 from benchmarks.limit import limit
 from benchmarks.networks import NETS, make_images, make_network
 from benchmarks.report import Row, plot, summary, table
-from benchmarks.rivals import check_chain, missing
 from benchmarks.worker import Worker
 from negspike import SpikingNetwork
+from negspike.console import Progress
 from negspike.errors import InputError
 from negspike.files import write_json, write_text
-from negspike.spiking.simulation import choose_engine
 
 FOLDER = Path(__file__).parent / "results"
 PACKAGES = ("negspike", "numpy", "torch", "numba", "spikingjelly", "sinabs", "snntorch")
@@ -39,6 +38,11 @@ class Case:
     k: int | None
     networks: dict[int, Path]
     images: Path
+
+    @property
+    def name(self) -> str:
+        """For lines of progress and of errors."""
+        return f"{self.net} k{self.k}"
 
 
 def make_cases(arguments: argparse.Namespace, bits: set[int], scratch: Path) -> Iterator[Case]:
@@ -69,26 +73,44 @@ def given_images(arguments: argparse.Namespace, network: SpikingNetwork) -> np.n
     return prepare_images(dataset.spec, dataset.test.pixels[: arguments.images])
 
 
-def measure(case: Case, contestants: Sequence[Contestant], arguments: argparse.Namespace) -> list[Row]:
+def measure(
+    case: Case, contestants: Sequence[Contestant], arguments: argparse.Namespace, absent: dict[str, str]
+) -> list[Row]:
     """All contestants of one network, their repetitions interleaved.
 
+    Args:
+        case, contestants, arguments: what is measured.
+        absent: gets the names of those that cannot be prepared here, and why.
+
     Raises:
-        InputError: a contestant failed, or two exact engines differ.
+        InputError: a repetition failed, two exact engines differ, or there is nobody to measure.
     """
     workers: list[Worker] = []
+    rows: list[Row] = []
     with ExitStack() as stack:
         for contestant in contestants:
-            # One after the other: nobody is prepared while somebody else is.
-            workers.append(Worker(make_task(case, contestant, arguments), arguments.out / "workers.log"))
+            try:
+                if contestant.kind == "first call":
+                    rows += first_calls(case, contestant, arguments)
+                    continue
+                # One after the other: nobody is prepared while somebody else is.
+                workers.append(Worker(make_task(case, contestant, arguments), arguments.out / "workers.log"))
+            except InputError as error:
+                absent[contestant.name] = str(error)
+                say(f"{case.name}: left out, {error}")
+                continue
             stack.callback(workers[-1].close)
-            say(f"{case.net} k{case.k}: {contestant.name} ready ({len(workers)}/{len(contestants)})")
-        for repetition in range(arguments.repetitions):
+            say(f"{case.name}: {contestant.name} ready")
+        progress = Progress(arguments.repetitions, "repetitions")
+        for repetition in range(1, arguments.repetitions + 1):
             for worker in workers:
                 worker.repeat()
-            say(f"{case.net} k{case.k}: repetition {repetition + 1}/{arguments.repetitions}")
-        recordings = [worker.recording() for worker in workers]
-    check_agreement(f"{case.net} k{case.k}", list(zip(contestants, recordings, strict=True)))
-    return summarise(case, workers, recordings, arguments.timesteps)
+            say(f"{case.name}: repetition {repetition}/{arguments.repetitions}, {progress.left(repetition)}")
+        recordings = [(worker.task.contestant, worker.recording()) for worker in workers]
+    if not workers and not rows:
+        raise InputError(f"{case.name}: there is nobody to measure")
+    check_agreement(case.name, recordings)
+    return rows + summarise(case, workers, [recording for _, recording in recordings], arguments.timesteps)
 
 
 def make_task(case: Case, contestant: Contestant, arguments: argparse.Namespace) -> Task:
@@ -107,7 +129,7 @@ def first_calls(case: Case, contestant: Contestant, arguments: argparse.Namespac
             worker.repeat()
             worker.close()
             rows.append(replace(make_row(case, worker), variant=variant))
-            say(f"{case.net} k{case.k}: first call with {variant} {rows[-1].seconds_best:.2f} s")
+            say(f"{case.name}: first call with {variant} {rows[-1].seconds_best:.2f} s")
     return rows
 
 
@@ -187,22 +209,6 @@ def machine(arguments: argparse.Namespace) -> dict[str, Any]:
     return {"processor": model, "cores": os.cpu_count(), **system, "versions": versions, "arguments": used}
 
 
-def unavailable(contestant: Contestant, network: SpikingNetwork | None) -> str | None:
-    """Why a contestant cannot take part here, or None if it can; ``network`` is the user's own, if any."""
-    exact = contestant.kind in ("engine", "first call")
-    if contestant.kind == "library" and (reason := missing(contestant.engine)) is not None:
-        return reason
-    if network is None:
-        return None
-    if contestant.weight_bits != 16:
-        return f"the network has weights of {network.weight_bits} bits"
-    try:
-        choose_engine(network, contestant.engine, device="cpu") if exact else check_chain(network)
-    except InputError as error:
-        return str(error)
-    return None
-
-
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
     description = "Measure the spiking engines side by side, in one run."
@@ -242,24 +248,20 @@ def say(text: str) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Measure every case, write what there is after each of them."""
     chosen = [CONTESTANTS[name] for name in arguments.only or CONTESTANTS]
-    own = None if arguments.network is None else SpikingNetwork.load(arguments.network)
-    absent = {c.name: reason for c in chosen if (reason := unavailable(c, own)) is not None}
-    chosen = [c if own is None else replace(c, weight_bits=own.weight_bits) for c in chosen if c.name not in absent]
-    for name, reason in absent.items():
-        say(f"{name}: left out, {reason}")
-    if not chosen:
-        raise InputError("there is nobody to measure")
-    folder, seconds, rows = arguments.out, 0.02 if arguments.quick else 0.5, list[Row]()
+    if arguments.network is not None:
+        # Everybody runs the user's weights as they are.
+        bits = SpikingNetwork.load(arguments.network).weight_bits
+        chosen = [replace(contestant, weight_bits=bits) for contestant in chosen if contestant.weight_bits == 16]
+    folder, rows, absent = arguments.out, list[Row](), dict[str, str]()
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "machine.json", machine(arguments))
+    seconds = 0.02 if arguments.quick else 0.5
     limits = {threads: limit(threads, seconds) for threads in sorted({1, arguments.threads})}
     with tempfile.TemporaryDirectory() as scratch:
-        for case in make_cases(arguments, {c.weight_bits for c in chosen}, Path(scratch)):
-            for contestant in chosen:
-                # What is compiled depends on types only, so once is enough.
-                if contestant.kind == "first call" and not rows:
-                    rows += first_calls(case, contestant, arguments)
-            rows += measure(case, [c for c in chosen if c.kind != "first call"], arguments)
+        for case in make_cases(arguments, {contestant.weight_bits for contestant in chosen}, Path(scratch)):
+            rows += measure(case, chosen, arguments, absent)
+            # What is compiled depends on types only, so once is enough.
+            chosen = [contestant for contestant in chosen if contestant.kind != "first call"]
             write_text(folder / "summary.csv", summary(rows))
             write_text(folder / "table.md", table(rows, limits, absent))
             plot(rows, limits[arguments.threads], folder)

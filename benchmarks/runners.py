@@ -177,6 +177,7 @@ def library_variants(
 ) -> Iterator[Variant]:
     """Another library, step by step or several steps at once, whichever is faster."""
     library, floats = task.contestant.engine, FloatNetwork(network)
+    make_neuron(library)  # if it is not installed, that is the reason to be told
 
     def build(size: int, at_once: int) -> Advance:
         # Presented in every step, not once, the image needs no factor of 2^k.

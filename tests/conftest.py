@@ -36,8 +36,8 @@ needs_shared = pytest.mark.skipif(
     not SHARED.is_dir(), reason="the folder 'shared' with reference data is not beside the repository"
 )
 
-# Beside what is marked itself: fixtures that run the workflow, compilation for other processors.
-SLOW = {"finished_copy", "undisturbed", "stages", "test_other_processors"}
+# Fixtures that run the workflow: tests with them are slow.
+SLOW_FIXTURES = {"finished_copy", "undisturbed"}
 # Files that share a finished experiment, and what takes longest, which starts first; Slurm's tests mostly wait.
 SHARE_AN_EXPERIMENT = ("test_workflow", "test_reruns", "test_conventions")
 FIRST = ("test_slurm", "finished_copy", "test_faults", "test_event", "test_engines", "test_cost")
@@ -54,7 +54,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     ranks = [FIRST.index(group) if group in FIRST else len(FIRST) for group in groups]
     items[:] = [item for _, item in sorted(zip(ranks, items, strict=True), key=lambda pair: pair[0])]
     for item in items:
-        if SLOW & {*getattr(item, "fixturenames", ()), getattr(item, "originalname", None)}:
+        if SLOW_FIXTURES & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.slow)
 
 

@@ -135,10 +135,10 @@ class File(Section):
     size: Annotated[int, Field(ge=1, le=10**15)] | Literal[None] = Field(None, description="bytes, if known")
 
 
-def _section(name: str, fields: dict[str, Any]) -> Any:
+def _section(name: str, fields: dict[str, Any], *, optional: bool = False) -> Any:
     """A section of the datasets, whose keys the registry knows."""
-    required: Any = {key: (kind, ...) for key, kind in fields.items()}
-    return create_model(name, __base__=Section, __doc__="Where its files come from.", **required)
+    known: Any = {key: (kind, None if optional else ...) for key, kind in fields.items()}
+    return create_model(name, __base__=Section, __doc__="Where its files come from.", **known)
 
 
 class Experiment(Section):
@@ -154,7 +154,9 @@ class Experiment(Section):
     evaluation: Evaluation
     definitions: dict[Name, Definition] = Field(description="the nets, by name")
     datasets: _section(  # type: ignore[valid-type]
-        "Datasets", {name: _section(name, dict.fromkeys(spec.files, File)) for name, spec in DATASETS.items()}
+        "Datasets",
+        {name: _section(name, dict.fromkeys(spec.files, File)) for name, spec in DATASETS.items()},
+        optional=True,
     )
 
     @property
@@ -178,6 +180,7 @@ class Experiment(Section):
         return {
             dataset: {name: Source(file.url, file.sha256, file.size) for name, file in sorted(files)}
             for dataset, files in self.datasets
+            if files is not None
         }
 
 
@@ -216,6 +219,9 @@ def resolve_config(config: Mapping[str, Any]) -> Experiment:
         if net not in experiment.definitions:
             known = _suggest(net, experiment.definitions)
             raise InputError(f"config key 'nets': net {_short(net)} has no definition{known}")
+    for name, definition in experiment.definitions.items():
+        if definition.dataset not in experiment.sources:
+            raise InputError(f"config key 'datasets.{definition.dataset}' is missing: net '{name}' needs it")
     return experiment
 
 

@@ -364,12 +364,12 @@ def test_weights_rounded_in_the_forward_pass_are_kept() -> None:
 
 
 def test_constant_channels_and_tiny_gains() -> None:
-    model = nn.Sequential(nn.Conv2d(3, 6, 3, bias=False), nn.BatchNorm2d(6), QuantReLU(step=0.3, levels=7))
-    model = prepared(nn.Sequential(*model, nn.Flatten(), nn.Linear(6 * 18, 3)))
-    norm: Any = model[1]
+    layers = [nn.Conv2d(3, 6, 3, bias=False), nn.BatchNorm2d(6), QuantReLU(step=0.3, levels=7)]
+    model: Any = prepared(nn.Sequential(*layers, nn.Flatten(), nn.Linear(6 * 18, 3)))
+    norm = model[1]
     norm.weight.data = torch.tensor([0.0, -0.0, 1e-30, -1e-12, 1.0, -1.0])
     norm.bias.data = torch.tensor([0.75, -3.0, 0.5, 1e6, 0.0, 0.25])
-    model[0].weight.data[4] = 0  # type: ignore[index,operator]
+    model[0].weight.data[4] = 0
     check(model, images((3, 8, 5)), tolerance=1e-5)
 
 
@@ -471,11 +471,11 @@ def test_refused_models() -> None:
     with OneLine(InputError, "weight_bits is '8'"):
         negspike.convert(good, x, weight_bits="8")  # type: ignore[arg-type]
     with OneLine(InputError, "not finite"):
-        broken = copy.deepcopy(good)
+        broken: Any = copy.deepcopy(good)
         broken[0].weight.data[0] = torch.nan
         negspike.convert(broken, x)
     with OneLine(InputError, "step"):
-        stepless = copy.deepcopy(good)
+        stepless: Any = copy.deepcopy(good)
         stepless[1].step.fill_(-1.0)
         negspike.convert(stepless, x)
     with OneLine(InputError, "torch.export cannot trace it"):

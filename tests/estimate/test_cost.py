@@ -45,9 +45,8 @@ THREADS = {"train_phase": 1, "evaluate": 4}
 def experiment(folder: Path, **changes: Any) -> Experiment:
     """The tiny experiment of the workflow's tests, in ``folder``; ``tiny`` changes the net's definition."""
     config = yaml.safe_load((ROOT / "config.yaml").read_text()) | {"data": str(folder / "data")}
-    tiny = copy.deepcopy(TINY)
-    definition: dict[str, Any] = tiny["definitions"]["tiny"] | changes.pop("tiny", {})  # type: ignore[index]
-    config |= tiny | {"results": str(folder / "results" / "tiny")} | changes
+    definition: dict[str, Any] = TINY["definitions"]["tiny"] | changes.pop("tiny", {})  # type: ignore[index]
+    config |= TINY | {"results": str(folder / "results" / "tiny")} | changes
     config["definitions"] = {"tiny": definition, **changes.get("definitions", {})}
     return resolve_config(config)
 
@@ -77,7 +76,7 @@ def lines(config: Experiment, machine: Machine = MACHINE, image: float = 1e-3, *
 
 
 @pytest.fixture(autouse=True)
-def no_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+def without_slurm(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither Slurm nor a GPU's driver, whatever this machine has."""
     monkeypatch.setattr(shutil, "which", lambda name: None)
 

@@ -14,9 +14,8 @@ import numpy as np
 import pytest
 import torch
 from conftest import OneLine
+from graphs import Case, cases, chain, examples
 from hypothesis import given
-from negspike.stages.net import network_topology
-from spiking_networks import Case, cases, examples, integer_network
 
 from negspike import SpikingNetwork, simulate
 from negspike.data.dataset import Dataset, load_dataset, save_dataset
@@ -24,25 +23,34 @@ from negspike.data.images import prepare_images
 from negspike.errors import InputError
 from negspike.results.evaluation import Evaluation, NotLosslessError, check_belongs, describe_layers, evaluate
 from negspike.spiking import dense
-from negspike.spiking.event import engine as event
-from negspike.spiking.event import kernels as event_kernels
+from negspike.spiking.event import chain as event
+from negspike.spiking.event import chain_kernels
 from negspike.spiking.logs import read_logs
 from negspike.spiking.recording import Recording
+from negspike.spiking.simulation import make_engine
 from negspike.stages.convert import convert
 from negspike.stages.evaluate import evaluate_spiking
-from negspike.training.network import Network, predict
+from negspike.stages.run import Hardware, Run, Simulation
+from negspike.training.network import predict
 from negspike.training.weights import save_weights
 
 NET = {"dataset": "digits", "topology": "4C3-P2-6C3-12", "padding": "same", "width": 1.0}
 K, TIMESTEPS, BATCH = 1, 60, 10
 
 
+def evaluated(
+    network: SpikingNetwork, images: np.ndarray, labels: np.ndarray, timesteps: int, engine: str = "auto"
+) -> Evaluation:
+    runner = make_engine(network, engine, threads=2, device="cpu")
+    return evaluate(network, images, labels, timesteps=timesteps, runner=runner)
+
+
 # --- which network belongs to which data ----------------------------------------------------------------------------
 
 
 def tiny(**origin: Any) -> SpikingNetwork:
-    made = integer_network("2", (1, 8, 8), [np.ones(128)], [1 << 20], [0], np.eye(10, 2), k=1)
-    return replace(made, origin=origin)
+    made = chain("2", (1, 8, 8), [np.ones(128)], [1 << 20], [0], np.eye(10, 2), k=1)
+    return replace(made, origin={"k": 1} | origin)
 
 
 def test_check_belongs(digits: Dataset) -> None:
@@ -65,18 +73,18 @@ def test_check_belongs(digits: Dataset) -> None:
 @given(case=cases(timesteps=40))
 def test_random_networks_are_lossless(case: Case) -> None:
     network = case.network()
-    evaluation = evaluate(network, case.images, case.labels, case.timesteps, 50)
+    evaluation = evaluated(network, case.images, case.labels, case.timesteps)
     check = evaluation.lossless_check()
-    silent = evaluation.log.silent
+    silent = evaluation.log.silent >= 0
     assert check["images"] == len(case.images)
     assert check["silent_images"] == check["silent_images_equal_to_integer_ann"] == int(silent.sum())
     assert check["images_still_spiking"] == len(silent) - int(silent.sum())
     assert (evaluation.differing_neurons[silent] == 0).all()
     np.testing.assert_array_equal(evaluation.integer_predictions[silent], evaluation.log.predictions[silent])
     # the rest, neuron by neuron
-    counts = simulate(network, case.images, case.labels, case.timesteps).counts
+    counts = simulate(network, case.images, case.labels, timesteps=case.timesteps).counts
     exact = network.activations(case.images)
-    differing = sum((a != b).reshape(len(a), -1).sum(1) for a, b in zip(counts, exact, strict=True))
+    differing = sum((count != exact[name]).sum((1, 2, 3)) for name, count in counts.items())
     np.testing.assert_array_equal(evaluation.differing_neurons, differing)
     still = ~silent & (evaluation.differing_neurons == 0)
     assert check["images_still_spiking_equal_to_integer_ann"] == int(still.sum())
@@ -85,38 +93,36 @@ def test_random_networks_are_lossless(case: Case) -> None:
 def small_case() -> tuple[SpikingNetwork, np.ndarray, np.ndarray]:
     random = np.random.default_rng(0)
     weights = [random.integers(-300, 300, shape) for shape in ((4, 1, 3, 3), (6, 4, 5, 5))]
-    network = integer_network(
-        "4C3-6", (1, 5, 5), weights, [1 << 23, 1 << 24], [-1 << 22] * 2, random.integers(-9, 9, (3, 6))
-    )
+    network = chain("4C3-6", (1, 5, 5), weights, [1 << 23, 1 << 24], [-1 << 22] * 2, random.integers(-9, 9, (3, 6)))
     return network, random.normal(0, 1, (7, 1, 5, 5)), random.integers(0, 3, 7)
 
 
-Fire = Callable[[Any, torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+Fire = Callable[[Any, torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 @pytest.mark.parametrize("defect", ["dropped spike", "no negative spikes", "input lost"])
 def test_defective_engines_are_found(defect: str, monkeypatch: pytest.MonkeyPatch) -> None:
     network, images, labels = small_case()
-    assert evaluate(network, images, labels, 150, 50).lossless_check()["silent_images"] == 7
+    assert evaluated(network, images, labels, 150).lossless_check()["silent_images"] == 7
 
-    original: Fire = dense._Layer.fire
+    original: Fire = dense._State.fire
 
-    def fire(self: Any, residual: torch.Tensor, count: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def fire(self: Any, residual: torch.Tensor, count: torch.Tensor) -> torch.Tensor:
         if defect == "no negative spikes":
-            up = residual >= self.theta
+            up: torch.Tensor = (residual >= self.theta).to(torch.int8)
             residual -= up * self.theta
             count += up
-            return up, torch.zeros_like(up)
-        up, down = original(self, residual, count)
-        if defect == "dropped spike" and not getattr(self, "dropped", False) and up[:, 0].any():
+            return up
+        change = original(self, residual, count)
+        if defect == "dropped spike" and not getattr(self, "dropped", False) and (change > 0).any():
             self.dropped = True
-            up[up.nonzero()[0].unbind()] = False
+            change[(change > 0).nonzero()[0].unbind()] = 0
         if defect == "input lost":
             residual[0, 0] -= self.theta[0]
-        return up, down
+        return change
 
-    monkeypatch.setattr(dense._Layer, "fire", fire)
-    evaluation = evaluate(network, images, labels, 150, 50, "dense")
+    monkeypatch.setattr(dense._State, "fire", fire)
+    evaluation = evaluated(network, images, labels, 150, "dense")
     with OneLine(NotLosslessError, "silent images differ", "report"):
         evaluation.lossless_check()
 
@@ -127,29 +133,29 @@ def test_a_defective_event_engine_is_found(defect: str, monkeypatch: pytest.Monk
     network, images, labels = small_case()
     original = event.arrange
 
-    def arrange(network: SpikingNetwork) -> event_kernels.Weights:
+    def arrange(network: SpikingNetwork) -> chain_kernels.Weights:
         weights = original(network)
-        first = 1 if defect in ("rows", "image_rows") else int(weights.layers[1, event_kernels.FIRST_CHANNEL])
+        first = 1 if defect in ("rows", "image_rows") else int(weights.layers[1, chain_kernels.FIRST_CHANNEL])
         array: np.ndarray = getattr(weights, defect).reshape(-1)
         array[first] += 100
         return weights
 
     monkeypatch.setattr(event, "arrange", arrange)
-    evaluation = evaluate(network, images, labels, 150, 50, "event")
+    evaluation = evaluated(network, images, labels, 150, "event")
     with OneLine(NotLosslessError, "silent images differ", "report"):
         evaluation.lossless_check()
 
 
 def test_one_wrong_neuron_is_enough() -> None:
     network, images, labels = small_case()
-    evaluation = evaluate(network, images, labels, 150, 50)
+    evaluation = evaluated(network, images, labels, 150)
     differing = evaluation.differing_neurons.copy()
     differing[3] = 2
     with OneLine(NotLosslessError, "1 of 7", "2 neurons"):
         Evaluation(evaluation.log, evaluation.integer_predictions, differing).lossless_check()
     # an image that still spikes may differ
     silent = evaluation.log.silent.copy()
-    silent[3] = False
+    silent[3] = -1
     log = replace(evaluation.log, silent=silent)
     check = Evaluation(log, evaluation.integer_predictions, differing).lossless_check()
     assert check["silent_images"] == 6
@@ -163,39 +169,40 @@ def test_counts_of_chunks_are_not_kept(engine: str, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(dense, "LARGEST_CHUNK", 2)
     monkeypatch.setattr(event, "LARGEST_CHUNK", 2)
     monkeypatch.setattr("negspike.spiking.reference.ReferenceEngine.chunk_size", 2)
-    recordings: list[Recording] = []
+    recordings: list[weakref.ref[Recording]] = []
     earlier: list[weakref.ref[np.ndarray]] = []
     compared = 0
     empty, original = Recording.empty, SpikingNetwork.activations
 
-    def watched(topology: Any, number: int, timesteps: int) -> Recording:
-        recordings.append(empty(topology, number, timesteps))
-        return recordings[-1]
+    def watched(network: SpikingNetwork, *, images: int, timesteps: int) -> Recording:
+        made = empty(network, images=images, timesteps=timesteps)
+        recordings.append(weakref.ref(made))
+        return made
 
-    def activations(self: SpikingNetwork, part: np.ndarray) -> list[np.ndarray]:
-        """Called while a chunk is compared: its counts are there, those of all chunks before are gone."""
+    def activations(self: SpikingNetwork, part: np.ndarray) -> dict[str, np.ndarray]:
+        """Called while a chunk is compared: its counts are there, of all chunks before no more than the last array."""
         nonlocal compared
         compared += 1
-        assert all(reference() is None for reference in earlier)
-        assert len(recordings[-1].counts) == 2
-        earlier.extend(weakref.ref(array) for array in recordings[-1].counts)
+        assert sum(reference() is not None for reference in earlier) <= 1
+        assert all(reference() is None for reference in recordings[:-1])
+        recording = recordings[-1]()
+        assert recording is not None and len(recording.counts) == 2
+        earlier.extend(weakref.ref(array) for array in recording.counts.values())
         return original(self, part)
 
     monkeypatch.setattr(Recording, "empty", watched)
     monkeypatch.setattr(SpikingNetwork, "activations", activations)
-    evaluation = evaluate(network, images, labels, 5, 50, engine)
+    evaluation = evaluated(network, images, labels, 5, engine)
     assert len(recordings) == compared == 4
-    assert all(recording.counts == [] for recording in recordings)
-    assert all(reference() is None for reference in earlier)
-    assert evaluation.log.counts == []
+    assert len(earlier) == 8 and all(reference() is None for reference in earlier)
+    assert evaluation.log.counts == {}
 
 
-def test_lists_and_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Images may be a list; the chunks do not show."""
+def test_chunks_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     network, images, labels = small_case()
-    whole = evaluate(network, images, labels, 9, 50)
+    whole = evaluated(network, images, labels, 9)
     monkeypatch.setattr(event, "LARGEST_CHUNK", 3)
-    parts = evaluate(network, images.tolist(), labels.tolist(), 9, 2, "event")
+    parts = evaluated(network, images, labels, 9, "event")
     np.testing.assert_array_equal(parts.differing_neurons, whole.differing_neurons)
     np.testing.assert_array_equal(parts.integer_predictions, whole.integer_predictions)
     np.testing.assert_array_equal(parts.log.sops, whole.log.sops)
@@ -203,12 +210,12 @@ def test_lists_and_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_describe_layers() -> None:
     limit = 2**23 - 1
-    network = integer_network(
+    network = chain(
         "3-2", (1, 1, 1), [[limit] * 3, [[limit, -limit, limit], [1, 1, 1]]], [1 << 38] * 2, [0, 0], np.eye(2)
     )
-    log = simulate(network, np.full((4, 1, 1, 1), 3.0), np.zeros(4), 10)
+    log = simulate(network, np.full((4, 1, 1, 1), 3.0), np.zeros(4, int), timesteps=10)
     first, second = describe_layers(network, log)
-    assert (first["token"], first["neurons"], second["token"], second["neurons"]) == ("3", 3, "2", 2)
+    assert (first["name"], first["neurons"], second["name"], second["neurons"]) == ("layer0", 3, "layer1", 2)
     assert second["largest_sum_of_weights"] == 3 * limit
     assert second["largest_float32_sum"] <= 1 << 24
     for number, layer in enumerate((first, second)):
@@ -234,7 +241,8 @@ class Workspace:
         save_dataset(digits.spec, arrays, self.dataset)
         loaded = load_dataset("digits", self.dataset)
         self.images, self.labels = prepare_images(loaded.spec, loaded.test.pixels), loaded.test.labels
-        self.network = Network(network_topology(NET), K, 16, seed=1)
+        self.run = Run("tiny", NET, 1, f"k{K}", 16)
+        self.network = self.run.network()
         with torch.no_grad():
             for block in self.network.blocks:
                 norm: Any = block.norm
@@ -243,13 +251,19 @@ class Workspace:
             self.network.train()(torch.from_numpy(self.images))
         made = {"net": NET, "precision": "k1", "weight_bits": 16, "data_checksum": loaded.checksum}
         save_weights(self.network, self.weights, {"provenance": json.dumps(made)})
-        convert("tiny", NET, K, 16, 1, self.weights, self.spiking, lambda line: None)
+        convert(self.run, weights=self.weights, output=self.spiking, report=lambda line: None)
 
     def evaluate(self, directory: Path, engine: str = "auto", k: int = K) -> list[str]:
         lines: list[str] = []
         evaluate_spiking(
-            *("tiny", NET, k, 1, TIMESTEPS, BATCH, self.spiking, self.weights, self.dataset, directory),
-            *(engine, "cpu", 1, lines.append),
+            replace(self.run, precision=f"k{k}"),
+            Simulation(TIMESTEPS, TIMESTEPS, BATCH, engine),
+            spiking=self.spiking,
+            weights=self.weights,
+            dataset=self.dataset,
+            directory=directory,
+            hardware=Hardware("cpu", 1),
+            report=lines.append,
         )
         return lines
 
@@ -302,7 +316,7 @@ def test_evaluation_files_agree(workspace: Workspace) -> None:
     np.testing.assert_array_equal(arrays["labels"], workspace.labels)
     np.testing.assert_array_equal(arrays["spiking_predictions"] == workspace.labels, arrays["correct"][:, -1])
     network = SpikingNetwork.load(workspace.spiking)
-    integer = network.logits(network.activations(workspace.images)[-1]).argmax(1)
+    integer = network.activations(workspace.images)[network.readout.name].argmax(1)
     floating = predict(workspace.network, torch.from_numpy(workspace.images)).numpy()
     np.testing.assert_array_equal(arrays["integer_predictions"], integer)
     np.testing.assert_array_equal(arrays["ann_predictions"], floating)
@@ -313,14 +327,14 @@ def test_evaluation_files_agree(workspace: Workspace) -> None:
     for name, predictions in (("float32_ann", floating), ("integer_ann", integer)):
         assert written["accuracy"][name] == pytest.approx((predictions == workspace.labels).mean())
 
-    check = written["lossless_check"]
-    assert check["silent_images"] == check["silent_images_equal_to_integer_ann"] == int(arrays["silent"].sum()) > 0
+    check, silent = written["lossless_check"], arrays["silent"] >= 0
+    assert check["silent_images"] == check["silent_images_equal_to_integer_ann"] == int(silent.sum()) > 0
     assert check["images_still_spiking"] == images - check["silent_images"]
-    assert (arrays["differing_neurons"][arrays["silent"]] == 0).all()
+    assert (arrays["differing_neurons"][silent] == 0).all()
     assert written["spiking_sha256"] == hashlib.sha256(workspace.spiking.read_bytes()).hexdigest()
     per_layer = [layer["positive_spikes_per_image"] + layer["negative_spikes_per_image"] for layer in written["layers"]]
     assert sum(per_layer) == pytest.approx(written["spikes_per_image"])
-    assert [layer["token"] for layer in written["layers"]] == ["4C3", "P2", "6C3", "12"]
+    assert [layer["name"] for layer in written["layers"]] == ["layer0", "layer1", "layer2", "layer3"]
 
 
 def test_engines_write_the_same_files(workspace: Workspace, tmp_path: Path) -> None:
@@ -358,14 +372,14 @@ def test_evaluation_refuses_before_it_writes(workspace: Workspace, tmp_path: Pat
 def test_a_defective_engine_writes_nothing(
     workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original: Fire = dense._Layer.fire
+    original: Fire = dense._State.fire
 
-    def fire(self: Any, residual: torch.Tensor, count: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        up, down = original(self, residual, count)
-        up[:, 0] = False
-        return up, down
+    def fire(self: Any, residual: torch.Tensor, count: torch.Tensor) -> torch.Tensor:
+        change = original(self, residual, count)
+        change[:, 0] = change[:, 0].clamp(max=0)
+        return change
 
-    monkeypatch.setattr(dense._Layer, "fire", fire)
+    monkeypatch.setattr(dense._State, "fire", fire)
     with pytest.raises(NotLosslessError):
         workspace.evaluate(tmp_path / "out", "dense")
     assert list(tmp_path.iterdir()) == []

@@ -124,7 +124,7 @@ def assert_same_log(found: SimulationLog, expected: SimulationLog) -> None:
         if item.name not in ("counts", "correct", "batch_size", "potential_bounds"):
             np.testing.assert_array_equal(getattr(found, item.name), getattr(expected, item.name), err_msg=item.name)
     if expected.correct is not None:
-        np.testing.assert_array_equal(found.correct, expected.correct)  # type: ignore[arg-type]
+        np.testing.assert_array_equal(found.correct, expected.correct)
     assert found.counts.keys() == expected.counts.keys()
     for name, counts in expected.counts.items():
         np.testing.assert_array_equal(found.counts[name], counts, err_msg=name)

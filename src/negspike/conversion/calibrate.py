@@ -104,17 +104,21 @@ class _Rewriter:
 
     def rewrite(self) -> fx.GraphModule:
         """The copy with quantisers."""
-        for node in list(self.module.graph.nodes):
+        nodes = list(self.module.graph.nodes)
+        for node in nodes:
             self._refuse(node)
-            limits = self._limits(node)
+        # All of them before any is replaced: a module may be used more than once.
+        for node, limits in [(node, self._limits(node)) for node in nodes]:
             if limits is not None:
-                self._replace(node, limits)
+                self._put(node, self._name(node, "relu"), self._quantiser(*limits))
             elif node.op == "call_function" and node.target is F.dropout:
                 # In training mode it is to drop again, whatever mode the graph was made in.
                 bound = dict(zip(("input", "p"), node.args, strict=False)) | dict(node.kwargs)
                 self._put(node, self._name(node, "dropout"), nn.Dropout(bound.get("p", 0.5)))
         while (bottleneck := next(self._bottlenecks(), None)) is not None:
             self._insert(bottleneck)
+        for node in self.module.graph.nodes:
+            node.meta.clear()  # where nodes came from is where quantisers were named after, not where they are
         self.module.graph.lint()
         self.module.delete_all_unused_submodules()
         self.module.recompile()
@@ -161,10 +165,13 @@ class _Rewriter:
         return str(stack[-1][0]) if stack else ""
 
     def _name(self, node: fx.Node, word: str) -> str:
-        path = str(node.target) if node.op == "call_module" else ".".join(filter(None, (self._path(node), word)))
+        """The path of a module that takes a node's place: the first use of a module keeps its name."""
+        path = ".".join(filter(None, (self._path(node), word)))
+        if node.op == "call_module":
+            path = f"{node.target}_{word}" if word == "quant" else str(node.target)
+        taken = self.used if node.op == "call_module" else self.used | {name for name, _ in self.module.named_modules()}
         name, number = path, 1
-        taken = {target for target, _ in self.module.named_modules()} if node.op != "call_module" else set()
-        while name in self.used or name in taken:
+        while name in taken:
             number += 1
             name = f"{path}_{number}"
         self.used.add(name)
@@ -180,9 +187,6 @@ class _Rewriter:
         made.limit = high if low == 0 else None  # type: ignore[assignment]
         return made
 
-    def _replace(self, node: fx.Node, limits: tuple[float, float | None]) -> None:
-        self._put(node, self._name(node, "relu"), self._quantiser(*limits))
-
     def _put(self, node: fx.Node, name: str, module: nn.Module) -> None:
         """A module in place of a node."""
         self.module.add_submodule(name, module)
@@ -195,23 +199,12 @@ class _Rewriter:
 
     def _insert(self, node: fx.Node) -> None:
         """A QuantIdentity behind a node."""
-        path = f"{node.target}_quant" if node.op == "call_module" else ""
-        name = path if path and path not in self.used else self._name_behind(node)
-        self.used.add(name)
+        name = self._name(node, "quant")
         self.module.add_submodule(name, self._quantiser(-1.0, None))
         with self.module.graph.inserting_after(node):
             new = self.module.graph.call_module(name, (node,))
         new.meta = dict(node.meta)
         node.replace_all_uses_with(new, delete_user_cb=lambda user: user is not new)
-
-    def _name_behind(self, node: fx.Node) -> str:
-        base = ".".join(filter(None, (self._path(node), "quant")))
-        name, number = base, 1
-        taken = {target for target, _ in self.module.named_modules()}
-        while name in self.used or name in taken:
-            number += 1
-            name = f"{base}_{number}"
-        return name
 
     def _bottlenecks(self) -> Iterator[fx.Node]:
         """Values that hold weights without a quantiser and are read by a map with weights."""
@@ -295,4 +288,4 @@ def best_step(
     steps = [largest * (number + 1) / TRIED for number in range(TRIED)]
     best = min(steps, key=error)
     fine = [best + largest * (number / TRIED - 0.5) * 2 / TRIED for number in range(1, TRIED)]
-    return min((step for step in fine if step > 0), key=error)
+    return min((step for step in [best, *fine] if 0 < step <= largest), key=error)

@@ -26,10 +26,10 @@ from negspike.training.quantization import weight_exponents
 LARGEST_THETA = 1 << 52
 LARGEST_BASE = 1 << 61
 # What one spike from everywhere may add to a potential, where more digits than necessary are to be had.
-LARGEST_CURRENT = 1 << 48
+LARGEST_CURRENT = 1 << 50
 EXTRA = THRESHOLD_EXTRA_BITS
 # Beyond them, so many more where branches of different scales meet.
-SPARE = 8
+SPARE = 12
 _SMALLEST_EXPONENT = -1000
 
 

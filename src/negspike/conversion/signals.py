@@ -178,8 +178,10 @@ class Signal:
         if padded and self.bias.any():
             raise InputError(EDGE)
         terms = [part for term in self.terms for part in _convolve(term, self.shape, weight, window, groups)]
-        inputs = self.bias.reshape(groups, 1, -1)
-        sums = (weight.sum((2, 3)).reshape(groups, -1, weight.shape[1]) * inputs).sum(2).reshape(-1)
+        sums = np.zeros(len(weight))
+        if self.bias.any():
+            inputs = self.bias.reshape(groups, 1, -1)
+            sums = (weight.sum((2, 3)).reshape(groups, -1, weight.shape[1]) * inputs).sum(2).reshape(-1)
         return Signal((len(weight), *size), tuple(terms), sums if bias is None else sums + bias)
 
     def pooled(self, window: Window, divisor: float) -> Signal:
@@ -238,8 +240,10 @@ def _convolve(term: Term, shape: Shape, weight: np.ndarray, window: Window, grou
         touched = term.targets[places[:, 0]] // inputs
         order = places.reshape(-1)
         columns = (term.targets[order] % inputs).reshape(places.shape)
-        blocks = weight.reshape(groups, outputs, *weight.shape[1:])[touched]
-        cut = np.concatenate([block[:, column] for block, column in zip(blocks, columns, strict=True)])
+        cut = weight  # not copied where all of it is needed: it can be large
+        if len(touched) < groups or not np.array_equal(columns, np.tile(np.arange(inputs), (groups, 1))):
+            blocks = weight.reshape(groups, outputs, *weight.shape[1:])[touched]
+            cut = np.concatenate([block[:, column] for block, column in zip(blocks, columns, strict=True)])
         targets = (touched[:, None] * outputs + np.arange(outputs)).reshape(-1)
         if term.weight is None or term.groups == 1:
             part = next(term.rows(order))
@@ -279,7 +283,7 @@ def _compose(
     if term.spread is not None:
         if not whole:
             raise InputError("only a linear layer over all positions can follow this pool; put a QuantIdentity between")
-        weight = np.einsum("oiyx,yh,xw->oihw", weight, *term.spread, optimize=True)
+        weight = windows.spread_weight(weight, *term.spread)
         window = Window(weight.shape[2:])
         made, term = replace(made, spread=None), replace(term, spread=None)
     if term.is_point:

@@ -126,3 +126,10 @@ def transposed(
     result[:, :, : seen.shape[2], : seen.shape[3]] = seen
     assert full.shape[2] == (between[0] - 1) * first.stride[0] + first.dilation[0] * (first.kernel[0] - 1) + 1
     return result
+
+
+def spread_weight(weight: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """(O, I, height, width) weights on what (height, in), (width, in) matrices give, as weights on what they take."""
+    along = (weight.reshape(-1, weight.shape[3]) @ columns).reshape(*weight.shape[:3], -1)
+    result: np.ndarray = sum(row[:, None] * along[:, :, y, None] for y, row in enumerate(rows))
+    return result

@@ -16,7 +16,9 @@ from negspike.config import Experiment
 from negspike.console import format_duration
 from negspike.data.registry import Source
 from negspike.estimate.cost import (
+    ASSUMED_IMAGES,
     STAGES,
+    STANDARD_IMAGES,
     Job,
     Speeds,
     disk_bytes,
@@ -83,10 +85,8 @@ def check(
         f"{'sbatch is there' if shutil.which('sbatch') else 'no sbatch'}",
         *(f"data     {state}" for state, _ in files or [("nothing to download", "")]),
     ]
-    warnings = [
-        *_time_warnings(experiment, seconds, total, cores, machine, gpus),
-        *_memory_warnings(memory, reserved, machine, together),
-    ]
+    warnings = [*_time_warnings(experiment, seconds, total, cores, machine, gpus)]
+    warnings += _memory_warnings(memory, reserved, machine, together)
     problems = [problem for _, problem in files if problem]
     problems += [*folder_problems(experiment), *_disk_problems(experiment, results + checkpoints, data)]
     if memory and memory[0][0] > machine.memory:
@@ -137,6 +137,8 @@ def _time_warnings(
         yield f"the machine is busy (load {machine.load:.1f} on {machine.cores} cores): speeds may be measured low"
     if shutil.which("nvidia-smi") and not gpus and experiment.device != "cpu":
         yield "there is an nvidia-smi, but PyTorch finds no CUDA device: jobs would run on the CPU, one a GPU"
+    for dataset in sorted({job.path.name for job in todo if job.rule == "prepare_dataset"} - STANDARD_IMAGES.keys()):
+        yield f"{dataset}: {sum(ASSUMED_IMAGES):,} images are assumed, until it is prepared"
     if begun := sum((job.path / f".phase{job.phase}.checkpoint").is_file() for job in todo if job.phase):
         yield f"trainings that go on from a checkpoint, but are counted from their first epoch: {begun}"
 

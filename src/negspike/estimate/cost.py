@@ -21,7 +21,15 @@ STAGES = ("download", "prepare_dataset", "train_phase", "convert", "evaluate", "
 SUMMARY_COLUMNS = ("output_file", "rule", "plan")
 _NETWORK = re.compile(r"([^/]+)/(seed\d+)/(fp32|k\d)/(?:phase(\d+)\.)?[^/]*")
 # Training images, held-out ones included, and test images of the official archives.
-STANDARD_IMAGES = {"cifar10": (50_000, 10_000), "fashion_mnist": (60_000, 10_000), "digits": (1_438, 359)}
+STANDARD_IMAGES = {
+    "cifar10": (50_000, 10_000),
+    "cifar100": (50_000, 10_000),
+    "digits": (1_438, 359),
+    "fashion_mnist": (60_000, 10_000),
+    "mnist": (60_000, 10_000),
+    "svhn": (73_257, 26_032),
+}
+ASSUMED_IMAGES = (50_000, 10_000)  # of other data, until they are prepared
 # A forward pass is about a third of a training step.
 TEST_SHARE = 1 / 3
 # Bytes, measured on finished runs: a job's log, benchmark and small tables; a figure in all its formats; what an
@@ -79,8 +87,11 @@ def read_plan(summary: str) -> dict[Job, bool]:
 
 
 def image_counts(dataset: str, data: Path | str) -> tuple[int, int, int]:
-    """Training, held-out and test images: of the prepared file where there is one, else of the official archives."""
-    train, test = STANDARD_IMAGES[dataset]
+    """Training, held-out and test images: of the prepared file where there is one, else of the official archives.
+
+    Of other data, as long as they are not prepared, ASSUMED_IMAGES.
+    """
+    train, test = STANDARD_IMAGES.get(dataset, ASSUMED_IMAGES)
     try:
         with np.load(Path(data) / f"{dataset}.npz") as arrays:
             train, test = len(arrays["train_labels"]), len(arrays["test_labels"])

@@ -31,7 +31,9 @@ from negspike.training.topology import Topology
 PROBE_SECONDS = 10.0
 FIRST_BATCH = 16
 REPETITIONS = 5
-CALIBRATION_IMAGES, COMPARED_IMAGES = 32, 8
+CALIBRATION_IMAGES = 32
+# Images that the integer ANN sees at a time: at least so many, and more of a small net.
+COMPARED_IMAGES, COMPARED_MACS = 8, 500_000_000
 # Seconds that a few images may take; where it would be more, not all time steps are simulated.
 LONGEST_SIMULATION = 10.0
 # Activations of trained networks have heavy tails, which decide how long a network takes to fall silent: with these,
@@ -87,7 +89,7 @@ def training_speed(
     spec, full = dataset_spec(definition.dataset), max(definition.phases[0].batch_size, 2)
     network = Network(definition.topology, k, experiment.weight_bits)
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    images = Images(random_pixels(spec, full), np.arange(full) % 10)
+    images = Images(random_pixels(spec, full), np.arange(full) % spec.classes)
     dataset = Dataset(spec, images, images, images, checksum="")
     pixels, labels = torch.from_numpy(images.pixels).to(device), torch.from_numpy(images.labels).to(device)
     optimizer = torch.optim.Adam(network.parameters())
@@ -112,9 +114,7 @@ def evaluation_speed(
     spec, timesteps = dataset_spec(definition.dataset), definition.expected_timesteps
     images = prepare_images(spec, random_pixels(spec, CALIBRATION_IMAGES))
     network = from_network(calibrated_network(definition.topology, k, experiment.weight_bits, images), {})
-    engine = make_engine(
-        network, experiment.engine, threads=threads, device="auto" if device.type == "cpu" else device.type
-    )
+    engine = make_engine(network, experiment.engine, threads=threads, device=experiment.device)
     several = np.resize(images, (max(engine.chunk_size, threads, COMPARED_IMAGES), *images.shape[1:]))
     encoded = network.encode(several)
     engine.run(encoded[:threads], 1)  # compiles
@@ -122,12 +122,10 @@ def evaluation_speed(
     # later steps are cheaper where neurons have fallen silent, so all of them are simulated unless it takes too long
     steps = max(1, min(timesteps, int(LONGEST_SIMULATION / step)))
     image, _ = seconds_per_image(lambda count: engine.run(encoded[:count], steps), threads, len(encoded), seconds)
-    compared, _ = seconds_per_image(
-        lambda count: network.activations(several[:count]), COMPARED_IMAGES, len(several), seconds / 4
-    )
-    return Speed(
-        image * timesteps / steps + compared, "" if steps == timesteps else f"from {steps} of {timesteps} steps"
-    )
+    together = max(COMPARED_IMAGES, min(len(several), COMPARED_MACS // definition.topology.macs))
+    compared, _ = seconds_per_image(lambda count: network.activations(several[:count]), together, together, seconds / 4)
+    note = "" if steps == timesteps else f"from {steps} of {timesteps} steps"
+    return Speed(image * timesteps / steps + compared, note)
 
 
 def random_pixels(spec: DatasetSpec, count: int) -> np.ndarray:

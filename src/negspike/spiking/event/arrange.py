@@ -291,7 +291,8 @@ class _Arranger:
             scale = flat(self.arrays.scales, np.int64)[first : first + tiles * lanes]
             fits &= (scale == theta) & (not line[c.FROM_SUM])
         fits[len(node.theta) :] = True
-        return fits.reshape(tiles, lanes).all(1)
+        narrow: np.ndarray = fits.reshape(tiles, lanes).all(1)
+        return narrow
 
     def _add_tiles(
         self, node: Neurons | Sum | Readout, row: list[int], expanded: list[Expanded], narrow: np.ndarray

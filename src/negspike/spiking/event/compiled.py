@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from numba import njit
-from numba.core import config
+from numba.core import config as _config
 from numba.core.caching import FunctionCache, NullCache
 
+# Its settings are made when it is imported, so that no type checker sees them.
+config: Any = _config
+_njit: Any = njit  # its annotations do not know all of its options
 _log = logging.getLogger("negspike")
 
 
@@ -27,14 +30,15 @@ def _switched_on() -> Iterator[None]:
 
 
 def compiled(function: Callable[..., Any]) -> Any:
-    """Compile a function when it is first called, to run without Python's lock."""
+    """Compile a function for the use of compiled functions only."""
     with _switched_on():
-        return njit(nogil=True)(function)
+        return _njit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
 
 
 def kept(function: Callable[..., Any]) -> Any:
-    """As :func:`compiled`, and keep the machine code on disk where that is possible."""
-    dispatcher = compiled(function)
+    """Compile a function, to run without Python's lock, and keep the machine code on disk where that is possible."""
+    with _switched_on():
+        dispatcher = _njit(nogil=True, no_cfunc_wrapper=True)(function)
     try:
         dispatcher._cache = _Cache(function)
     except (RuntimeError, OSError):  # nowhere to write
@@ -50,7 +54,7 @@ def sources_checksum() -> str:
     return digest.hexdigest()
 
 
-class _Cache(FunctionCache):  # type: ignore[misc]
+class _Cache(FunctionCache):
     """A cache that may fail: then machine code is made anew and not kept."""
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
@@ -74,7 +78,7 @@ class _Cache(FunctionCache):  # type: ignore[misc]
         return None
 
 
-class _NoCache(NullCache):  # type: ignore[misc]
+class _NoCache(NullCache):
     """Stands in where no folder can be written."""
 
     def load_overload(self, sig: Any, target_context: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -54,7 +55,8 @@ def image_weights(synapses: Synapses, inputs: int, channels: int) -> np.ndarray:
     size = len(weight) // groups
     for output in range(len(weight)):
         first = output // size * weight.shape[1]
-        np.add.at(result, (slice(None), names[first : first + weight.shape[1]], targets[output]), scaled[output].T)
+        here: Any = (slice(None), names[first : first + weight.shape[1]], targets[output])
+        np.add.at(result, here, scaled[output].T)
     return result
 
 

@@ -58,9 +58,10 @@ _settling_32, _settling_64 = make_settling(32), make_settling(64)
 
 
 @compiled
-def add_image(network, s, row, column, image, current):
-    """Add what a window of the image weighs to each channel."""
-    synapses, channels = network.synapses, len(current)
+def add_image(network, s, place, image, current, at, channels):
+    """Add what a window of the image weighs to each channel, to ``current[at]`` and those that follow."""
+    synapses = network.synapses
+    row, column = place
     inputs, height, width = image.shape
     for a in range(synapses[s, KERNEL_HEIGHT]):
         y = row * synapses[s, STRIDE_Y] - synapses[s, TOP] + a * synapses[s, DILATION_Y]
@@ -71,9 +72,8 @@ def add_image(network, s, row, column, image, current):
                 for name in range(inputs):
                     pixel = image[name, y, x]
                     if pixel != 0:
-                        weights = network.image_rows[first + name * channels : first + (name + 1) * channels]
                         for channel in range(channels):
-                            current[channel] += weights[channel] * pixel
+                            current[at + channel] += network.image_rows[first + name * channels + channel] * pixel
 
 
 @compiled
@@ -82,11 +82,10 @@ def add_currents(network, number, image, currents):
     node = network.nodes[number]
     for position in range(node[HEIGHT] * node[WIDTH]):
         first = node[CURRENT] + position * node[TILES] * node[LANES]
-        current = currents[first : first + node[CHANNELS]]
-        current[:] = 0
-        row, column = divmod(position, node[WIDTH])
+        for channel in range(node[CHANNELS]):
+            currents[first + channel] = 0
         for s in range(node[FIRST_IMAGE], node[FIRST_IMAGE] + node[IMAGES]):
-            add_image(network, s, row, column, image, current)
+            add_image(network, s, divmod(position, node[WIDTH]), image, currents, first, node[CHANNELS])
 
 
 @compiled
@@ -99,24 +98,24 @@ def settle(network, number, image, timesteps, counts):
     channels = node[CHANNELS]
     current = np.empty(channels, np.int64)
     first = node[FIRST_CHANNEL]
-    theta, base = network.theta[first : first + channels], network.base[first : first + channels]
-    inverse = 1.0 / theta
+    theta, base, inverse = network.theta, network.base, np.empty(channels, np.float64)
+    for channel in range(channels):
+        inverse[channel] = 1.0 / theta[first + channel]
     low, high = max(node[LOW], -timesteps), min(node[HIGH], timesteps)
     for position in range(node[HEIGHT] * node[WIDTH]):
-        row, column = divmod(position, node[WIDTH])
-        current[:] = 0
-        for s in range(node[FIRST_IMAGE], node[FIRST_IMAGE] + node[IMAGES]):
-            add_image(network, s, row, column, image, current)
-        begin = node[FIRST_NEURON] + position * node[TILES] * node[LANES]
-        here = counts[begin : begin + channels]
         for channel in range(channels):
-            residual = current[channel] - base[channel]
+            current[channel] = 0
+        for s in range(node[FIRST_IMAGE], node[FIRST_IMAGE] + node[IMAGES]):
+            add_image(network, s, divmod(position, node[WIDTH]), image, current, 0, node[CHANNELS])
+        begin = node[FIRST_NEURON] + position * node[TILES] * node[LANES]
+        for channel in range(channels):
+            residual = current[channel] - base[first + channel]
             # A quotient of floats is off by less than one, up to 2^50; the integers put it right.
             quotient = min(max(residual * inverse[channel], low - 1.0), high + 1.0)
             count = np.int64(np.floor(quotient))
-            rest = residual - count * theta[channel]
-            count += np.int64(rest >= theta[channel]) - np.int64(rest < 0)
-            here[channel] = min(max(count, low), high)
+            rest = residual - count * theta[first + channel]
+            count += np.int64(rest >= theta[first + channel]) - np.int64(rest < 0)
+            counts[begin + channel] = min(max(count, low), high)
 
 
 @compiled
@@ -157,7 +156,14 @@ def classify(network, number, block, emitted, logits, predictions):
         for channel in range(1, len(logits)):
             if logits[channel] > logits[best]:
                 best = channel
-        predictions[t] = best
+        predictions[block.start + t] = best
+
+
+@compiled
+def fill(array, first, count, value):
+    """Set some elements."""
+    for index in range(first, first + count):
+        array[index] = value
 
 
 @compiled
@@ -186,38 +192,45 @@ def hears(network, number, block, work, emits):
 
 
 @compiled
-def run_node(network, number, block, work, image, results, emits):
-    """Simulate a node for one block; a bound on its potentials, negative if one could have left 32 bits."""
-    node, emitted, counts = network.nodes[number], work.emitted, results.counts[image]
-    positions, bound, start = node[HEIGHT] * node[WIDTH], np.int64(0), block.start
-    emitted.active[node[ACTIVE] : node[ACTIVE] + positions] = 0
-    emitted.fired[node[FIRED] : node[FIRED] + positions * node[TILES]] = 0
-    emits[number] = False
+def prepare(network, number, block, work, counts, emits):
+    """Clear what a node emits in a block; simulate it, or say that it has to be simulated as a population or sum."""
+    node, emitted = network.nodes[number], work.emitted
+    positions = node[HEIGHT] * node[WIDTH]
+    fill(emitted.active, node[ACTIVE], positions, 0)
+    fill(emitted.fired, node[FIRED], positions * node[TILES], 0)
     if node[KIND] == IMAGE_LAYER:
         run_image_layer(network, number, block, emitted, counts)
     elif hears(network, number, block, work, emits):
-        if node[KIND] == POOL:
-            run_pool(network, number, work)
-        else:
-            bound = run_layer(network, number, block, work, counts, results.relays[image, start:])
-    emits[number] = any_set(emitted.active, node[ACTIVE], node[ACTIVE] + positions)
-    if node[KIND] == SUM or bound < 0:
-        return bound
-    if emits[number]:
-        ups, downs = np.zeros(BLOCK, np.int64), np.zeros(BLOCK, np.int64)
-        collect(network, number, work, ups, downs, results.sops[image, start:])
-        if node[NUMBER] >= 0:
-            for t in range(block.duration):
-                results.positive[image, start + t, node[NUMBER]] = ups[t]
-                results.negative[image, start + t, node[NUMBER]] = downs[t]
-    else:
-        emitted.rows[node[ROWS] : node[ROWS] + node[HEIGHT]] = 0
-    return bound
+        if node[KIND] != POOL:
+            return True
+        run_pool(network, number, work)
+    return False
 
 
 @compiled
-def begin(network, image, timesteps, work, counts):
+def record(network, number, block, work, image, results):
+    """List what a node has emitted in a block, and add it up; returns whether it has emitted anything."""
+    node, emitted = network.nodes[number], work.emitted
+    emits = any_set(emitted.active, node[ACTIVE], node[ACTIVE] + node[HEIGHT] * node[WIDTH])
+    if node[KIND] == SUM:
+        return emits
+    if not emits:
+        fill(emitted.rows, node[ROWS], node[HEIGHT], 0)
+        return False
+    ups, downs = np.zeros(BLOCK, np.int64), np.zeros(BLOCK, np.int64)
+    collect(network, number, work, ups, downs, results.sops[image, block.start :])
+    if node[NUMBER] >= 0:
+        for t in range(block.duration):
+            results.positive[image, block.start + t, node[NUMBER]] = ups[t]
+            results.negative[image, block.start + t, node[NUMBER]] = downs[t]
+    return True
+
+
+@compiled
+def begin(network, image, timesteps, work, counts, logits):
     """Before the first step."""
+    for channel in range(len(logits)):
+        logits[channel] = network.bias[channel]
     state = work.state
     for number in range(len(network.nodes)):
         node = network.nodes[number]
@@ -227,12 +240,23 @@ def begin(network, image, timesteps, work, counts):
             add_currents(network, number, image, state.currents)
         if node[KIND] == POPULATION:
             # Every neuron is looked at in the first step, input or not.
-            first, stop = node[FIRST_MASK], node[FIRST_MASK] + node[HEIGHT] * node[WIDTH] * node[TILES]
-            state.above[first:stop] = ~np.uint64(0) if node[LOW] < 0 else np.uint64(0)
-            state.below[first:stop] = ~np.uint64(0) if node[HIGH] > 0 else np.uint64(0)
-            state.pending[first:stop] = 1
-    state.relative[:] = 0
-    state.pooled[:] = 0
+            first, masks = node[FIRST_MASK], node[HEIGHT] * node[WIDTH] * node[TILES]
+            fill(state.above, first, masks, ~np.uint64(0) if node[LOW] < 0 else np.uint64(0))
+            fill(state.below, first, masks, ~np.uint64(0) if node[HIGH] > 0 else np.uint64(0))
+            fill(state.pending, first, masks, 1)
+    fill(state.relative, 0, len(state.relative), 0)
+    fill(state.pooled, 0, len(state.pooled), 0)
+
+
+@compiled
+def finish(network, block, work, logits, predictions, counts):
+    """Write the predictions of a block; whether the image is at rest, and with it those of all later steps."""
+    stop = block.start + block.duration
+    classify(network, len(network.nodes) - 1, block, work.emitted, logits, predictions)
+    if any_set(work.state.pending, 0, len(work.state.pending)) or not settled_by(network, stop, counts):
+        return False
+    fill(predictions, stop, len(predictions) - stop, predictions[stop - 1])
+    return True
 
 
 @compiled
@@ -242,40 +266,16 @@ def settled_by(network, step, counts):
         node = network.nodes[number]
         if node[KIND] == IMAGE_LAYER:
             first = node[FIRST_NEURON]
-            for count in counts[first : first + node[HEIGHT] * node[WIDTH] * node[TILES] * node[LANES]]:
-                if abs(count) > step:
+            for neuron in range(first, first + node[HEIGHT] * node[WIDTH] * node[TILES] * node[LANES]):
+                if abs(counts[neuron]) > step:
                     return False
-    return True
-
-
-@compiled
-def simulate_image(network, image, timesteps, work, number, results):
-    """Simulate one image; whether 32 bits sufficed for its potentials."""
-    begin(network, image, timesteps, work, results.counts[number])
-    predictions, logits, last = results.predictions[number], results.logits[number], len(network.nodes) - 1
-    emits = np.zeros(last + 1, np.bool_)
-    logits[:] = network.bias
-    for start in range(0, timesteps, BLOCK):
-        block = Block(start, min(BLOCK, timesteps - start))
-        for index in range(last + 1):
-            bound = run_node(network, index, block, work, number, results, emits)
-            if bound < 0:
-                return False
-            population = network.nodes[index, NUMBER]
-            if population >= 0:
-                results.reached[population] = max(results.reached[population], bound)
-        stop = start + block.duration
-        classify(network, last, block, work.emitted, logits, predictions[start:stop])
-        pending = any_set(work.state.pending, 0, len(work.state.pending))
-        if not pending and settled_by(network, stop, results.counts[number]):
-            predictions[stop:] = predictions[stop - 1]
-            break
     return True
 
 
 def _make_simulate_images(checksum: str) -> Any:
     """The compiled entry; the checksum of all sources is one of its constants, so that a change is noticed."""
 
+    # Numba optimizes a function anew with each that calls it: loops are nested here, so that functions need not be.
     def simulate_images(images, timesteps, network, work, results):
         """Simulate images, each until it rests or for ``timesteps`` steps; without Python's lock.
 
@@ -288,9 +288,24 @@ def _make_simulate_images(checksum: str) -> Any:
             The number of images done: all, or as many as come before the first that 32 bits do not suffice for.
         """
         assert checksum
-        for number in range(len(images)):
-            if not simulate_image(network, images[number], timesteps, work, number, results):
-                return number
+        nodes = len(network.nodes)
+        emits = np.zeros(nodes, np.bool_)
+        for image in range(len(images)):
+            counts, logits, relays = results.counts[image], results.logits[image], results.relays[image]
+            begin(network, images[image], timesteps, work, counts, logits)
+            for start in range(0, timesteps, BLOCK):
+                block = Block(start, min(BLOCK, timesteps - start))
+                for number in range(nodes):
+                    if prepare(network, number, block, work, counts, emits):
+                        bound = run_layer(network, number, block, work, counts, relays)
+                        if bound < 0:
+                            return image
+                        population = network.nodes[number, NUMBER]
+                        if population >= 0:
+                            results.reached[population] = max(results.reached[population], bound)
+                    emits[number] = record(network, number, block, work, image, results)
+                if finish(network, block, work, logits, results.predictions[image], counts):
+                    break
         return len(images)
 
     return kept(simulate_images)

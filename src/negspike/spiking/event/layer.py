@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -132,6 +133,7 @@ def add_sum(network, d, tile, place, t, emitted, target, at):
                 target[at + lane] += network.scales[scale + lane] * emitted.changes[changes + channel]
 
 
+@cache
 def _make_add_direct(width: int, wide: bool) -> Any:
     receive = make_receive(width, wide)
 
@@ -180,11 +182,12 @@ def constants_32(network, channel):
 def furthest_potential(potential, first, width):
     """Largest absolute potential of a tile."""
     largest = np.int64(0)
-    for value in potential[first : first + width]:
-        largest = max(largest, abs(np.int64(value)))
+    for lane in range(first, first + width):
+        largest = max(largest, abs(np.int64(potential[lane])))
     return largest
 
 
+@cache
 def _make_add_items(width: int) -> Any:
     accumulate = make_accumulate(width, True)
 
@@ -362,6 +365,15 @@ def _make_run_tile(width: int, wide: bool) -> Any:
     return run_tile
 
 
+@compiled
+def is_zero(changes, first, width):
+    """Whether nothing changes."""
+    either = np.int64(0)
+    for lane in range(width):
+        either |= changes[first + lane]
+    return either == 0
+
+
 def _make_run_sum(width: int) -> Any:
     add_direct, add_items = _make_add_direct(width, True), _make_add_items(width)
 
@@ -385,31 +397,30 @@ def _make_run_sum(width: int) -> Any:
                 t = lowest(busy)
                 busy &= busy - np.uint64(1)
                 at = node[CHANGES] + (position * BLOCK + t) * channels + tile * width
-                changes = emitted.changes[at : at + width]
-                changes[:] = 0
-                if image and t == 0:
-                    neuron = node[CURRENT] + position * channels + tile * width
-                    changes[:] = work.state.currents[neuron : neuron + width]
-                item = add_items(network, numbers, item, last, t, lists, np.int64(changes.ctypes.data))
+                here = node[CURRENT] + position * channels + tile * width
+                for lane in range(width):
+                    emitted.changes[at + lane] = work.state.currents[here + lane] if image and t == 0 else 0
+                item = add_items(network, numbers, item, last, t, lists, np.int64(emitted.changes.ctypes.data) + 8 * at)
                 if direct >> np.uint64(t) & np.uint64(1) != 0:
                     add_direct(network, numbers, position, t, work, emitted.changes, at)
-                changed = changes.any()
-                if changed:
-                    fired |= np.uint64(1) << np.uint64(t)
-                if changed and node[COSTS] >= 0:
-                    relays[t] += passed_on(network, number, position, tile, changes)
+                if is_zero(emitted.changes, at, width):
+                    continue
+                fired |= np.uint64(1) << np.uint64(t)
+                if node[COSTS] >= 0:
+                    relays[block.start + t] += passed_on(network, number, position, tile, emitted.changes, at)
             emitted.fired[node[FIRED] + tile * outputs + position] = fired
             emitted.active[node[ACTIVE] + position] |= fired
+        return np.int64(0)
 
     return run_sum
 
 
 @compiled
-def passed_on(network, number, position, tile, changes):
+def passed_on(network, number, position, tile, changes, at):
     """How many other sums' accumulators the changes of a sum's tile reach."""
     node, total = network.nodes[number], np.int64(0)
-    for lane in range(len(changes)):
-        if changes[lane] != 0:
+    for lane in range(node[LANES]):
+        if changes[at + lane] != 0:
             channel = tile * node[LANES] + lane
             place = position * node[CHANNELS] + channel if node[CHANNEL_COSTS] else position
             total += network.costs[node[COSTS] + place]
@@ -419,19 +430,6 @@ def passed_on(network, number, position, tile, changes):
 _narrow_32, _narrow_64 = (_make_run_tile(width, False) for width in (32, 64))
 _wide_32, _wide_64 = (_make_run_tile(width, True) for width in (32, 64))
 _sum_32, _sum_64 = (_make_run_sum(width) for width in (32, 64))
-
-
-@compiled
-def run_tile(network, number, tile, part, block, work, counts):
-    """The function for the width of a population's tiles and the potentials that the tile needs."""
-    wide = network.tiles[network.nodes[number, FIRST_TILE] + tile, WIDE]
-    if network.nodes[number, LANES] == 64:
-        if wide:
-            return _wide_64(network, number, tile, part, block, work, counts)
-        return _narrow_64(network, number, tile, part, block, work, counts)
-    if wide:
-        return _wide_32(network, number, tile, part, block, work, counts)
-    return _narrow_32(network, number, tile, part, block, work, counts)
 
 
 @compiled
@@ -449,14 +447,22 @@ def run_layer(network, number, block, work, counts, relays):
         while done < positions:
             place = list_spikes(network, number, group, done, work)
             for tile in range(group, group + 1) if node[PER_TILE] else range(tiles):
-                if node[KIND] != SUM:
-                    bound = run_tile(network, number, tile, (done, place), block, work, counts)
-                    if bound < 0:
-                        return bound
-                    furthest = max(furthest, bound)
-                elif node[LANES] == 64:
-                    _sum_64(network, number, tile, (done, place), block, work, relays)
+                part = (done, place)
+                broad, wide = node[LANES] == 64, network.tiles[node[FIRST_TILE] + tile, WIDE]
+                if node[KIND] == SUM and broad:
+                    bound = _sum_64(network, number, tile, part, block, work, relays)
+                elif node[KIND] == SUM:
+                    bound = _sum_32(network, number, tile, part, block, work, relays)
+                elif wide and broad:
+                    bound = _wide_64(network, number, tile, part, block, work, counts)
+                elif wide:
+                    bound = _wide_32(network, number, tile, part, block, work, counts)
+                elif broad:
+                    bound = _narrow_64(network, number, tile, part, block, work, counts)
                 else:
-                    _sum_32(network, number, tile, (done, place), block, work, relays)
+                    bound = _narrow_32(network, number, tile, part, block, work, counts)
+                if bound < 0:
+                    return bound
+                furthest = max(furthest, bound)
             done += place
     return furthest

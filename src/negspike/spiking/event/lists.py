@@ -96,8 +96,8 @@ def append_taps(network, s, link, run, place, source, firsts, entries, used):
             copy_shifted(entries, used, source, begin, end - begin, row - x * channels)
             used += end - begin
             continue
-        for entry in source[begin:end]:
-            name = network.maps[names + np.int64(entry) - x * channels]
+        for index in range(begin, end):
+            name = network.maps[names + np.int64(source[index]) - x * channels]
             entries[used] = row + name
             used += name >= 0
     return used
@@ -219,8 +219,8 @@ def collect(network, number, work, positive, negative, sops):
                     sops[t] += network.costs[node[COSTS] + position] * (ups - before_up + downs - before_down)
                 else:
                     costs = node[COSTS] + (position - x) * node[CHANNELS]
-                    for entry in emitted.ups[before_up:ups]:
-                        sops[t] += network.costs[costs + entry]
-                    for entry in emitted.downs[before_down:downs]:
-                        sops[t] += network.costs[costs + entry]
+                    for index in range(before_up, ups):
+                        sops[t] += network.costs[costs + np.int64(emitted.ups[index])]
+                    for index in range(before_down, downs):
+                        sops[t] += network.costs[costs + np.int64(emitted.downs[index])]
             emitted.first_up[run + width], emitted.first_down[run + width] = ups, downs

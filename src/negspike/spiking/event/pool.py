@@ -50,74 +50,78 @@ def windows_taps(network, number, position, taps):
 
 
 @compiled
-def count_spikes(source, position, t, emitted, counts, touched):
-    """Add a position's spikes of a step to its channels' counts, and mark the channels."""
+def count_spikes(source, position, t, emitted, counts, first, touched):
+    """Add a position's spikes of a step to its channels' counts, from ``first`` on, and mark the channels."""
     row, column = divmod(position, source[WIDTH])
-    run, first = source[RUNS] + (row * BLOCK + t) * (source[WIDTH] + 1) + column, column * source[CHANNELS]
-    for entry in emitted.ups[emitted.first_up[run] : emitted.first_up[run + 1]]:
-        counts[np.int64(entry) - first] += 1
-        touched[np.int64(entry) - first] = True
-    for entry in emitted.downs[emitted.first_down[run] : emitted.first_down[run + 1]]:
-        counts[np.int64(entry) - first] -= 1
-        touched[np.int64(entry) - first] = True
+    run, before = source[RUNS] + (row * BLOCK + t) * (source[WIDTH] + 1) + column, column * source[CHANNELS]
+    for index in range(emitted.first_up[run], emitted.first_up[run + 1]):
+        channel = np.int64(emitted.ups[index]) - before
+        counts[first + channel] += 1
+        touched[channel] = 1
+    for index in range(emitted.first_down[run], emitted.first_down[run + 1]):
+        channel = np.int64(emitted.downs[index]) - before
+        counts[first + channel] -= 1
+        touched[channel] = 1
 
 
 @compiled
-def emit_changes(network, number, position, t, work, largest, touched, window):
+def emit_changes(network, number, position, t, work, window, seen, touched):
     """Compare the largest counts of touched channels with what they were, and emit the differences."""
-    node, emitted = network.nodes[number], work.emitted
+    node, emitted, pooled = network.nodes[number], work.emitted, work.state.pooled
+    channels, outputs = node[CHANNELS], node[HEIGHT] * node[WIDTH]
+    source = network.nodes[network.synapses[node[FIRST_SYNAPSE], SOURCE]]
+    largest = node[POOLED] + (source[HEIGHT] * source[WIDTH] + position) * channels
     row, column = divmod(position, node[WIDTH])
     word = node[WORDS] + ((row * BLOCK + t) * node[WIDTH] + column) * node[TILES]
     for tile in range(node[TILES]):
         up, down, first = np.uint64(0), np.uint64(0), tile * node[LANES]
-        for channel in range(first, min(first + node[LANES], node[CHANNELS])):
+        for channel in range(first, min(first + node[LANES], channels)):
             if touched[channel]:
-                touched[channel] = False
-                change = window[:, channel].max() - largest[channel]
-                largest[channel] += change
+                touched[channel] = 0
+                count = window[channel]
+                for tap in range(1, seen):
+                    count = max(count, window[tap * channels + channel])
                 bit = np.uint64(1) << np.uint64(channel - first)
-                if change > 0:
+                if count > pooled[largest + channel]:
                     up |= bit
-                elif change < 0:
+                elif count < pooled[largest + channel]:
                     down |= bit
+                pooled[largest + channel] = count
         if up | down != 0:
             emitted.up[word + tile], emitted.down[word + tile] = up, down
             step = np.uint64(1) << np.uint64(t)
-            emitted.fired[node[FIRED] + tile * node[HEIGHT] * node[WIDTH] + position] |= step
+            emitted.fired[node[FIRED] + tile * outputs + position] |= step
             emitted.active[node[ACTIVE] + position] |= step
 
 
 @compiled
 def run_pool(network, number, work):
     """What a max pool emits in one block, given what its source emits."""
-    node, emitted = network.nodes[number], work.emitted
-    s = node[FIRST_SYNAPSE]
-    source, channels = network.nodes[network.synapses[s, SOURCE]], node[CHANNELS]
-    positions, outputs = source[HEIGHT] * source[WIDTH], node[HEIGHT] * node[WIDTH]
-    stop = node[POOLED] + positions * channels
-    before = work.state.pooled[node[POOLED] : stop].reshape((positions, channels))
-    largest = work.state.pooled[stop : stop + outputs * channels].reshape((outputs, channels))
+    node, emitted, pooled = network.nodes[number], work.emitted, work.state.pooled
+    s, channels = node[FIRST_SYNAPSE], node[CHANNELS]
+    source = network.nodes[network.synapses[s, SOURCE]]
     most = network.synapses[s, KERNEL_HEIGHT] * network.synapses[s, KERNEL_WIDTH]
-    taps, window = np.zeros(most, np.int64), np.zeros((most, channels), np.int32)
-    touched = np.zeros(channels, np.bool_)
-    for position in range(outputs):
+    taps, window, touched = np.zeros(most, np.int64), np.zeros(most * channels, np.int32), np.zeros(channels, np.uint8)
+    for position in range(node[HEIGHT] * node[WIDTH]):
         row, column = divmod(position, node[WIDTH])
         busy = steps_of_window(network, number, row, column, emitted)
         if busy == 0:
             continue
         seen = windows_taps(network, number, position, taps)
         for tap in range(seen):
-            window[tap] = before[taps[tap]]
+            before = node[POOLED] + taps[tap] * channels
+            for channel in range(channels):
+                window[tap * channels + channel] = pooled[before + channel]
         while busy != 0:
             t = lowest(busy)
             busy &= busy - np.uint64(1)
             for tap in range(seen):
                 if emitted.active[source[ACTIVE] + taps[tap]] >> np.uint64(t) & np.uint64(1) != 0:
-                    count_spikes(source, taps[tap], t, emitted, window[tap], touched)
-            emit_changes(network, number, position, t, work, largest[position], touched, window[:seen])
-    for position in range(positions):
+                    count_spikes(source, taps[tap], t, emitted, window, tap * channels, touched)
+            emit_changes(network, number, position, t, work, window, seen, touched)
+    for position in range(source[HEIGHT] * source[WIDTH]):
         busy = emitted.active[source[ACTIVE] + position]
         while busy != 0:
             t = lowest(busy)
             busy &= busy - np.uint64(1)
-            count_spikes(source, position, t, emitted, before[position], touched)
+            count_spikes(source, position, t, emitted, pooled, node[POOLED] + position * channels, touched)

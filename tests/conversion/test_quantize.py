@@ -1,0 +1,228 @@
+"""quantize: what becomes a quantiser, with which step, and that the result converts and trains."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import OneLine
+from torch import nn
+
+import negspike
+from negspike import QuantIdentity, QuantReLU
+from negspike.conversion.calibrate import best_step
+from negspike.data.dataset import Dataset
+from negspike.errors import InputError
+
+
+def images(count: int = 8, shape: tuple[int, int, int] = (3, 8, 6)) -> torch.Tensor:
+    return torch.randn((count, *shape), generator=torch.Generator().manual_seed(4))
+
+
+def lossless(model: nn.Module, x: torch.Tensor) -> negspike.SpikingNetwork:
+    network = negspike.convert(model, x)
+    log, activations = negspike.simulate(network, x, engine="dense"), network.activations(x.numpy())
+    assert (log.silent >= 0).all()
+    for name, counts in log.counts.items():
+        np.testing.assert_array_equal(counts, activations[name])
+    return network
+
+
+def quantisers(model: nn.Module) -> dict[str, Any]:
+    return {name: one for name, one in model.named_modules() if isinstance(one, QuantReLU | QuantIdentity)}
+
+
+class Uses(nn.Module):
+    """An activation function as it is written in one way or another."""
+
+    def __init__(self, function: Callable[..., torch.Tensor]) -> None:
+        super().__init__()
+        self.conv, self.fc, self.function = nn.Conv2d(3, 4, 3), nn.Linear(4, 5), function
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc(self.function(self.conv(x)).mean((2, 3)))  # type: ignore[no-any-return]
+
+
+WRITTEN: dict[str, Callable[..., torch.Tensor]] = {
+    "F.relu": F.relu,
+    "F.relu in place": lambda x: F.relu(x, inplace=True),
+    "torch.relu": torch.relu,
+    "method": lambda x: x.relu(),
+    "method in place": lambda x: x.relu_(),
+    "relu6": F.relu6,
+    "clamp": lambda x: x.clamp(min=0, max=0.5),
+    "torch.clamp": lambda x: torch.clamp(x, 0),
+    "hardtanh": lambda x: F.hardtanh(x, 0.0, 0.5),
+    "module": nn.ReLU(inplace=True),
+    "module ReLU6": nn.ReLU6(),
+    "module Hardtanh": nn.Hardtanh(0, 0.5),
+}
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_every_way_to_write_an_activation(name: str) -> None:
+    model, x = Uses(WRITTEN[name]).eval(), images()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    quantised = negspike.quantize(model, x, levels=255)
+    (found,) = quantisers(quantised).values()
+    assert isinstance(found, QuantReLU) and found.high == 255
+    if "0.5" in name or "clamp" in name or "ardtanh" in name:
+        assert 255 * found.step.item() <= 0.5 + 1e-6 or name == "torch.clamp"
+    with torch.no_grad():
+        torch.testing.assert_close(quantised(x), model(x), atol=5e-3, rtol=0)
+    network = lossless(quantised, x)
+    assert [one.name for one in network.populations] == ["function" if "module" in name else "relu"]
+    assert model.state_dict().keys() == before.keys() <= quantised.state_dict().keys()
+    for key, value in before.items():
+        assert torch.equal(model.state_dict()[key], value) and torch.equal(quantised.state_dict()[key], value)
+
+
+def test_a_signed_hardtanh_has_counts_of_both_signs() -> None:
+    quantised = negspike.quantize(Uses(nn.Hardtanh()).eval(), images(), levels=15)
+    (found,) = quantisers(quantised).values()
+    assert isinstance(found, QuantIdentity) and (found.low, found.high) == (-8, 7)
+    lossless(quantised, images())
+
+
+class Block(nn.Module):
+    """One ReLU module for both places, as ResNets have it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(3, 3, 3, padding=1, bias=False), nn.BatchNorm2d(3)
+        self.conv2, self.bn2 = nn.Conv2d(3, 3, 3, padding=1, bias=False), nn.BatchNorm2d(3)
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out = self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x)))))
+        out += x
+        return self.relu(out)  # type: ignore[no-any-return]
+
+
+def test_each_use_of_a_module_has_a_step_of_its_own() -> None:
+    model = nn.Sequential(Block(), Block(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 4))
+    for _ in range(3):
+        model(images(32))
+    quantised = negspike.quantize(model.eval(), images(32), levels=7)
+    found = quantisers(quantised)
+    assert list(found) == ["0.relu", "0.relu_2", "1.relu", "1.relu_2"]
+    assert len({one.step.item() for one in found.values()}) == 4
+    network = lossless(quantised, images())
+    assert [one.name for one in network.populations] == list(found)
+    assert network.latency_bound == 28
+    for name, buffer in model.named_buffers():
+        assert torch.equal(buffer, quantised.get_buffer(name))
+
+
+class Inverted(nn.Module):
+    """An inverted residual: its last convolution has no activation, and the next block's first one reads the sum."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.expand, self.act1 = nn.Conv2d(3, 6, 1), nn.ReLU6()
+        self.depth, self.act2 = nn.Conv2d(6, 6, 3, padding=1, groups=6), nn.ReLU6()
+        self.project = nn.Sequential(nn.Conv2d(6, 3, 1, bias=False), nn.BatchNorm2d(3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.project(self.act2(self.depth(self.act1(self.expand(x)))))  # type: ignore[no-any-return]
+
+
+def test_a_linear_bottleneck_gets_a_signed_quantiser() -> None:
+    model = nn.Sequential(Inverted(), Inverted(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(), nn.Linear(3, 4))
+    quantised = negspike.quantize(model.eval(), images(), levels=15)
+    found = quantisers(quantised)
+    signed = {name: (one.low, one.high) for name, one in found.items() if isinstance(one, QuantIdentity)}
+    assert signed == {"0.quant": (-8, 7), "1.quant": (-8, 7)}
+    network = lossless(quantised, images())
+    assert {one.name for one in network.populations} == set(found)
+
+
+def test_functional_dropout_drops_in_training_only() -> None:
+    model = Uses(lambda x: F.dropout(F.relu(x), 0.5, training=False))
+    quantised = negspike.quantize(model.train(), images())
+    assert quantised.training
+    assert not torch.equal(quantised(images()), quantised(images()))
+    lossless(quantised.eval(), images())
+
+
+def test_the_step_has_the_least_squared_error() -> None:
+    x = torch.randn(5000, generator=torch.Generator().manual_seed(1))
+    for low, high in ((0, 3), (0, 15), (-8, 7), (-1, 1)):
+        values = x.clamp(min=0) if low == 0 else x
+
+        def error(step: float, low: int = low, high: int = high, values: torch.Tensor = values) -> float:
+            return float(((values / step + 0.5).floor().clamp(low, high) * step - values).square().sum())
+
+        assert error(best_step(x, low, high)) <= 1.001 * min(error(4.0 * n / 4000) for n in range(1, 4000))
+    assert best_step(x, 0, 4, percentile=100) == pytest.approx(x.max().item() / 4)
+    assert best_step(torch.zeros(3), 0, 3) > 0
+    assert best_step(10 * x, 0, 3, limit=6.0) <= 2.0
+
+
+def test_training_in_a_loop_of_ones_own(digits: Dataset) -> None:
+    """A net of 1-bit activations learns again, steps and all, and is lossless afterwards."""
+    torch.manual_seed(0)
+    x = torch.from_numpy(digits.train.pixels[:400]).float() / 16
+    y = torch.from_numpy(digits.train.labels[:400]).long()
+    body = (
+        nn.Conv2d(1, 12, 3, padding=1),
+        nn.BatchNorm2d(12),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(12, 16, 3),
+        nn.ReLU(),
+    )
+    model = nn.Sequential(*body, nn.Flatten(), nn.Linear(64, 10))
+
+    def fit(net: nn.Module, epochs: int) -> float:
+        net.train()
+        optimizer = torch.optim.Adam(net.parameters(), 5e-3)
+        for _ in range(epochs):
+            optimizer.zero_grad()
+            F.cross_entropy(net(x), y).backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+        net.eval()
+        return float((net(x).argmax(1) == y).float().mean())
+
+    trained = fit(model, 60)
+    quantised = negspike.quantize(model, x[:100], levels=1)
+    before = float((quantised(x).argmax(1) == y).float().mean())
+    steps = [one.step.item() for one in quantisers(quantised).values()]
+    after = fit(quantised, 60)
+    assert before < after and after > trained - 0.1
+    assert all(one.step.item() != step for one, step in zip(quantisers(quantised).values(), steps, strict=True))
+    network = lossless(quantised, x[:20])
+    agreed = network.activations(x.numpy())[network.readout.name].argmax(1) == quantised(x).argmax(1).numpy()
+    assert agreed.mean() > 0.99
+
+
+class Untraceable(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x if x.sum() > 0 else -x
+
+
+def test_refused() -> None:
+    model, x = Uses(F.relu), images()
+    for levels in (0, 1 << 24):
+        with OneLine(InputError, f"levels is {levels}"):
+            negspike.quantize(model, x, levels=levels)
+    with OneLine(InputError, "levels is 1.5"):
+        negspike.quantize(model, x, levels=1.5)  # type: ignore[arg-type]
+    with OneLine(InputError, "percentile is 0"):
+        negspike.quantize(model, x, percentile=0)
+    with OneLine(InputError, "calibration images have shape (3, 8, 6)"):
+        negspike.quantize(model, x[0])
+    with OneLine(InputError, "do not fit the model"):
+        negspike.quantize(model, x[:, :2])
+    with OneLine(InputError, "not finite"):
+        negspike.quantize(model, x / 0)
+    with OneLine(InputError, "function: SiLU", "ReLU"):
+        negspike.quantize(Uses(nn.SiLU()), x)
+    with OneLine(InputError, "1: LayerNorm"):
+        negspike.quantize(nn.Sequential(nn.Conv2d(3, 3, 1), nn.LayerNorm(6)), x)
+    with OneLine(InputError, "Untraceable: torch.fx cannot trace it", "QuantReLU"):
+        negspike.quantize(Untraceable(), x)
