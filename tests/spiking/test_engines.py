@@ -29,7 +29,7 @@ from negspike.spiking.exact import FLOAT32_EXACT, exact_arithmetic, weight_parts
 from negspike.spiking.linear import ExactSum, sum_exactly, sum_int64
 from negspike.spiking.nodes import INPUT, MaxPool, Neurons, Readout, Sum, Synapses, Window
 from negspike.spiking.recording import Recording
-from negspike.spiking.simulation import make_engine, run_chunks
+from negspike.spiking.simulation import choose_engine, make_engine, run_chunks
 
 CPU = torch.device("cpu")
 
@@ -599,6 +599,7 @@ def small() -> tuple[SpikingNetwork, np.ndarray, np.ndarray]:
         ({"threads": 0}, ("threads", "0")),
         ({"threads": "2"}, ("threads is '2'", "whole number")),
         ({"device": "tpu"}, ("'tpu'",)),
+        ({"engine": "event", "device": "cuda"}, ()),
         ({"labels": np.zeros(3)}, ("2 images", "(3,)")),
         ({"labels": np.zeros((2, 1), int)}, ("2 images", "(2, 1)")),
         ({"labels": [0, 2]}, ("labels are from 0 to 2", "0 to 1")),
@@ -638,7 +639,22 @@ def test_images_and_labels_of_other_types() -> None:
         assert_same_log(simulate(network, images, [0, 1], timesteps=30, engine="reference"), expected)
     for kinds in (*labels, torch.tensor([0, 1]), torch.tensor([0, 1], dtype=torch.uint8)):
         assert_same_log(simulate(network, pixels, kinds, timesteps=30, engine="reference"), expected)
-    assert_same_log(simulate(network, pixels, [0, 1], timesteps=np.int16(30), engine="reference"), expected)
+    assert_same_log(simulate(network, pixels, [0, 1], timesteps=np.int16(30), engine="reference"), expected)  # type: ignore[arg-type]
+
+
+def test_engines_by_name(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """On a CPU ``auto`` is ``event``, and ``dense`` with a word about it where ``event`` cannot."""
+    network, _, _ = small()
+    for name in ENGINES:
+        assert choose_engine(network, name, device="cpu") == name
+    assert choose_engine(network, device="cpu") == "event"
+    assert not caplog.messages
+    monkeypatch.setattr("negspike.spiking.event.engine.refuses", lambda _: "layer0 is too large")
+    with caplog.at_level("WARNING", "negspike"):
+        assert choose_engine(network, device="cpu") == "dense"
+    assert len(caplog.messages) == 1 and "layer0 is too large" in caplog.messages[0]
+    with OneLine(InputError, "'event'", "layer0 is too large", "dense"):
+        choose_engine(network, "event", device="cpu")
 
 
 def test_until_silent_ends_at_the_bound_or_the_cap(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -659,7 +675,7 @@ def test_until_silent_ends_at_the_bound_or_the_cap(monkeypatch: pytest.MonkeyPat
 def test_progress_and_chunks(seconds: float, expected: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     network = chain("1", (1, 1, 1), [[1]], [1 << 16], [0], [[0], [1]])
     monkeypatch.setattr("negspike.spiking.simulation.REPORT_SECONDS", seconds)
-    monkeypatch.setattr("negspike.spiking.simulation.time.monotonic", lambda: 7.0)  # a clock too coarse to move
+    monkeypatch.setattr("negspike.console.time.monotonic", lambda: 7.0)  # a clock too coarse to move
     lines: list[str] = []
     with chunks(2):
         runner = make_engine(network, "reference")

@@ -294,17 +294,11 @@ def test_no_potential_went_beyond_the_bound(kernels: Kernels) -> None:
 
 
 def test_networks_too_large_for_32_bit_addresses_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By name; ``auto`` takes the dense engine then, and says so."""
     network = random_network("4C3-5", (1, 4, 4))
     monkeypatch.setattr(state, "LARGEST_INT32", 4000)
     images = np.random.default_rng(0).normal(0, 1, (2, 1, 4, 4))
     with OneLine(InputError, "'event'", "layer0 is too large", "dense"):
         simulate(network, images, timesteps=5, engine="event")
-    with pytest.MonkeyPatch.context() as patch:
-        lines: list[str] = []
-        patch.setattr("negspike.spiking.simulation._log.warning", lambda line, *words: lines.append(line % words))
-        simulate(network, images, timesteps=5)
-    assert lines == ["engine dense is used, event cannot simulate this network: layer0 is too large"]
 
 
 def test_tile_width() -> None:
