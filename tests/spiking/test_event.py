@@ -33,18 +33,18 @@ from negspike.spiking.recording import Recording
 from negspike.spiking.reference import ReferenceEngine
 from negspike.training.topology import parse_topology
 
-KERNELS = [EventEngine, ChainEngine]
 Kernels = type[EventEngine] | type[ChainEngine]
+KERNELS: list[Kernels] = [EventEngine, ChainEngine]
 kernels_of_both = pytest.mark.parametrize("kernels", KERNELS)
 
 
 def wide_tiles(made: EventEngine | ChainEngine) -> np.ndarray:
     """Which tiles of a chain have 64 bits from the start, layer after layer but the first; no readout."""
     if isinstance(made, ChainEngine):
-        return made.weights.wide != 0
+        return np.asarray(made.weights.wide != 0)
     arranged = made.arranged.network
     first, last = int(arranged.nodes[0, state.TILES]), int(arranged.nodes[-1, state.TILES])
-    return arranged.tiles[first : len(arranged.tiles) - last, state.WIDE] != 0
+    return np.asarray(arranged.tiles[first : len(arranged.tiles) - last, state.WIDE] != 0)
 
 
 def random_network(
@@ -181,6 +181,7 @@ PROCESSORS = {"AVX2": ("haswell", "+avx2", 256), "any x86": ("x86-64", "", 0)}
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="other instructions of x86, and this is another processor")
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PROCESSORS)
 def test_other_processors(name: str, tmp_path: Path) -> None:
     """Rows are added, and stored, as the processor likes it best; here as older ones would."""

@@ -436,8 +436,8 @@ def without(index: int) -> SpikingNetwork:
     ("make", "words"),
     [
         (lambda: replace(network(), weight_bits=1), ("weight_bits is 1", "2 to 24")),
-        (lambda: replace(network(), weight_bits="16"), ("weight_bits is '16'", "2 to 24")),
-        (lambda: replace(network(), input_shape=(1, 4)), ("input", "(1, 4)", "(channels, height, width)")),
+        (lambda: replace(network(), weight_bits="16"), ("weight_bits is '16'", "2 to 24")),  # type: ignore[arg-type]
+        (lambda: replace(network(), input_shape=(1, 4)), ("input", "(1, 4)", "(channels,")),  # type: ignore[arg-type]
         (lambda: replace(network(), input_shape=(1, 4, 0)), ("input", "at least 1")),
         (lambda: replace(network(), input_shape=(1, 2**20, 2**20)), ("input", "too many")),
         (lambda: replace(network(), nodes=()), ("one readout",)),
