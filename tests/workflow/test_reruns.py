@@ -48,7 +48,7 @@ def finished(finished_copy: Finished) -> Finished:
 # ---- code
 
 # What only simulates; the network itself is made by the conversion.
-ENGINES = ("dense", "event/engine", "event/kernels", "recording", "reference", "simulation")
+ENGINES = ("dense", "event/chain", "event/engine", "recording", "reference", "simulation")
 CODE_OF_RULES = {
     "training/phase": {"train_phase"},
     "stages/train": {"train_phase"},
