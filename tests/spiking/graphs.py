@@ -73,6 +73,7 @@ class _Builder:
     grid: bool
     bits: int
     image: Shape
+    widths: tuple[int, ...]
     nodes: list[Node] = field(default_factory=list)
     features: set[str] = field(default_factory=set)
     shapes: dict[str, Shape] = field(default_factory=dict)
@@ -255,7 +256,7 @@ class _Builder:
 
     def neurons(self, name: str) -> bool:
         source = self.pick((int, Neurons, MaxPool, Sum)) or INPUT
-        shape = (self.draw(st.integers(1, 4)), *self.out_size(source))
+        shape = (self.draw(st.sampled_from(self.widths)), *self.out_size(source))
         synapses = self.listeners(source, shape)
         if not synapses:
             return False
@@ -310,7 +311,7 @@ class _Builder:
 
     def sum(self, name: str) -> bool:
         source = (self.draw(st.booleans()) and self.pick((Sum,))) or self.pick((int, Neurons, MaxPool, Sum)) or INPUT
-        shape = (self.draw(st.integers(1, 4)), *self.out_size(source))
+        shape = (self.draw(st.sampled_from(self.widths)), *self.out_size(source))
         synapses = self.listeners(source, shape)
         most, rest, usual = self.reach(synapses) if synapses else (MOST_LOGIT, 0, 0)
         if max(most, rest) >= MOST_LOGIT:
@@ -375,13 +376,19 @@ def pictures(
 
 
 @st.composite
-def graphs(draw: st.DrawFn, images: int = 3, nodes: int = 6) -> Graph:
-    """Networks of up to so many nodes before the readout, with pictures. On a grid, ties are frequent."""
+def graphs(draw: st.DrawFn, images: int = 3, nodes: int = 6, widths: tuple[int, ...] = (1, 2, 3, 4)) -> Graph:
+    """Networks of up to so many nodes before the readout, with pictures. On a grid, ties are frequent.
+
+    Args:
+        images: at most.
+        nodes: at most.
+        widths: numbers of channels.
+    """
     shape = (draw(st.integers(1, 3)), draw(st.integers(1, 5)), draw(st.integers(1, 5)))
     random = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     grid = draw(st.booleans())
     bits = draw(st.sampled_from([2, 4, 8, 16, 17, 24]))
-    builder = _Builder(draw, random, grid, bits, shape)
+    builder = _Builder(draw, random, grid, bits, shape, widths)
     pixels, count = pictures(draw, shape, random, images=images, grid=grid)
     builder.start(int(np.abs(pixels).max() * 2**16) + 1)
     for number in range(max(draw(st.integers(1, nodes)), draw(st.integers(1, nodes)))):

@@ -30,6 +30,10 @@ class Result:
     relays: list[int] = field(default_factory=list)
     logits: list[int] = field(default_factory=list)
     counts: dict[str, list[int]] = field(default_factory=dict)
+    # the largest absolute sum of what each node has heard so far, in any step, and of what it emitted in one
+    largest: dict[str, int] = field(default_factory=dict)
+    # the largest absolute z - base - n theta of each population, after a step
+    largest_residual: dict[str, int] = field(default_factory=dict)
 
     @property
     def silent(self) -> int:
@@ -141,11 +145,17 @@ class Oracle:
                             elif self.kinds[source] is Sum and isinstance(node, Sum):
                                 relays += len(ways[i])
                 z[name] = [old + new for old, new in zip(z[name], arrived, strict=True)]
+                result.largest[name] = max(result.largest.get(name, 0), *map(abs, z[name] + arrived))
                 if isinstance(node, Neurons):
                     emitted[name] = [
                         self._spike(node, z[name][i], count, *parameters[name][i]) for i, count in enumerate(mine)
                     ]
                     n[name] = [count + spike for count, spike in zip(mine, emitted[name], strict=True)]
+                    residuals = [
+                        abs(one - base - count * theta)
+                        for one, count, (theta, base) in zip(z[name], n[name], parameters[name], strict=True)
+                    ]
+                    result.largest_residual[name] = max(result.largest_residual.get(name, 0), *residuals)
                     positive.append(emitted[name].count(1))
                     negative.append(emitted[name].count(-1))
                 else:

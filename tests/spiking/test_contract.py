@@ -37,6 +37,15 @@ def check_image(recording: Recording, number: int, expected: Result) -> None:
     assert recording.logits[number].tolist() == expected.logits
 
 
+def assert_same_recording(found: Recording, expected: Recording) -> None:
+    for name in ("predictions", "positive", "negative", "sops", "relays", "logits"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name), err_msg=name)
+    assert found.counts.keys() == expected.counts.keys()
+    for name, counts in expected.counts.items():
+        np.testing.assert_array_equal(found.counts[name], counts, err_msg=name)
+        assert found.counts[name].dtype == counts.dtype == np.int32
+
+
 def check_silence(network: SpikingNetwork, oracle: Oracle, image: np.ndarray, result: Result) -> bool:
     """A silent picture has the closed form, the package's own too; and it is silent when that was certified."""
     exact = oracle.activations(image)
@@ -56,6 +65,7 @@ def check_graph(network: SpikingNetwork, images: np.ndarray, timesteps: int, eng
     recording = make_engine(network, engine, threads=1).run(encoded, timesteps)
     for name in ("predictions", "positive", "negative", "sops", "relays", "logits"):
         assert getattr(recording, name).dtype == np.int64, name
+    assert all(counts.dtype == np.int32 for counts in recording.counts.values())
     oracle = Oracle(network)
     silent = 0
     for number, image in enumerate(images):
@@ -126,7 +136,8 @@ def chunks(size: int) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ReferenceEngine, "chunk_size", size)
         patch.setattr(dense, "LARGEST_CHUNK", size)
-        patch.setattr("negspike.spiking.event.engine.LARGEST_CHUNK", size)
+        for module in ("engine", "chain"):
+            patch.setattr(f"negspike.spiking.event.{module}.LARGEST_CHUNK", size)
         yield
 
 

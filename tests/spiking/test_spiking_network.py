@@ -1,4 +1,4 @@
-"""The stored network: bit for bit what was saved, or refused; and proofs that no potential overflows."""
+"""The stored network: bit for bit what was saved, or refused; what no network may be; proofs that nothing overflows."""
 
 from __future__ import annotations
 
@@ -8,31 +8,49 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from conftest import OneLine
-from graphs import Case, Graph, cases, chain, examples, graphs
+from graphs import Graph, chain, examples, graphs
 from hypothesis import given
 from hypothesis import strategies as st
+from oracle import Oracle
 
 from negspike import SpikingNetwork, simulate
 from negspike.errors import InputError
-from negspike.spiking.bounds import check_potentials
-from negspike.spiking.nodes import MaxPool, Neurons, Node, Readout, Sum, Synapses, Window
-from negspike.spiking.storage import _checksum
+from negspike.spiking.bounds import check_potentials, largest_counts, reach
+from negspike.spiking.nodes import INPUT, MaxPool, Neurons, Node, Readout, Sum, Synapses, Window
 
 Members = dict[str, Any]
 
 
+def ones(count: int) -> np.ndarray:
+    return np.ones(count, np.int64)
+
+
 def network() -> SpikingNetwork:
+    """Convolution a, its sum with a residual b, max pool c, readout d: every kind of node and array."""
     random = np.random.default_rng(2)
-    weights = [random.integers(-3000, 3000, shape) for shape in ((3, 1, 3, 3), (3, 3, 2, 2), (4, 3, 2, 2))]
-    made = chain("3C3-P2-4", (1, 4, 4), weights, [1 << 29] * 3, [-1 << 27] * 3, random.integers(-9, 9, (2, 4)))
-    return replace(made, origin={"net": "tiny", "seed": 3, "dataset": "digits", "data_checksum": "ab" * 32})
+    same = Window((3, 3), padding=((1, 1), (1, 1)))
+    weights = [
+        random.integers(-3000, 3000, shape).astype(np.int16) for shape in ((4, 1, 3, 3), (4, 2, 1, 1), (2, 4, 2, 2))
+    ]
+    a = Neurons("a", (4, 4, 4), (Synapses(INPUT, same, ones(4), weights[0]),), ones(4) << 27, -ones(4) << 25)
+    both = (
+        Synapses("a", same, ones(4) << 16, weights[1], groups=2),
+        Synapses("a", Window(), ones(2) << 20, channels=np.array([3, 0]), targets=np.array([1, 2])),
+    )
+    b = Sum("b", (4, 4, 4), both)
+    c = Neurons("c", (4, 4, 4), (Synapses("b", Window(), ones(4)),), ones(4) << 27, ones(4) << 20, -3, 15, 0.25)
+    pool = MaxPool("pool", (4, 2, 2), "c", Window((2, 2), (2, 2)))
+    readout = Readout("d", (2, 1, 1), (Synapses("pool", Window((2, 2)), ones(2), weights[2]),), np.array([5, -7]), 0.5)
+    origin = {"net": "tiny", "seed": 3, "dataset": "digits", "data_checksum": "ab" * 32}
+    return SpikingNetwork((1, 4, 4), (a, b, c, pool, readout), 16, origin)
 
 
 @pytest.fixture
@@ -46,81 +64,93 @@ def members(path: Path) -> Members:
         return {name: stored[name] for name in stored.files}
 
 
-def rewrite(path: Path, arrays: Members, checksum: bool = True) -> None:
+def checksum(header: str, arrays: Members) -> str:
+    """As docs/format.md has it: header, then name, type, shape and bytes of each array in order."""
+    digest = sha256(header.encode())
+    for name in sorted(arrays):
+        array = arrays[name]
+        digest.update(f"{name} {array.dtype.str} {array.shape}".encode() + array.tobytes())
+    return digest.hexdigest()
+
+
+def rewrite(path: Path, arrays: Members, right: bool = True) -> None:
     """Write a file as :meth:`SpikingNetwork.save` does, with a checksum that is right."""
-    if checksum:
+    if right:
         rest = {name: array for name, array in arrays.items() if name not in ("header", "checksum")}
-        arrays = arrays | {"checksum": np.array(_checksum(str(arrays["header"]), rest))}
+        arrays = arrays | {"checksum": np.array(checksum(str(arrays["header"]), rest))}
     np.savez(path, **arrays)
 
 
-def change_header(arrays: Members, **changes: Any) -> Members:
-    return arrays | {"header": np.array(json.dumps(json.loads(str(arrays["header"])) | changes, sort_keys=True))}
+def change_header(arrays: Members, change: Callable[[dict[str, Any]], Any]) -> Members:
+    header = json.loads(str(arrays["header"]))
+    change(header)
+    return arrays | {"header": np.array(json.dumps(header, sort_keys=True))}
 
 
-def change_node(arrays: Members, number: int, **changes: Any) -> Members:
-    nodes = json.loads(str(arrays["header"]))["nodes"]
-    nodes[number] |= changes
-    return change_header(arrays, nodes=nodes)
+def assert_same(found: SpikingNetwork, expected: SpikingNetwork) -> None:
+    """Every number and its type."""
+    assert (found.input_shape, found.weight_bits) == (expected.input_shape, expected.weight_bits)
+    assert dict(found.origin) == dict(expected.origin)
+    assert [type(node) for node in found.nodes] == [type(node) for node in expected.nodes]
+    for node, other in zip(found.nodes, expected.nodes, strict=True):
+        assert_same_fields(vars(node), vars(other))
 
 
-def change_synapses(arrays: Members, number: int, **changes: Any) -> Members:
-    nodes = json.loads(str(arrays["header"]))["nodes"]
-    synapses = nodes[number]["synapses"][0]
-    for name, value in changes.items():
-        (synapses if name in synapses else synapses["window"])[name] = value
-    return change_header(arrays, nodes=nodes)
-
-
-def assert_same(found: Any, expected: Any) -> None:
-    """Every field, down to the types of the integers."""
-    assert type(found) is type(expected)
-    if is_dataclass(expected):
-        for item in fields(expected):
-            assert_same(getattr(found, item.name), getattr(expected, item.name))
-    elif isinstance(expected, tuple):
-        assert len(found) == len(expected)
-        for one, other in zip(found, expected, strict=True):
-            assert_same(one, other)
-    elif isinstance(expected, np.ndarray):
-        assert found.dtype == expected.dtype
-        np.testing.assert_array_equal(found, expected)
-    else:
-        assert found == expected
+def assert_same_fields(found: dict[str, Any], expected: dict[str, Any]) -> None:
+    for name in expected.keys() - {"largest_sums"}:
+        value, stored = found[name], expected[name]
+        assert type(value) is type(stored), name
+        if isinstance(stored, np.ndarray):
+            assert value.dtype == stored.dtype
+            np.testing.assert_array_equal(value, stored)
+        elif name == "synapses":
+            for one, other in zip(value, stored, strict=True):
+                assert_same_fields(vars(one), vars(other))
+        else:
+            assert value == stored, name
 
 
 # --- saving and loading ---------------------------------------------------------------------------------------------
 
 
-def check_round_trip(made: SpikingNetwork, images: np.ndarray, folder: Path) -> None:
-    made.save(folder / "a.npz")
-    loaded = SpikingNetwork.load(str(folder / "a.npz"))
-    assert_same(loaded, made)
-    loaded.save(folder / "b.npz")
-    assert members(folder / "a.npz").keys() == members(folder / "b.npz").keys()
-    assert str(members(folder / "a.npz")["checksum"]) == str(members(folder / "b.npz")["checksum"])
-    before, after = made.activations(images), loaded.activations(images)
-    assert before.keys() == after.keys()
-    for name, values in before.items():
-        np.testing.assert_array_equal(after[name], values)
-
-
-@examples(40)
-@given(case=cases(images=2, timesteps=3))
-def test_round_trip_of_chains(case: Case, tmp_path: Path) -> None:
+@examples(150)
+@given(graph=graphs(images=1))
+def test_round_trip(graph: Graph, tmp_path: Path) -> None:
     """Every integer, and the same file for the same network."""
-    check_round_trip(case.network(), case.images, tmp_path)
-
-
-@examples(80)
-@given(graph=graphs(images=2))
-def test_round_trip_of_graphs(graph: Graph, tmp_path: Path) -> None:
-    """Every kind of node and synapse."""
-    check_round_trip(graph.network, graph.images, tmp_path)
+    graph.network.save(tmp_path / "a.npz")
+    loaded = SpikingNetwork.load(str(tmp_path / "a.npz"))
+    assert_same(loaded, graph.network)
+    loaded.save(tmp_path / "b.npz")
+    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+    assert loaded.latency_bound == graph.network.latency_bound
 
 
 def test_origin_is_kept(saved: Path) -> None:
     assert_same(SpikingNetwork.load(saved), network())
+    assert str(members(saved)["checksum"]) == checksum(
+        str(members(saved)["header"]),
+        {name: array for name, array in members(saved).items() if name not in ("header", "checksum")},
+    )
+
+
+def test_a_file_of_format_1(tmp_path: Path) -> None:
+    """As it was written before networks were graphs."""
+    header = {
+        **{"format": 1, "topology": "2", "input_shape": [1, 1, 1], "padding": "same", "width": 1.0, "classes": 2},
+        **{"k": 1, "weight_bits": 16, "image_fraction_bits": 16, "threshold_extra_bits": 16},
+        **{"classifier_exponent": 0, "origin": {}},
+    }
+    arrays: Members = {
+        "weight0": np.ones((2, 1, 1, 1), np.int16),
+        "exponent0": np.zeros(2, np.int32),
+        "theta0": np.ones(2, np.int64),
+        "base0": np.zeros(2, np.int64),
+        "classifier": np.ones((2, 2), np.int16),
+        "header": np.array(json.dumps(header, sort_keys=True)),
+    }
+    rewrite(tmp_path / "old.npz", arrays)
+    with OneLine(InputError, "old.npz", "format 1", "reads 2", "convert again"):
+        SpikingNetwork.load(tmp_path / "old.npz")
 
 
 def test_every_truncation_is_refused(saved: Path, tmp_path: Path) -> None:
@@ -152,152 +182,113 @@ def test_every_flipped_byte_of_the_numbers_is_noticed(saved: Path, tmp_path: Pat
     assert refused > 75
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["layer0/theta", "layer1/base", "layer2/0/weight", "layer1/0/scale", "classifier/0/weight", "classifier/bias"],
-)
+NAMES = ["a/theta", "c/base", "a/0/weight", "b/0/scale", "b/1/channels", "b/1/targets", "d/bias", "d/0/weight"]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_altered_numbers(saved: Path, name: str) -> None:
     arrays = members(saved)
     arrays[name] = arrays[name].copy()
     arrays[name].flat[0] += 1
-    rewrite(saved, arrays, checksum=False)
+    rewrite(saved, arrays, right=False)
     with OneLine(InputError, "spiking.npz", "checksum", "altered"):
         SpikingNetwork.load(saved)
 
 
 def test_altered_types_shapes_and_additions(saved: Path) -> None:
     original = members(saved)
-    first, second = original["layer0/theta"], original["layer1/theta"]
     for changes in (
-        {"layer0/theta": first.astype(np.int32)},
-        {"layer0/0/weight": original["layer0/0/weight"].reshape(3, 1, 9, 1)},
+        {"a/theta": original["a/theta"].astype(np.int32)},
+        {"a/0/weight": original["a/0/weight"].reshape(4, 1, 9, 1)},
         {"extra": np.zeros(1)},
-        {"layer0/theta": second, "layer1/theta": first, "layer0/base": original["layer1/base"] + 1},
+        {"a/theta": original["c/theta"], "c/theta": original["a/theta"], "a/base": original["a/base"] + 1},
+        change_header(original, lambda header: header.update(weight_bits=17)),
     ):
-        rewrite(saved, original | changes, checksum=False)
-        with OneLine(InputError, "spiking.npz", "checksum"):
-            SpikingNetwork.load(saved)
-    for altered in (change_header(original, weight_bits=23), change_node(original, 0, low=-1)):
-        rewrite(saved, altered, checksum=False)
+        rewrite(saved, original | changes, right=False)
         with OneLine(InputError, "spiking.npz", "checksum"):
             SpikingNetwork.load(saved)
 
 
-def test_arrays_of_no_node(saved: Path) -> None:
-    rewrite(saved, members(saved) | {"layer9/theta": np.zeros(1, np.int64)})
-    with OneLine(InputError, "spiking.npz", "layer9/theta", "no node"):
-        SpikingNetwork.load(saved)
-
-
-@pytest.mark.parametrize(
-    ("name", "word"),
-    [
-        (name, name)
-        for name in ("header", "checksum", "layer0/theta", "layer1/base", "layer1/0/scale", "classifier/bias")
-    ]
-    + [("layer2/0/weight", "layer2"), ("classifier/0/weight", "classifier")],
-)
-def test_missing_members(saved: Path, name: str, word: str) -> None:
+@pytest.mark.parametrize("name", ["header", "checksum", *NAMES])
+def test_missing_members(saved: Path, name: str) -> None:
     arrays = members(saved)
     del arrays[name]
-    rewrite(saved, arrays, checksum=name != "header" and name != "checksum")
-    with OneLine(InputError, "spiking.npz", word):
+    rewrite(saved, arrays, right=name != "header" and name != "checksum")
+    # what is optional is missed in another way: then channels or windows do not fit
+    with OneLine(InputError, "spiking.npz", {"b/1/channels": "4", "b/1/targets": "4"}.get(name, name.split("/")[0])):
         SpikingNetwork.load(saved)
 
 
-def test_the_format_before(saved: Path) -> None:
-    header = {"format": 1, "topology": "2", "input_shape": [1, 1, 1], "k": 1, "weight_bits": 16, "origin": {}}
-    arrays = {
-        "header": np.array(json.dumps(header)),
-        "theta0": np.ones(2, np.int64),
-        "exponent0": np.zeros(2, np.int32),
-    }
-    rewrite(saved, arrays)
-    with OneLine(InputError, "spiking.npz", "format 1, this version reads 2", "convert again"):
-        SpikingNetwork.load(saved)
+def node_change(index: int, **changes: Any) -> Callable[[dict[str, Any]], Any]:
+    return lambda header: header["nodes"][index].update(changes)
+
+
+def window_change(**changes: Any) -> Callable[[dict[str, Any]], Any]:
+    return lambda header: header["nodes"][0]["synapses"][0]["window"].update(changes)
 
 
 @pytest.mark.parametrize(
-    ("changes", "word"),
+    ("change", "word"),
     [
-        ({"format": 3}, "format 3"),
-        ({"format": "2"}, "format '2'"),
-        ({"threshold_extra_bits": 20}, "threshold_extra_bits"),
-        ({"image_fraction_bits": 12}, "image_fraction_bits"),
-        ({"input_shape": [1, 4]}, "input_shape"),
-        ({"input_shape": "abc"}, "input_shape"),
-        ({"input_shape": [2, 4, 4]}, "layer0"),
-        ({"input_shape": [1, 0, 4]}, "input"),
-        ({"weight_bits": 8}, "wider than 8 bits"),
-        ({"weight_bits": 40}, "weight_bits is 40"),
-        ({"weight_bits": None}, "weight_bits"),
-        ({"weight_bits": "24"}, "weight_bits"),
-        ({"nodes": 7}, "nodes"),
-        ({"nodes": []}, "layer"),
-        ({"origin": 3}, "origin"),
+        (lambda header: header.update(format=3), "format 3"),
+        (lambda header: header.update(format="2"), "format '2'"),
+        (lambda header: header.update(format=2.0), "format"),
+        (lambda header: header.update(image_fraction_bits=12), "image_fraction_bits"),
+        (lambda header: header.update(input_shape=[1, 4]), "input_shape"),
+        (lambda header: header.update(input_shape=[1, 4.0, 4]), "input_shape"),
+        (lambda header: header.update(input_shape="abc"), "input_shape"),
+        (lambda header: header.update(input_shape=[2, 4, 4]), "a, synapse 0"),
+        (lambda header: header.update(weight_bits=8), "wider than 8 bits"),
+        (lambda header: header.update(weight_bits=40), "weight_bits is 40"),
+        (lambda header: header.update(weight_bits=16.0), "weight_bits"),
+        (lambda header: header.update(weight_bits=True), "weight_bits"),
+        (lambda header: header.update(weight_bits=None), "weight_bits"),
+        (lambda header: header.update(origin="abc"), "origin"),
+        (lambda header: header.update(nodes={}), "nodes"),
+        (lambda header: header.update(nodes=[]), "belongs to no node"),
+        (lambda header: header.update(more=1), "more"),
+        (lambda header: header.pop("weight_bits"), "weight_bits"),
+        (lambda header: header["nodes"].pop(), "belongs to no node"),
+        (lambda header: header["nodes"].reverse(), "d, synapse 0"),
+        (node_change(0, kind="neuron"), "nodes.0"),
+        (node_change(0, kind=["neurons"]), "nodes.0"),
+        (node_change(0, name=7), "nodes.0.neurons.name"),
+        (node_change(0, shape=[4, 4, True]), "nodes.0.neurons.shape"),
+        (node_change(0, shape=[4, 4, 5]), "a, synapse 0"),
+        (node_change(0, low=0.0), "nodes.0.neurons.low"),
+        (node_change(0, low=1), "bounds 1"),
+        (node_change(0, high=2**31), "32 bits"),
+        (node_change(0, step=0), "step"),
+        (node_change(0, step="1"), "step"),
+        (node_change(0, more=0), "more"),
+        (node_change(0, synapses=[]), "belongs to no node"),
+        (node_change(3, source="b"), "'b'"),
+        (node_change(3, source="d"), "'d'"),
+        (node_change(3, source=None), "source"),
+        (node_change(4, unit=-1.0), "unit"),
+        (lambda header: header["nodes"][0].pop("step"), "step"),
+        (lambda header: header["nodes"][1]["synapses"][0].update(groups=0), "b, synapse 0"),
+        (lambda header: header["nodes"][1]["synapses"][0].update(groups=2.0), "groups"),
+        (lambda header: header["nodes"][1]["synapses"][0].update(groups=10**30), "b, synapse 0"),
+        (window_change(kernel=[3]), "kernel"),
+        (window_change(kernel=[3, 3.0]), "kernel"),
+        (window_change(stride=[0, 1]), "at least 1"),
+        (window_change(stride=[1, 2]), "windows over 4x4"),
+        (window_change(padding=[[1, 1], [1, -1]]), "at least 0"),
+        (window_change(padding=[1, 1]), "padding"),
+        (window_change(padding=[[10**30, 1], [1, 1]]), "windows over 4x4"),
+        (window_change(dilation=[1, 0]), "at least 1"),
+        (window_change(more=1), "more"),
     ],
 )
-def test_other_headers(saved: Path, changes: dict[str, Any], word: str) -> None:
+def test_other_headers(saved: Path, change: Callable[[dict[str, Any]], Any], word: str) -> None:
     """With a checksum that is right, as of a file that another program wrote."""
-    rewrite(saved, change_header(members(saved), **changes))
+    rewrite(saved, change_header(members(saved), change))
     with OneLine(InputError, "spiking.npz", word):
         SpikingNetwork.load(saved)
 
 
-@pytest.mark.parametrize(
-    ("number", "changes", "word"),
-    [
-        (0, {"kind": "spikes"}, "nodes.0"),
-        (0, {"low": 1}, "bounds 1 and None"),
-        (0, {"high": -1}, "bounds 0 and -1"),
-        (0, {"high": 1 << 31}, "layer0"),
-        (0, {"low": "0"}, "low"),
-        (0, {"low": 0.5}, "low"),
-        (0, {"step": 0.0}, "step"),
-        (0, {"shape": [3, 5, 4]}, "layer0"),
-        (0, {"shape": [3, 0, 4]}, "layer0"),
-        (0, {"shape": [3, 4]}, "shape"),
-        (1, {"synapses": []}, "layer1"),
-        (1, {"name": "layer0"}, "layer0"),
-        (2, {"delay": 1}, "delay"),
-        (3, {"unit": -1.0}, "unit"),
-        (3, {"shape": [2, 2, 1]}, "classifier"),
-    ],
-)
-def test_other_nodes(saved: Path, number: int, changes: dict[str, Any], word: str) -> None:
-    rewrite(saved, change_node(members(saved), number, **changes))
-    with OneLine(InputError, "spiking.npz", word):
-        SpikingNetwork.load(saved)
-
-
-@pytest.mark.parametrize(
-    ("number", "changes", "word"),
-    [
-        (1, {"source": "nowhere"}, "nowhere"),
-        (1, {"source": "layer2"}, "none of the nodes before it"),
-        (1, {"source": "layer1"}, "none of the nodes before it"),
-        (1, {"source": None}, "source"),
-        (1, {"groups": 0}, "layer1"),
-        (1, {"groups": 2}, "2 groups"),
-        (1, {"groups": 3}, "layer1"),
-        (0, {"kernel": [2, 2]}, "layer0"),
-        (1, {"stride": [0, 2]}, "at least 1"),
-        (1, {"dilation": [1, 0]}, "at least 1"),
-        (1, {"padding": [[-1, 0], [0, 0]]}, "at least 0"),
-        (1, {"padding": [[1, 1], [1, 1]]}, "layer1"),
-        (1, {"kernel": [2]}, "kernel"),
-    ],
-)
-def test_other_synapses(saved: Path, number: int, changes: dict[str, Any], word: str) -> None:
-    rewrite(saved, change_synapses(members(saved), number, **changes))
-    with OneLine(InputError, "spiking.npz", word):
-        SpikingNetwork.load(saved)
-
-
-@pytest.mark.parametrize(
-    "header",
-    ["[]", "7", "null", "{", "", '{"format": 2}', '{"format": {}}', pytest.param("[" * 100_000, id="deep")],
-)
+@pytest.mark.parametrize("header", ["[]", "7", "null", "{", "", '{"format": 2}', '{"format": {}}', "[" * 100_000])
 def test_headers_that_are_none(saved: Path, header: str) -> None:
     rewrite(saved, members(saved) | {"header": np.array(header)})
     with OneLine(InputError, "spiking.npz"):
@@ -307,35 +298,41 @@ def test_headers_that_are_none(saved: Path, header: str) -> None:
 @pytest.mark.parametrize(
     ("name", "change", "word"),
     [
-        ("layer0/theta", lambda array: array.astype(np.int32), "int32"),
-        ("layer0/theta", lambda array: array.astype(np.float64), "float64"),
-        ("layer0/theta", lambda array: array * 0, "threshold"),
-        ("layer0/theta", lambda array: -array, "threshold"),
-        ("layer0/base", lambda array: array.astype(">i8"), ">i8"),
-        ("layer2/base", lambda array: array[:-1], "(3,)"),
-        ("layer1/0/weight", lambda array: array.astype(np.uint16), "uint16"),
-        ("layer1/0/weight", lambda array: array.astype(np.int64), "int64"),
-        ("layer1/0/weight", lambda array: array * 0 - np.int32(2**23), "wider"),
-        ("layer1/0/scale", lambda array: array.astype(np.int32), "int32"),
-        ("layer1/0/scale", lambda array: array[:-1], "2 scales"),
-        ("classifier/0/weight", lambda array: array.swapaxes(0, 1).copy(), "4 outputs, 2 scales"),
-        ("classifier/0/weight", lambda array: array * 0 + np.int32(2**25), "classifier, synapse 0: a weight is wider"),
-        ("classifier/bias", lambda array: array.astype(np.int32), "bias"),
-        ("layer1/0/targets", lambda _: np.array([0, 2, 0]), "twice"),
-        ("layer1/0/targets", lambda _: np.array([0, 1, 3]), "targets are from 0 to 2"),
-        ("layer1/0/channels", lambda _: np.array([0, -1, 2]), "channels are from 0 to 2"),
-        ("layer1/0/channels", lambda _: np.array([0, 1, 2], np.int32), "channels is int32"),
+        ("a/theta", lambda array: array.astype(np.int32), "int32"),
+        ("a/theta", lambda array: array.astype(np.float64), "float64"),
+        ("a/theta", lambda array: array * 0, "threshold"),
+        ("a/theta", lambda array: -array, "threshold"),
+        ("a/base", lambda array: array.astype(">i8"), ">i8"),
+        ("c/base", lambda array: array[:-1], "(3,)"),
+        ("a/0/weight", lambda array: array.astype(np.uint16), "uint16"),
+        ("a/0/weight", lambda array: array.astype(np.int64), "int64"),
+        ("a/0/weight", lambda array: array * 0 - np.int16(2**15 - 1) - np.int16(1), "wider than 16 bits"),
+        ("a/0/weight", lambda array: array[0], "(1, 3, 3)"),
+        ("a/0/weight", lambda array: array[:3], "3 outputs"),
+        ("a/0/weight", lambda array: array[:, :0], "no channels"),
+        ("a/0/scale", lambda array: array[:3], "3 scales"),
+        ("a/0/scale", lambda array: array.astype(np.int32), "int32"),
+        ("a/0/scale", lambda array: array[:, None], "(4, 1)"),
+        ("b/1/channels", lambda array: array + 1, "from 0 to 3"),
+        ("b/1/channels", lambda array: array - 1, "from 0 to 3"),
+        ("b/1/channels", lambda array: array.astype(np.int32), "int32"),
+        ("b/1/targets", lambda array: array * 0, "twice"),
+        ("b/1/targets", lambda array: array + 9, "from 0 to 3"),
+        ("b/1/targets", lambda array: array[:1], "(1,)"),
+        ("d/0/weight", lambda array: array[..., :1], "(2, 4, 2, 1)"),
+        ("d/bias", lambda array: array.astype(np.int32), "int32"),
+        ("d/bias", lambda array: array[:1], "(1,)"),
     ],
 )
-def test_other_arrays(saved: Path, name: str, change: Callable[[Any], np.ndarray], word: str) -> None:
+def test_other_arrays(saved: Path, name: str, change: Callable[[np.ndarray], np.ndarray], word: str) -> None:
     arrays = members(saved)
-    rewrite(saved, arrays | {name: change(arrays.get(name))})
+    rewrite(saved, arrays | {name: change(arrays[name])})
     with OneLine(InputError, "spiking.npz", word):
         SpikingNetwork.load(saved)
 
 
 def test_compressed_files(saved: Path) -> None:
-    """Whose few bytes could promise any number of zeros."""
+    """No compressed member is unpacked, so that a small file cannot fill the memory."""
     np.savez_compressed(saved, **members(saved))
     with OneLine(InputError, "spiking.npz", "compressed"):
         SpikingNetwork.load(saved)
@@ -386,13 +383,13 @@ class Bomb:
         return (pytest.fail, ("a pickle was loaded",))
 
 
-@pytest.mark.parametrize("name", ["layer0/theta", "header", "other"])
+@pytest.mark.parametrize("name", ["a/theta", "header", "other"])
 def test_pickles_are_refused(saved: Path, name: str) -> None:
     arrays = members(saved)
     objects = np.empty(1, object)
     objects[0] = Bomb()
     np.savez(saved, **(arrays | {name: objects}))
-    with OneLine(InputError, "spiking.npz", "promises more"):
+    with OneLine(InputError, "spiking.npz", "Python objects"):
         SpikingNetwork.load(saved)
 
 
@@ -416,54 +413,125 @@ def test_loading_needs_no_training_code(saved: Path) -> None:
 # --- validation -----------------------------------------------------------------------------------------------------
 
 
-def point(source: str, channels: int, **options: Any) -> Synapses:
-    return Synapses(source, Window(), np.ones(channels, np.int64), **options)
+def changed(index: int, **changes: Any) -> SpikingNetwork:
+    """The network with other attributes of one node."""
+    nodes = list(network().nodes)
+    nodes[index] = replace(nodes[index], **changes)
+    return replace(network(), nodes=tuple(nodes))
 
 
-def neurons(name: str, *synapses: Synapses) -> Neurons:
-    return Neurons(name, (2, 3, 3), synapses, np.ones(2, np.int64), np.zeros(2, np.int64))
+def first_synapses(index: int, **changes: Any) -> SpikingNetwork:
+    node = network().nodes[index]
+    assert not isinstance(node, MaxPool)
+    return changed(index, synapses=(replace(node.synapses[0], **changes), *node.synapses[1:]))
 
 
-FIRST = neurons("first", point("input", 2))
-MATRIX = np.ones((1, 2, 3, 3), np.int16)
-READOUT = Readout(
-    "out", (1, 1, 1), (Synapses("first", Window((3, 3)), np.ones(1, np.int64), MATRIX),), np.zeros(1, np.int64)
-)
-TOTAL = Sum("total", (2, 3, 3), (point("first", 2),))
-WEIGHT = np.ones((2, 2, 1, 1), np.int16)
+def without(index: int) -> SpikingNetwork:
+    nodes: list[Node] = list(network().nodes)
+    del nodes[index]
+    return replace(network(), nodes=tuple(nodes))
 
 
 @pytest.mark.parametrize(
-    ("nodes", "word"),
+    ("make", "words"),
     [
-        ((), "one readout"),
-        ((FIRST,), "one readout"),
-        ((FIRST, READOUT, replace(READOUT, name="again")), "one readout"),
-        ((FIRST, READOUT, neurons("late", point("first", 2))), "one readout"),
-        ((READOUT, FIRST), "'first' is none of the nodes before it"),
-        ((FIRST, FIRST, READOUT), "occurs once"),
-        ((replace(FIRST, name="a/b"), READOUT), "'a/b'"),
-        ((replace(FIRST, name="input"), READOUT), "'input'"),
-        ((neurons("first"), READOUT), "first: it listens to nothing"),
-        ((neurons("first", point("input", 3)), READOUT), "3 channels, expected 2"),
-        ((replace(FIRST, shape=(2, 3, 4)), READOUT), "first"),
-        ((replace(FIRST, low=True), READOUT), "first: a bound is True"),
-        ((replace(FIRST, step=float("nan")), READOUT), "first: step"),
-        ((FIRST, replace(READOUT, unit=0.0)), "out: "),
-        ((FIRST, MaxPool("pool", (2, 3, 3), "input", Window()), READOUT), "not to 'input'"),
-        ((FIRST, TOTAL, MaxPool("pool", (2, 3, 3), "total", Window()), READOUT), "not to 'total'"),
-        ((FIRST, MaxPool("pool", (1, 3, 3), "first", Window()), READOUT), "pool: 1 channels"),
+        (lambda: replace(network(), weight_bits=1), ("weight_bits is 1", "2 to 24")),
+        (lambda: replace(network(), weight_bits="16"), ("weight_bits is '16'", "2 to 24")),  # type: ignore[arg-type]
+        (lambda: replace(network(), input_shape=(1, 4)), ("input", "(1, 4)", "(channels,")),  # type: ignore[arg-type]
+        (lambda: replace(network(), input_shape=(1, 4, 0)), ("input", "at least 1")),
+        (lambda: replace(network(), input_shape=(1, 2**20, 2**20)), ("input", "too many")),
+        (lambda: replace(network(), nodes=()), ("one readout",)),
+        (lambda: without(4), ("one readout",)),
+        (lambda: without(0), ("b, synapse 0", "'a'", "before it")),
+        (lambda: replace(network(), nodes=network().nodes[::-1]), ("d, synapse 0", "'pool'", "before it")),
+        (lambda: replace(network(), nodes=(*network().nodes, network().nodes[3])), ("'pool'", "occurs once")),
+        (lambda: changed(0, name="a/b"), ("'a/b'", "letters")),
+        (lambda: changed(0, name=""), ("''", "letters")),
+        (lambda: changed(0, name="input"), ("'input'", "occurs once")),
+        (lambda: changed(0, name=3), ("node 3", "letters")),
+        (lambda: changed(0, shape=(4, 4.0, 4)), ("a", "(4, 4.0, 4)")),
+        (lambda: changed(0, synapses=()), ("a", "listens to nothing")),
+        (lambda: changed(0, theta=np.ones(3, np.int64)), ("a: theta", "(3,)", "(4,)")),
+        (lambda: changed(0, theta=[1, 1, 1, 1]), ("a: theta", "list")),
+        (lambda: changed(0, theta=ones(4) * 0), ("a", "threshold", "below 1")),
+        (lambda: changed(0, base=np.zeros(4)), ("a: base", "float64", "int64")),
+        (lambda: changed(0, low=1), ("a", "bounds 1 and None", "0 between")),
+        (lambda: changed(2, high=-1), ("c", "bounds -3 and -1", "0 between")),
+        (lambda: changed(2, high=15.0), ("c", "15.0", "whole number")),
+        (lambda: changed(2, high=True), ("c", "True", "whole number")),
+        (lambda: changed(2, high=1 << 31), ("c", "32 bits")),
+        (lambda: changed(2, step=0.0), ("c", "step is 0.0")),
+        (lambda: changed(2, step=float("nan")), ("c", "step is nan")),
+        (lambda: changed(2, step=float("inf")), ("c", "step is inf")),
+        (lambda: changed(3, source=INPUT), ("pool", "max pool", "'input'")),
+        (lambda: changed(3, source="b"), ("pool", "max pool", "'b'")),
+        (lambda: changed(3, shape=(3, 2, 2)), ("pool", "3 channels", "4")),
+        (lambda: changed(3, shape=(4, 2, 3)), ("pool", "windows over 4x4", "(2, 2)", "(2, 3)")),
         (
-            (FIRST, MaxPool("pool", (2, 5, 3), "first", Window(padding=((1, 1), (0, 0)))), READOUT),
-            "nothing but padding",
+            lambda: changed(3, window=Window((1, 1), (5, 5), ((1, 1), (1, 5)))),
+            ("pool", "nothing but padding"),
         ),
-        ((FIRST, TOTAL, neurons("next", point("total", 2, weight=WEIGHT)), READOUT), "point by point"),
+        (
+            lambda: changed(3, window=Window((2, 2), (3, 3), ((0, 0), (1, 0)), (3, 5)), shape=(4, 1, 1)),
+            ("pool", "windows over 4x4"),
+        ),
+        (
+            lambda: changed(3, window=Window((1, 2), padding=((0, 0), (1, 1)), dilation=(1, 5)), shape=(4, 4, 1)),
+            ("pool", "nothing but padding"),
+        ),
+        (lambda: changed(4, shape=(2, 1, 2)), ("d", "synapse 0")),
+        (lambda: changed(4, unit=0.0), ("d", "unit above 0")),
+        (lambda: changed(4, unit=float("inf")), ("d", "unit above 0")),
+        (lambda: changed(4, bias=np.zeros(2, np.int32)), ("d: bias", "int32", "int64")),
+        (lambda: first_synapses(0, source="zz"), ("a, synapse 0", "'zz'", "before it")),
+        (lambda: first_synapses(0, source="d"), ("a, synapse 0", "'d'", "before it")),
+        (lambda: first_synapses(0, scale=np.ones(4)), ("a, synapse 0: scale", "float64")),
+        (lambda: first_synapses(0, scale=np.int64(1)), ("a, synapse 0: scale",)),
+        (lambda: first_synapses(0, weight=np.ones((4, 1, 2, 3), np.int16)), ("a, synapse 0", "(4, 1, 2, 3)", "(3, 3)")),
+        (lambda: first_synapses(0, weight=np.ones((4, 2, 3, 3), np.int16)), ("a, synapse 0", "2 channels", "1")),
+        (lambda: first_synapses(0, weight=None), ("a, synapse 0", "4 channels", "1")),
+        (lambda: first_synapses(0, weight=np.full((4, 1, 3, 3), 1 << 15, np.int32)), ("wider than 16 bits",)),
+        (lambda: first_synapses(0, groups=3), ("a, synapse 0", "3 groups")),
+        (lambda: first_synapses(0, window=Window((3, 3))), ("a, synapse 0", "windows over 4x4", "(2, 2)")),
+        (lambda: first_synapses(0, window=Window((3, 3), (1, 1.0), ((1, 1), (1, 1)))), ("a, synapse 0", "at least 1")),  # type: ignore[arg-type]
+        (lambda: first_synapses(2, window=Window((1, 1), padding=((1, 0), (0, 1)))), ("c, synapse 0", "windows")),
+        (
+            lambda: first_synapses(2, window=Window((3, 3), padding=((1, 1), (1, 1)))),
+            ("c, synapse 0", "a sum is read point by point"),
+        ),
+        (
+            lambda: first_synapses(2, weight=np.ones((4, 4, 1, 1), np.int16)),
+            ("c, synapse 0", "a sum is read point by point", "without weights"),
+        ),
+        (lambda: first_synapses(2, channels=np.arange(3)), ("c, synapse 0: channels", "(3,)", "(4,)")),
+        (lambda: first_synapses(2, channels=np.arange(4) + 1), ("c, synapse 0", "channels", "0 to 3")),
+        (lambda: first_synapses(2, targets=np.array([0, 1, 2, 2])), ("c, synapse 0", "target", "twice")),
+        (lambda: first_synapses(2, targets=np.arange(4) - 1), ("c, synapse 0", "targets", "0 to 3")),
     ],
 )
-def test_graphs_that_do_not_fit(nodes: tuple[Node, ...], word: str) -> None:
-    SpikingNetwork((2, 3, 3), (FIRST, TOTAL, READOUT), 16)
-    with OneLine(InputError, word):
-        SpikingNetwork((2, 3, 3), nodes, 16)
+def test_networks_that_cannot_be(make: Callable[[], SpikingNetwork], words: tuple[str, ...]) -> None:
+    with OneLine(InputError, *words):
+        make()
+
+
+def test_a_max_pool_with_huge_windows_takes_no_memory() -> None:
+    size = 1 << 24
+    a = Neurons("a", (1, 1, 1), (Synapses(INPUT, Window(), ones(1)),), ones(1), ones(1))
+    window = Window((1, size), padding=((0, 0), (size - 1, size - 1)))
+    scale = Synapses("pool", Window((1, size)), ones(1))
+    made = SpikingNetwork(
+        (1, 1, 1), (a, MaxPool("pool", (1, 1, size), "a", window), Readout("d", (1, 1, 1), (scale,), ones(1))), 2
+    )
+    assert made.neurons == 1
+
+
+def test_latency_bound() -> None:
+    """The longest path: 0 to 3 steps each, max pools and sums take none."""
+    assert network().latency_bound is None
+    bounded = changed(0, high=7)
+    assert bounded.latency_bound == 7 + (15 + 3)
+    assert "at most 25 time steps" in repr(bounded)
+    assert "not bounded" in repr(network())
 
 
 @pytest.mark.parametrize("shape", [(1, 4, 4), (2, 4, 4), (2, 1, 5, 4), (2, 2, 4, 4), (2, 16), (0, 1, 4, 5)])
@@ -489,6 +557,11 @@ def test_images_are_rounded_half_to_even() -> None:
 
 
 # --- no potential overflows -----------------------------------------------------------------------------------------
+
+
+def check_run(made: SpikingNetwork, encoded: np.ndarray, timesteps: int) -> None:
+    check_potentials(made, timesteps=timesteps, largest_pixel=int(np.abs(encoded).max()))
+
 
 large = st.integers(0, 62).map(lambda bits: 1 << bits)
 
@@ -519,7 +592,7 @@ def test_check_potentials_is_a_proof(
     )
     encoded = made.encode(np.full((1, 1, 1, 1), 2.0**pixel))
     try:
-        check_potentials(made, timesteps=timesteps, largest_pixel=int(encoded.max()))
+        check_run(made, encoded, timesteps)
     except InputError as error:
         assert len(str(error).splitlines()) == 1
         return
@@ -540,7 +613,7 @@ def test_overflowing_runs_are_refused() -> None:
     limit = 2**23 - 1
     made = chain("1-1", (1, 1, 1), [[limit], [limit]], [1 << 36] * 2, [0, 0], [[1], [2]])
     images = np.ones((1, 1, 1, 1))
-    check_potentials(made, timesteps=10**6, largest_pixel=1 << 16)
+    check_run(made, made.encode(images), 10**6)
     with OneLine(InputError, "layer1", "64 bits", str(2**25)):
         simulate(made, images, timesteps=2**25)
     with OneLine(InputError, "layer0", "64 bits"):
@@ -557,9 +630,14 @@ def test_the_most_negative_base() -> None:
     made = chain("1", (1, 1, 1), [[1]], [1], [-(2**63)], [[0], [1]])
     images = np.ones((1, 1, 1, 1))
     with OneLine(InputError, "layer0"):
-        check_potentials(made, timesteps=1, largest_pixel=1 << 16)
+        check_run(made, made.encode(images), 1)
     with OneLine(InputError, "layer0"):
         made.activations(images)
+    synapses = made.populations[0].synapses[0]
+    node = replace(made.populations[0], synapses=(replace(synapses, scale=np.array([-(2**63)])),), base=ones(1))
+    made = SpikingNetwork((1, 1, 1), (node, made.readout), 24)
+    with OneLine(InputError, "layer0"):
+        check_run(made, made.encode(images), 1)
 
 
 @examples(200)
@@ -576,20 +654,46 @@ def test_activations_are_exact_or_refused(weight: int, theta: int, base: int, si
     made = chain("1-1", (1, 1, 1), [[weight], [-weight]], [theta] * 2, [sign * base, -sign * base], [[1], [weight]], k)
     image = np.full((1, 1, 1, 1), pixel)
     try:
-        found = made.activations(image)
+        found = list(made.activations(image).values())
     except InputError as error:
         assert "64-bit" in str(error)
         return
     first = max(0, ((weight * int(made.encode(image).item()) << k) - sign * base) // theta)
     second = max(0, ((-weight * first << 16) + sign * base) // theta)
-    assert (found["layer0"].item(), found["layer1"].item()) == (first, second)
-    assert found["classifier"].tolist() == [[second, weight * second]]
+    assert [array.item() for array in found[:-1]] == [first, second]
+    assert found[-1].tolist() == [[second, weight * second]]
 
 
 def test_large_activations_are_not_wrapped() -> None:
-    image = np.full((1, 1, 1, 1), 2.0**37)
-    found = chain("1", (1, 1, 1), [[1]], [1], [0], [[1], [3]], k=8).activations(image)
-    assert found["layer0"].item() == 2**61
-    assert found["classifier"].tolist() == [[2**61, 3 * 2**61]]
-    with OneLine(InputError, "classifier", "64-bit"):
-        chain("1", (1, 1, 1), [[1]], [1], [0], [[1], [4]], k=8).activations(image)
+    for classifier, message in (([[1], [2]], None), ([[1], [2**23 - 1]], "classifier")):
+        made = chain("1", (1, 1, 1), [[1]], [1], [0], classifier, k=8)
+        image = np.full((1, 1, 1, 1), 2.0**37)
+        if message is None:
+            assert [array.tolist() for array in made.activations(image).values()] == [[[[[2**61]]]], [[2**61, 2**62]]]
+        else:
+            with OneLine(InputError, message, "64-bit"):
+                made.activations(image)
+
+
+@examples(150)
+@given(graph=graphs(images=2))
+def test_bounds_of_graphs(graph: Graph) -> None:
+    """What the proof adds up to is never less than what a run of plain integers comes to."""
+    network, timesteps = graph.network, graph.timesteps
+    encoded = network.encode(graph.images)
+    most = largest_counts(network, timesteps=timesteps, largest_pixel=int(np.abs(encoded).max()))
+    oracle = Oracle(network)
+    for image in graph.images:
+        result = oracle.simulate(image, timesteps)
+        for node in network.nodes:
+            if not isinstance(node, MaxPool):
+                assert result.largest[node.name] <= reach(node, most)
+        for name, counts in result.counts.items():
+            assert max(map(abs, counts)) <= most[name]
+
+
+def test_time_steps_of_max_pools() -> None:
+    """One of the engines compares counts in float32."""
+    with OneLine(InputError, "timesteps is 16777216", "24 bits"):
+        check_run(network(), np.ones(1, np.int64), 2**24)
+    check_run(network(), np.ones(1, np.int64), 2**24 - 1)

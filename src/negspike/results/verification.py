@@ -97,7 +97,7 @@ def verify(
     Raises:
         InputError: images or models do not fit the network.
     """
-    array = as_array("images", images)
+    array = np.atleast_1d(as_array("images", images))
     runner = make_engine(network, engine, threads=threads, device=device)
     evaluation = evaluate(network, array, timesteps=timesteps, runner=runner)
     log = evaluation.log

@@ -89,8 +89,8 @@ def reach(node: Neurons | Sum | Readout, most: Mapping[str, int]) -> int:
     start = (
         node.base if isinstance(node, Neurons) else node.bias if isinstance(node, Readout) else np.zeros(1, np.int64)
     )
-    total = np.zeros(node.shape[0], object) + np.abs(start.astype(object))
+    total = np.zeros(node.shape[0], object) + abs(start.astype(object))
     for one in node.synapses:
-        part = one.largest_sums.astype(object) * np.abs(one.scale).astype(object) * most[one.source]
+        part = one.largest_sums.astype(object) * abs(one.scale.astype(object)) * most[one.source]
         total[slice(None) if one.targets is None else one.targets] += part
     return int(total.max())

@@ -182,7 +182,11 @@ def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
         size = dtype.itemsize
         for extent in shape:
             size *= extent
-        if dtype.hasobject or size > member.file_size:
+        if dtype.hasobject:
+            raise InputError(
+                f"array {member.filename!r} holds Python objects, which are never unpickled; convert again"
+            )
+        if size > member.file_size:
             raise InputError(f"array {member.filename!r} promises more than the file holds; convert again")
     with archive.open(member) as stream:
         array: np.ndarray = np.lib.format.read_array(stream, allow_pickle=False)
