@@ -23,8 +23,9 @@ from negspike.data.images import prepare_images
 from negspike.errors import InputError
 from negspike.results.evaluation import Evaluation, NotLosslessError, check_belongs, describe_layers, evaluate
 from negspike.spiking import dense
-from negspike.spiking.event import chain as event
-from negspike.spiking.event import chain_kernels
+from negspike.spiking.event import engine as event
+from negspike.spiking.event import state
+from negspike.spiking.event.arrange import Arranged
 from negspike.spiking.logs import read_logs
 from negspike.spiking.recording import Recording
 from negspike.spiking.simulation import make_engine
@@ -133,12 +134,12 @@ def test_a_defective_event_engine_is_found(defect: str, monkeypatch: pytest.Monk
     network, images, labels = small_case()
     original = event.arrange
 
-    def arrange(network: SpikingNetwork) -> chain_kernels.Weights:
-        weights = original(network)
-        first = 1 if defect in ("rows", "image_rows") else int(weights.layers[1, chain_kernels.FIRST_CHANNEL])
-        array: np.ndarray = getattr(weights, defect).reshape(-1)
+    def arrange(network: SpikingNetwork) -> Arranged:
+        arranged = original(network)
+        first = 1 if defect in ("rows", "image_rows") else int(arranged.network.nodes[1, state.FIRST_CHANNEL])
+        array: np.ndarray = getattr(arranged.network, defect)
         array[first] += 100
-        return weights
+        return arranged
 
     monkeypatch.setattr(event, "arrange", arrange)
     evaluation = evaluated(network, images, labels, 150, "event")

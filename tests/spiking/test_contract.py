@@ -136,8 +136,7 @@ def chunks(size: int) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ReferenceEngine, "chunk_size", size)
         patch.setattr(dense, "LARGEST_CHUNK", size)
-        for module in ("engine", "chain"):
-            patch.setattr(f"negspike.spiking.event.{module}.LARGEST_CHUNK", size)
+        patch.setattr("negspike.spiking.event.engine.LARGEST_CHUNK", size)
         yield
 
 

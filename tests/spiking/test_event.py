@@ -1,7 +1,4 @@
-"""The event-driven engine: the same integers as the reference, whatever is tiled, cut into blocks or widened.
-
-It has two kinds of kernels, for any graph and for chains; chains run on both here.
-"""
+"""The event-driven engine: the same integers as the reference, whatever is tiled, cut into blocks or widened."""
 
 from __future__ import annotations
 
@@ -24,25 +21,17 @@ from test_contract import assert_same_recording
 
 from negspike import SpikingNetwork, simulate
 from negspike.errors import InputError
-from negspike.spiking.event import arrange, chain_kernels, engine, state
-from negspike.spiking.event import chain as chains
-from negspike.spiking.event.chain import ChainEngine
-from negspike.spiking.event.engine import EventEngine, make_event_engine
+from negspike.spiking.event import arrange, engine, state
+from negspike.spiking.event.engine import EventEngine
 from negspike.spiking.nodes import Readout, Window
 from negspike.spiking.recording import Recording
 from negspike.spiking.reference import ReferenceEngine
 from negspike.training.topology import parse_topology
 
-Kernels = type[EventEngine] | type[ChainEngine]
-KERNELS: list[Kernels] = [EventEngine, ChainEngine]
-kernels_of_both = pytest.mark.parametrize("kernels", KERNELS)
 
-
-def wide_tiles(made: EventEngine | ChainEngine) -> np.ndarray:
+def wide_tiles(network: SpikingNetwork) -> np.ndarray:
     """Which tiles of a chain have 64 bits from the start, layer after layer but the first; no readout."""
-    if isinstance(made, ChainEngine):
-        return np.asarray(made.weights.wide != 0)
-    arranged = made.arranged.network
+    arranged = arrange.arrange(network).network
     first, last = int(arranged.nodes[0, state.TILES]), int(arranged.nodes[-1, state.TILES])
     return np.asarray(arranged.tiles[first : len(arranged.tiles) - last, state.WIDE] != 0)
 
@@ -70,23 +59,17 @@ def random_network(
     return SpikingNetwork.from_batchnorm(topology, shape, k, layers, classifier, padding, weight_bits)
 
 
-def check(
-    network: SpikingNetwork, encoded: np.ndarray, timesteps: int, kernels: Kernels = EventEngine, threads: int = 1
-) -> Recording:
-    found = kernels(network, threads).run(encoded, timesteps)
+def check(network: SpikingNetwork, encoded: np.ndarray, timesteps: int, threads: int = 1) -> Recording:
+    found = EventEngine(network, threads).run(encoded, timesteps)
     assert_same_recording(found, ReferenceEngine(network).run(encoded, timesteps))
     return found
 
 
-@kernels_of_both
-def test_blocks_of_steps_join(kernels: Kernels) -> None:
-    @examples(40)
-    @given(case=cases(images=3), timesteps=st.integers(state.BLOCK - 1, 3 * state.BLOCK + 1))
-    def run(case: Case, timesteps: int) -> None:
-        network = case.network()
-        check(network, network.encode(case.images), timesteps, kernels)
-
-    run()
+@examples(40)
+@given(case=cases(images=3), timesteps=st.integers(state.BLOCK - 1, 3 * state.BLOCK + 1))
+def test_blocks_of_steps_join(case: Case, timesteps: int) -> None:
+    network = case.network()
+    check(network, network.encode(case.images), timesteps)
 
 
 @examples(60)
@@ -100,17 +83,8 @@ def test_graphs_of_several_tiles(graph: Graph) -> None:
 def test_nothing_depends_on_tasks(case: Case, task: int) -> None:
     network = case.network()
     encoded = network.encode(case.images)
-    with constants(engine, TASK_NEURONS=task), constants(chains, TASK_NEURONS=task):
-        for kernels in KERNELS:
-            check(network, encoded, case.timesteps, kernels, threads=3)
-
-
-def test_chains_have_their_own_kernels() -> None:
-    network = random_network("4C3-5", (1, 4, 4))
-    assert isinstance(make_event_engine(network), ChainEngine)
-    last = network.readout
-    biased = Readout(last.name, last.shape, last.synapses, last.bias + 1, last.unit)
-    assert isinstance(make_event_engine(SpikingNetwork((1, 4, 4), (*network.nodes[:-1], biased), 16)), EventEngine)
+    with constants(engine, TASK_NEURONS=task):
+        check(network, encoded, case.timesteps, threads=3)
 
 
 def test_a_readout_that_looks_past_the_edge() -> None:
@@ -121,7 +95,7 @@ def test_a_readout_that_looks_past_the_edge() -> None:
     last = Readout("classifier", network.readout.shape, (shifted,), network.readout.bias)
     made = SpikingNetwork((1, 2, 2), (*network.nodes[:-1], last), 16)
     encoded = made.encode(np.random.default_rng(0).normal(0, 1, (5, 1, 2, 2)))
-    found = make_event_engine(made, 1).run(encoded, 20)
+    found = EventEngine(made, 1).run(encoded, 20)
     assert_same_recording(found, ReferenceEngine(made).run(encoded, 20))
 
 
@@ -135,29 +109,24 @@ def test_a_readout_that_looks_past_the_edge() -> None:
         ("100-200-90", (1, 8, 8), "same"),
     ],
 )
-@kernels_of_both
-def test_tiles_and_lists(
-    topology: str, shape: tuple[int, int, int], padding: str, weight_bits: int, kernels: Kernels
-) -> None:
+def test_tiles_and_lists(topology: str, shape: tuple[int, int, int], padding: str, weight_bits: int) -> None:
     network = random_network(topology, shape, 1, weight_bits, padding)
     encoded = network.encode(np.random.default_rng(1).normal(0, 1, (3, *shape)))
-    recording = check(network, encoded, 80, kernels, threads=2)
-    with constants(arrange, TILE_WIDTHS=(32,)), constants(chains, TILE_WIDTHS=(32,)):
-        assert set(chains.arrange(network).layers[:, chain_kernels.WIDTH]) == {32}
+    recording = check(network, encoded, 80, threads=2)
+    with constants(arrange, TILE_WIDTHS=(32,)):
         assert set(arrange.arrange(network).network.nodes[:-1, state.LANES]) == {32}
-        check(network, encoded, 80, kernels)
+        check(network, encoded, 80)
     assert (recording.positive.sum((0, 1)) > 0).all(), "a layer never spikes: nothing was tested"
     assert recording.negative.sum() > 0
     positions = [population.shape[1] * population.shape[2] for population in network.populations]
-    assert topology != "16C3-33C3-10" or positions[1] > max(chain_kernels.LIST_POSITIONS, state.LIST_POSITIONS)
+    assert topology != "16C3-33C3-10" or positions[1] > state.LIST_POSITIONS
 
 
-@kernels_of_both
-def test_lists_longer_than_one_part(kernels: Kernels) -> None:
+def test_lists_longer_than_one_part() -> None:
     network = random_network("160C3-64C3-10", (3, 16, 16), 2)
     encoded = network.encode(np.random.default_rng(1).normal(0, 3, (1, 3, 16, 16)))
-    recording = check(network, encoded, 40, kernels)
-    assert recording.sops.sum() / 64 > 2 * max(chain_kernels.LIST_ENTRIES, state.LIST_ENTRIES)
+    recording = check(network, encoded, 40)
+    assert recording.sops.sum() / 64 > 2 * state.LIST_ENTRIES
 
 
 @examples(100)
@@ -172,9 +141,8 @@ def test_the_first_layer_divides_exactly(theta: int, base: int, level: int, offs
     network = chain("1", (1, 1, 1), [[1]], [theta], [base], [[0], [1]])
     encoded = np.array(base + level * theta + offset, np.int64).reshape(1, 1, 1, 1)
     expected = min(max((level * theta + offset) // theta, 0), 20)
-    for kernels in KERNELS:
-        recording = kernels(network, 1).run(encoded, 20)
-        assert recording.counts["layer0"].item() == recording.positive.sum() == expected
+    recording = EventEngine(network, 1).run(encoded, 20)
+    assert recording.counts["layer0"].item() == recording.positive.sum() == expected
 
 
 PROCESSORS = {"AVX2": ("haswell", "+avx2", 256), "any x86": ("x86-64", "", 0)}
@@ -188,15 +156,14 @@ def test_other_processors(name: str, tmp_path: Path) -> None:
     processor, features, bits = PROCESSORS[name]
     program = """
         import numpy as np
-        from test_event import KERNELS, chain_kernels, check, random_network
+        from negspike.spiking.event import rows
+        from test_event import check, random_network
         shape = (3, 5, 7)
         for weight_bits in (16, 24):
             network = random_network("40C3-96C3-P2-70", shape, 1, weight_bits)
-            for kernels in KERNELS:
-                encoded = network.encode(np.random.default_rng(1).normal(0, 1, (2, *shape)))
-                recording = check(network, encoded, 70, kernels)
-                assert (recording.positive.sum((0, 1)) > 0).all() and recording.negative.sum() > 0
-        print(chain_kernels.PAIR_BITS)
+            recording = check(network, network.encode(np.random.default_rng(1).normal(0, 1, (2, *shape))), 70)
+            assert (recording.positive.sum((0, 1)) > 0).all() and recording.negative.sum() > 0
+        print(rows.PAIR_BITS)
         """
     environment = {"NUMBA_CPU_NAME": processor, "NUMBA_CPU_FEATURES": features, "NUMBA_CACHE_DIR": str(tmp_path)}
     environment["PYTHONPATH"] = os.pathsep.join(
@@ -220,15 +187,12 @@ def bombardment(inputs: int, weight: int, theta: int, weight_bits: int = 16, sig
 
 @pytest.mark.parametrize("sign", [1, -1])
 @pytest.mark.parametrize(("inputs", "theta"), [(2000, 1), (2000, 1 << 15), (2000, 1 << 27), (600, 1)])
-@kernels_of_both
-def test_potentials_that_leave_32_bits_are_done_again_with_64(
-    inputs: int, theta: int, sign: int, kernels: Kernels
-) -> None:
+def test_potentials_that_leave_32_bits_are_done_again_with_64(inputs: int, theta: int, sign: int) -> None:
     """2000 inputs of weight 32767 bring a potential past 2^31 in 33 steps, 600 in 110, which is in another block."""
     network = bombardment(inputs, 32767, theta, sign=sign)
-    assert not wide_tiles(kernels(network)).any()
+    assert not wide_tiles(network).any()
     images = np.array([200.0, 0.0, 3.0, 200.0]).reshape(4, 1, 1, 1)
-    recording = check(network, network.encode(images), 140, kernels)
+    recording = check(network, network.encode(images), 140)
     assert 0 < recording.potential_bounds[1] <= state.LARGEST_INT32
     # 3 steps of input stay within 32 bits, 140 do not.
     assert recording.positive[2, :, 0].sum() == 3 * inputs
@@ -236,8 +200,7 @@ def test_potentials_that_leave_32_bits_are_done_again_with_64(
 
 @pytest.mark.parametrize("magnitude", [(1 << 23) - 1, 255, 1])
 @pytest.mark.parametrize("sign", [1, -1])
-@kernels_of_both
-def test_sums_of_24_bit_weights_are_cut_before_they_overflow(magnitude: int, sign: int, kernels: Kernels) -> None:
+def test_sums_of_24_bit_weights_are_cut_before_they_overflow(magnitude: int, sign: int) -> None:
     """Whole weights before 32 bits do, their low bytes (255 of 255 and of -1) before 16 bits do."""
     for inputs, negative in ((257, 0), (600, 0), (600, 300)):
         weight = np.full((2, inputs), sign * magnitude)
@@ -255,45 +218,35 @@ def test_sums_of_24_bit_weights_are_cut_before_they_overflow(magnitude: int, sig
             [0, 0, 11],
             [[1, 0], [0, 1]],
         )
-        # Chains have one width for all weights, other graphs one for each layer.
-        wide = wide_tiles(kernels(network))
-        assert wide.all() if kernels is ChainEngine or magnitude >= 1 << 15 else not wide.any()
-        check(network, network.encode(np.array([0.0, 1.0, 40.0]).reshape(3, 1, 1, 1)), 50, kernels)
+        # The image's weights do not decide the width of the others.
+        assert wide_tiles(network).all() == (magnitude >= 1 << 15)
+        check(network, network.encode(np.array([0.0, 1.0, 40.0]).reshape(3, 1, 1, 1)), 50)
 
 
 @pytest.mark.parametrize("theta", [1 << 44, 1 << 46, (1 << 50) + 12345])
-@kernels_of_both
-def test_large_thresholds_take_64_bits_in_their_tile_alone(theta: int, kernels: Kernels) -> None:
+def test_large_thresholds_take_64_bits_in_their_tile_alone(theta: int) -> None:
     thetas = np.full(70, 3 << 16)
     thetas[66] = theta
     random = np.random.default_rng(0)
     weights = [random.integers(-3, 4, 12), random.integers(-9, 10, (70, 12)), random.integers(-3, 4, (5, 70))]
     network = chain("12-70-5", (1, 1, 1), weights, [1 << 14, thetas, 1 << 15], [0, 17, 4], np.eye(5, dtype=int))
-    wide = wide_tiles(kernels(network))
-    assert wide.sum() == (theta >> 16 >= chains.LARGEST_NARROW)
-    check(network, network.encode(np.array([-2.0, 0.7, 4.0]).reshape(3, 1, 1, 1)), 40, kernels)
+    wide = wide_tiles(network)
+    assert wide.sum() == (theta >> 16 >= arrange.LARGEST_NARROW)
+    check(network, network.encode(np.array([-2.0, 0.7, 4.0]).reshape(3, 1, 1, 1)), 40)
 
 
-@kernels_of_both
-def test_no_potential_went_beyond_the_bound(kernels: Kernels) -> None:
+@examples(60)
+@given(case=cases(bits=(2, 16), images=3, timesteps=12, largest_side=5, largest_width=3))
+def test_no_potential_went_beyond_the_bound(case: Case) -> None:
     """The bound covers the largest potential of a plain simulation, and 32 bits cover the bound."""
-
-    @examples(60)
-    @given(case=cases(bits=(2, 16), images=3, timesteps=12, largest_side=5, largest_width=3))
-    def run(case: Case) -> None:
-        network = case.network()
-        made = kernels(network, 1)
-        bounds = made.run(network.encode(case.images), case.timesteps).potential_bounds
-        if wide_tiles(made).any():
-            return
-        oracle = Oracle(network)
-        for number, population in enumerate(network.populations[1:], 1):
-            largest = max(
-                oracle.simulate(image, case.timesteps).largest_residual[population.name] for image in case.images
-            )
-            assert largest >> 16 <= bounds[number] <= state.LARGEST_INT32
-
-    run()
+    network = case.network()
+    bounds = EventEngine(network, 1).run(network.encode(case.images), case.timesteps).potential_bounds
+    if wide_tiles(network).any():
+        return
+    oracle = Oracle(network)
+    for number, population in enumerate(network.populations[1:], 1):
+        largest = max(oracle.simulate(image, case.timesteps).largest_residual[population.name] for image in case.images)
+        assert largest >> 16 <= bounds[number] <= state.LARGEST_INT32
 
 
 def test_networks_too_large_for_32_bit_addresses_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -306,8 +259,7 @@ def test_networks_too_large_for_32_bit_addresses_are_refused(monkeypatch: pytest
 
 def test_tile_width() -> None:
     sizes = (1, 24, 32, 64, 96, 128, 256, 384)
-    for module in (arrange, chains):
-        assert [module.tile_width(outputs) for outputs in sizes] == [32, 32, 32, 64, 32, 64, 64, 64]
+    assert [arrange.tile_width(outputs) for outputs in sizes] == [32, 32, 32, 64, 32, 64, 64, 64]
 
 
 @pytest.mark.parametrize(
@@ -322,35 +274,30 @@ def test_tile_width() -> None:
 def test_lists_are_as_wide_as_they_must_be(topology: str, shape: tuple[int, int, int], short: bool) -> None:
     network = random_network(topology, shape)
     expected = np.uint16 if short else np.int32
-    assert chains.list_type(chains.arrange(network).layers) is expected
     assert engine.list_type(arrange.arrange(network)) is expected
     encoded = network.encode(np.random.default_rng(0).normal(0, 1, (2, *shape)))
-    for kernels in KERNELS:
-        recording = check(network, encoded, 12, kernels)
-        assert (recording.positive.sum((0, 1)) > 0).all()
+    recording = check(network, encoded, 12)
+    assert (recording.positive.sum((0, 1)) > 0).all()
 
 
 @examples(15)
 @given(case=cases(images=3, timesteps=20), graph=graphs(nodes=4))
 def test_long_lists(case: Case, graph: Graph) -> None:
     network = case.network()
-    with constants(engine, LARGEST_SHORT_LIST=0), constants(chains, LARGEST_SHORT_LIST=0):
-        check(network, network.encode(case.images), case.timesteps, ChainEngine)
+    with constants(engine, LARGEST_SHORT_LIST=0):
+        check(network, network.encode(case.images), case.timesteps)
         check(graph.network, graph.network.encode(graph.images), graph.timesteps)
 
 
-@kernels_of_both
-def test_many_threads_have_a_few_images_each_before_they_wait(kernels: Kernels) -> None:
+def test_many_threads_have_a_few_images_each_before_they_wait() -> None:
     network = random_network("4C3-5", (1, 4, 4))
-    with constants(engine, CHUNK_BYTES=1), constants(chains, CHUNK_BYTES=1):
-        assert [kernels(network, threads).chunk_size for threads in (1, 2, 64, 1000)] == [4, 8, 256, 500]
+    with constants(engine, CHUNK_BYTES=1):
+        assert [EventEngine(network, threads).chunk_size for threads in (1, 2, 64, 1000)] == [4, 8, 256, 500]
 
 
 @pytest.mark.parametrize("weight_bits", [16, 24])
 def test_rows_of_both_widths_are_aligned(weight_bits: int) -> None:
     network = random_network("33-24-64-10", (1, 3, 3), weight_bits=weight_bits)
-    layers = chains.arrange(network).layers
-    assert (layers[:, chain_kernels.FIRST_BYTE] % chains.ALIGNMENT == 0).all()
-    assert set(layers[1:, chain_kernels.WIDTH]) == {32, 64}
-    tiles = arrange.arrange(network).network.tiles
-    assert (tiles[:, state.FIRST_BYTE] % arrange.ALIGNMENT == 0).all()
+    arranged = arrange.arrange(network).network
+    assert (arranged.tiles[:, state.FIRST_BYTE] % arrange.ALIGNMENT == 0).all()
+    assert set(arranged.nodes[1:, state.LANES]) == {32, 64}

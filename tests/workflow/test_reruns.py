@@ -48,7 +48,7 @@ def finished(finished_copy: Finished) -> Finished:
 # ---- code
 
 # What only simulates; the network itself is made by the conversion.
-ENGINES = ("dense", "event/chain", "event/engine", "recording", "reference", "simulation")
+ENGINES = ("dense", "event/engine", "recording", "reference", "simulation")
 CODE_OF_RULES = {
     "training/phase": {"train_phase"},
     "stages/train": {"train_phase"},
@@ -103,7 +103,7 @@ def test_a_change_in_the_conversion_trains_nothing(finished: Finished) -> None:
 
 
 def test_a_change_in_an_engine_only_evaluates_again(finished: Finished) -> None:
-    with finished.appended("src/negspike/spiking/event/kernels.py"):
+    with finished.appended("src/negspike/spiking/event/layer.py"):
         assert finished.planned() == both(simulated, "evaluate") | DRAWN
 
 
