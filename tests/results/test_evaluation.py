@@ -26,6 +26,7 @@ from negspike.spiking import dense
 from negspike.spiking.event import engine as event
 from negspike.spiking.event import state
 from negspike.spiking.event.arrange import Arranged
+from negspike.spiking.event.arrange import arrange as original
 from negspike.spiking.logs import read_logs
 from negspike.spiking.recording import Recording
 from negspike.spiking.simulation import make_engine
@@ -132,7 +133,6 @@ def test_defective_engines_are_found(defect: str, monkeypatch: pytest.MonkeyPatc
 def test_a_defective_event_engine_is_found(defect: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """One wrong number in what the compiled functions read."""
     network, images, labels = small_case()
-    original = event.arrange
 
     def arrange(network: SpikingNetwork) -> Arranged:
         arranged = original(network)
