@@ -183,7 +183,7 @@ def test_training_in_a_loop_of_ones_own(digits: Dataset) -> None:
         optimizer = torch.optim.Adam(net.parameters(), 5e-3)
         for _ in range(epochs):
             optimizer.zero_grad()
-            F.cross_entropy(net(x), y).backward()
+            F.cross_entropy(net(x), y).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
         net.eval()
         return float((net(x).argmax(1) == y).float().mean())
