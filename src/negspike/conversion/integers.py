@@ -326,7 +326,10 @@ class IntegerBuilder:
         unit = min(units)
         values = [*units, *(bias for bias in biases if bias)]
         if any((value / unit).denominator != 1 for value in values):
-            unit = max(unit / (1 << EXTRA), max(map(abs, values)) / LARGEST_BASE)
+            reach = [abs(bias) for bias in biases]
+            for branch, row in rows:
+                reach[branch.term.targets[row]] += abs(branch.unit(row)) * branch.largest(row)
+            unit = max(unit / (1 << 2 * EXTRA), max(reach) / LARGEST_POTENTIAL)
             unit = max(unit, common_divisor(values))
         scales = [[round(branch.unit(row) / unit) for row in range(len(branch.gains))] for branch in branches]
         bias = np.array([round(bias / unit) for bias in biases], np.int64)
