@@ -14,8 +14,8 @@ from math import ceil, gcd, lcm, log2
 import numpy as np
 import torch
 
-from negspike.conversion.fold import FloatNode
 from negspike.conversion.signals import Term
+from negspike.conversion.values import FloatNode
 from negspike.errors import InputError
 from negspike.fixed_point import IMAGE_FRACTION_BITS, THRESHOLD_EXTRA_BITS
 from negspike.spiking.nodes import INPUT, MaxPool, Neurons, Node, Readout, Sum, Synapses
