@@ -293,6 +293,29 @@ def test_a_second_use_and_an_addition_of_equal_steps() -> None:
     assert (weighted.scale >= 1 << 16).all()
 
 
+class Mixed(nn.Module):
+    """A concatenation of weights and spikes that several batch norms read; a stream with a factor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.act = nn.Conv2d(3, 4, 3, padding=1), QuantReLU(step=0.25, levels=7)
+        self.conv = nn.Conv2d(4, 4, 3, padding=1, bias=False)
+        self.norms = nn.ModuleList(nn.BatchNorm2d(8) for _ in range(2))
+        self.acts = nn.ModuleList(QuantReLU(step=0.5, levels=7) for _ in range(2))
+        self.last, self.fc = nn.Conv2d(8, 8, 1), nn.Linear(8, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        spikes = self.act(self.stem(x))
+        joined = torch.cat([self.conv(spikes), spikes], 1) * 0.5
+        stream = joined * 0.5 + self.last(self.acts[0](self.norms[0](joined)))
+        stream = stream + self.last(self.acts[0](stream))
+        return self.fc(self.acts[1](self.norms[1](stream)).mean((2, 3)))  # type: ignore[no-any-return]
+
+
+def test_sums_of_weights_and_spikes_and_factors_on_a_stream() -> None:
+    check(prepared(Mixed()), images((3, 8, 6)), tolerance=1e-12)
+
+
 # --- whole networks -------------------------------------------------------------------------------------------------
 
 

@@ -7,15 +7,15 @@ scale u / U, the threshold is step / U and the base -(bias + step / 2) / U (docs
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import ceil, gcd, lcm, log2
 
 import numpy as np
 import torch
 
-from negspike.conversion.fold import FloatNode
 from negspike.conversion.signals import Term
+from negspike.conversion.values import FloatNode
 from negspike.errors import InputError
 from negspike.fixed_point import IMAGE_FRACTION_BITS, THRESHOLD_EXTRA_BITS
 from negspike.spiking.nodes import INPUT, MaxPool, Neurons, Node, Readout, Sum, Synapses
@@ -25,8 +25,10 @@ from negspike.training.quantization import weight_exponents
 # threshold would be larger, gets coarser weights instead: one unit of them is still 2^-36 of it.
 LARGEST_THETA = 1 << 52
 LARGEST_BASE = 1 << 61
-# What one spike from everywhere may add to a potential, where more digits than necessary are to be had.
-LARGEST_CURRENT = 1 << 50
+# Potentials stay below this where more digits than necessary are to be had, and below 2^63 in any case.
+LARGEST_POTENTIAL = 1 << 61
+# So many spikes of a neuron without a bound, and so large pixels, are reckoned with there.
+MOST_COUNTS, MOST_PIXEL = 1 << 11, 1 << 21
 EXTRA = THRESHOLD_EXTRA_BITS
 # Beyond them, so many more where branches of different scales meet.
 SPARE = 12
@@ -39,11 +41,13 @@ class Emission:
 
     Attributes:
         units: the real value of one.
-        extra: fractional bits beyond those of the weights in it: 16 for the image.
+        extra: fractional bits beyond those of the weights in it, 16 for the image; None: whole spikes.
+        most: largest absolute sum of what it emits that potentials have room for.
     """
 
     units: list[Fraction]
-    extra: int
+    extra: int | None
+    most: int
 
 
 @dataclass(eq=False)
@@ -56,6 +60,7 @@ class Branch:
         exponents: (O,) int64 of the weights.
         gains: (O,) value of a sum of 1, before the weights' exponents; above 0 where there are weights.
         extra: fractional bits of the source beyond those of the weights; None: whole spikes, without weights.
+        most: as the source's.
     """
 
     term: Term
@@ -63,6 +68,7 @@ class Branch:
     exponents: np.ndarray
     gains: list[Fraction]
     extra: int | None
+    most: int
 
     @classmethod
     def of(cls, term: Term, emission: Emission, bits: int, *, per_channel: bool = True) -> Branch:
@@ -71,7 +77,7 @@ class Branch:
         exponents = np.zeros(len(ratios), np.int64)
         if term.weight is None:
             gains = [ratio * emission.units[channel] for ratio, channel in zip(ratios, term.channels, strict=True)]
-            return cls(term, None, exponents, gains, emission.extra or None)
+            return cls(term, None, exponents, gains, emission.extra, emission.most)
         # A channel with a negative gain would spike on small inputs: its weights are negated instead.
         sign = np.array([-1.0 if ratio < 0 else 1.0 for ratio in ratios])
         weight = term.weight * sign[:, None, None, None]
@@ -79,7 +85,7 @@ class Branch:
         exponents += weight_exponents(torch.from_numpy(weight), bits, per_channel).numpy()
         # What weights read counts alike in all channels: only sums do not, and they are read without weights.
         unit = emission.units[0]
-        return cls(term, weight, exponents, [abs(ratio) * unit for ratio in ratios], emission.extra)
+        return cls(term, weight, exponents, [abs(ratio) * unit for ratio in ratios], emission.extra or 0, emission.most)
 
     def unit(self, row: int) -> Fraction:
         """The value that one unit of the term's sum stands for."""
@@ -97,12 +103,12 @@ class Branch:
         return rounded
 
     def largest(self, row: int) -> int:
-        """What one spike from everywhere adds up to."""
+        """What its sum can come to."""
         taps = self.term.window.kernel[0] * self.term.window.kernel[1]
         if self.weight is None:
-            return taps
+            return taps * self.most
         shared = taps if self.weight.shape[2:] == (1, 1) else 1
-        return int(np.abs(self.integer_row(row)).sum()) * shared
+        return int(np.abs(self.integer_row(row)).sum()) * shared * self.most
 
     def finest(self, row: int, step: Fraction) -> Fraction | None:
         """The coarsest unit of a potential that keeps 16 more fractional bits than the weights; None: any does."""
@@ -139,7 +145,7 @@ class Branch:
 Row = tuple[Branch, int]
 
 
-def common_unit(rows: list[Row], step: Fraction, offset: Fraction) -> Fraction:
+def common_unit(rows: list[Row], step: Fraction, offset: Fraction, most: int) -> Fraction:
     """The unit of a channel's potential, in which scales, threshold and base are rounded.
 
     Weights of a channel with a tiny gain become coarser here. Where a rounding would change a number that another unit
@@ -147,8 +153,9 @@ def common_unit(rows: list[Row], step: Fraction, offset: Fraction) -> Fraction:
 
     Args:
         rows: the branches of a channel and their output channel there; none of them is without effect.
-        step: of the neuron; of a sum, 1.
+        step: of the neuron.
         offset: bias + step / 2.
+        most: largest count of the neuron.
     """
     smallest = max(step / LARGEST_THETA, abs(offset) / LARGEST_BASE)
     fine = []
@@ -161,9 +168,10 @@ def common_unit(rows: list[Row], step: Fraction, offset: Fraction) -> Fraction:
             fine.append(finest)
     units = [abs(branch.unit(row)) for branch, row in rows]
     unit = max(smallest, min(fine) if fine else max(units) / (1 << 2 * EXTRA))
+    # The potential in real numbers, at most.
+    reach = sum(one * branch.largest(row) for one, (branch, row) in zip(units, rows, strict=True)) + (most + 1) * step
     if len(rows) > 1 and fine:
-        current = sum(one / unit * branch.largest(row) for one, (branch, row) in zip(units, rows, strict=True))
-        spare = min(SPARE, (LARGEST_CURRENT // max(1, ceil(current))).bit_length() - 1)
+        spare = min(SPARE, (LARGEST_POTENTIAL // max(1, ceil(reach / unit))).bit_length() - 1)
         while spare > 0 and unit / (1 << spare) < smallest:
             spare -= 1
         unit /= 1 << max(0, spare)
@@ -171,11 +179,7 @@ def common_unit(rows: list[Row], step: Fraction, offset: Fraction) -> Fraction:
     if all((value / unit).denominator == 1 for value in values):
         return unit
     common = common_divisor(values)
-    if common >= smallest:
-        current = sum(one / common * branch.largest(row) for one, (branch, row) in zip(units, rows, strict=True))
-        if current < LARGEST_CURRENT:
-            return common
-    return unit
+    return common if common >= smallest and reach < common * LARGEST_POTENTIAL else unit
 
 
 def common_divisor(values: list[Fraction]) -> Fraction:
@@ -205,10 +209,10 @@ class IntegerBuilder:
     def __init__(self, nodes: list[FloatNode], input_channels: int, weight_bits: int) -> None:
         self.nodes, self.bits = nodes, weight_bits
         image = Fraction(1, 1 << IMAGE_FRACTION_BITS)
-        self.emissions = {INPUT: Emission([image] * input_channels, IMAGE_FRACTION_BITS)}
+        self.emissions = {INPUT: Emission([image] * input_channels, IMAGE_FRACTION_BITS, MOST_PIXEL)}
         for node in nodes:
             if node.kind == "neurons":
-                self.emissions[node.name] = Emission([Fraction(node.step)] * node.shape[0], 0)
+                self.emissions[node.name] = Emission([Fraction(node.step)] * node.shape[0], None, _most(node))
             elif node.kind == "maxpool":
                 self.emissions[node.name] = self.emissions[node.signal.terms[0].source]
         self.sums = {node.name: node for node in nodes if node.kind == "sum"}
@@ -249,7 +253,7 @@ class IntegerBuilder:
             offset = bias + step / 2
             rows = [(branches[number], row) for number, row in places]
             alive = [one for one in rows if one[0].alive(one[1])]
-            unit = common_unit(alive, step, offset) if alive else None
+            unit = common_unit(alive, step, offset, _most(node)) if alive else None
             if unit is None or not any(branch.alive(row) for branch, row in alive):
                 # No input can change the outcome: a constant.
                 base[channel] = -_bounded(offset // step, node) << EXTRA
@@ -276,32 +280,42 @@ class IntegerBuilder:
             [round(branch.unit(row) / units[target]) for row, target in enumerate(branch.term.targets)]
             for branch in branches
         ]
+        reach = [0] * node.shape[0]
         for branch, scale in zip(branches, scales, strict=True):
             for row, target in enumerate(branch.term.targets):
                 wanted = branch.unit(row) / units[target]
                 if wanted and abs(scale[row] / wanted - 1) > Fraction(1, 1 << EXTRA - 1):
                     raise InputError(f"{node.name}: factors on a residual stream are out of proportion; quantise it")
+                reach[target] += abs(scale[row]) * branch.largest(row)
+        self.emissions[node.name] = replace(self.emissions[node.name], most=max(reach))
         return Sum(node.name, node.shape, self._synapses(node, branches, scales))
 
     def _fix_stream(self, first: FloatNode) -> None:
         """One unit a channel for all sums that pass their changes on as they are, so that this takes no factor."""
-        stream, fine = [first], [[] for _ in range(first.shape[0])]  # type: list[FloatNode], list[list[Fraction]]
+        stream = [first]
         for node in self.sums.values():
             if any(_relays(term, node) and term.source in {one.name for one in stream} for term in node.signal.terms):
                 stream.append(node)
         several = len(stream) > 1 or len(first.signal.terms) > 1
+        fine: list[list[Fraction]] = [[] for _ in range(first.shape[0])]
+        spikes: list[list[Fraction]] = [[] for _ in range(first.shape[0])]
+        for term in (term for node in stream for term in node.signal.terms if term.source in self.emissions):
+            branch = Branch.of(term, self.emissions[term.source], self.bits)
+            for row, target in enumerate(term.targets):
+                finest = branch.finest(row, Fraction(1)) if several else branch.unit(row)
+                if branch.alive(row):
+                    (spikes if finest is None else fine)[target].append(abs(finest or branch.unit(row)))
+        # Where whole spikes alone arrive, there are no weights whose fractional bits to keep, but potentials that read
+        # such channels have room for values of one size: a unit like that of the others.
+        like = max((min(weights) for weights in fine if weights), default=None)
+        units = []
+        for weights, counts in zip(fine, spikes, strict=True):
+            unit = min(weights or counts, default=Fraction(1))
+            while not weights and like is not None and unit > like:
+                unit /= 2
+            units.append(unit)
         for node in stream:
-            for term in node.signal.terms:
-                if term.source not in self.emissions:
-                    continue
-                branch = Branch.of(term, self.emissions[term.source], self.bits)
-                for row, target in enumerate(term.targets):
-                    finest = branch.finest(row, Fraction(1)) if several else branch.unit(row)
-                    if finest and branch.alive(row):
-                        fine[target].append(abs(finest))
-        units = [min(one) if one else Fraction(1) for one in fine]
-        for node in stream:
-            self.emissions[node.name] = Emission(units, EXTRA if several else 0)
+            self.emissions[node.name] = Emission(units, EXTRA if several else 0, 0)
 
     def _readout(self, node: FloatNode) -> Readout:
         branches = self._branches(node, per_channel=False)
@@ -312,7 +326,10 @@ class IntegerBuilder:
         unit = min(units)
         values = [*units, *(bias for bias in biases if bias)]
         if any((value / unit).denominator != 1 for value in values):
-            unit = max(unit / (1 << EXTRA), max(map(abs, values)) / LARGEST_BASE)
+            reach = [abs(bias) for bias in biases]
+            for branch, row in rows:
+                reach[branch.term.targets[row]] += abs(branch.unit(row)) * branch.largest(row)
+            unit = max(unit / (1 << 2 * EXTRA), max(reach) / LARGEST_POTENTIAL)
             unit = max(unit, common_divisor(values))
         scales = [[round(branch.unit(row) / unit) for row in range(len(branch.gains))] for branch in branches]
         bias = np.array([round(bias / unit) for bias in biases], np.int64)
@@ -324,6 +341,12 @@ def _relays(term: Term, node: FloatNode) -> bool:
     every = np.arange(node.shape[0])
     whole = np.array_equal(term.channels, every) and np.array_equal(term.targets, every)
     return term.is_point and whole and bool((term.numerator == term.denominator).all())
+
+
+def _most(node: FloatNode) -> int:
+    """Largest absolute count of neurons that potentials have room for."""
+    bounds = [MOST_COUNTS if bound is None else abs(bound) for bound in (node.low, node.high)]
+    return min(max(bounds), MOST_COUNTS)
 
 
 def _bounded(level: int, node: FloatNode) -> int:

@@ -131,5 +131,7 @@ def transposed(
 def spread_weight(weight: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
     """(O, I, height, width) weights on what (height, in), (width, in) matrices give, as weights on what they take."""
     along = (weight.reshape(-1, weight.shape[3]) @ columns).reshape(*weight.shape[:3], -1)
-    result: np.ndarray = sum(row[:, None] * along[:, :, y, None] for y, row in enumerate(rows))
+    result = np.zeros((*weight.shape[:2], rows.shape[1], columns.shape[1]))
+    for y, row in enumerate(rows):
+        result += row[:, None] * along[:, :, y, None]
     return result

@@ -1,0 +1,93 @@
+"""Between operations and nodes: tensors whose axes lie on a signal, and nodes of the network in real numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import prod
+
+import numpy as np
+
+from negspike.conversion.signals import POINT, Signal
+from negspike.errors import InputError
+from negspike.spiking.nodes import Shape, Window
+
+
+@dataclass(frozen=True, eq=False)
+class FloatNode:
+    """A node of the network in real numbers.
+
+    Attributes:
+        kind: ``neurons``, ``maxpool``, ``sum`` or ``readout``.
+        name: of the node.
+        signal: what it reads; a max pool its one source, point by point.
+        step, low, high: of neurons.
+        window: of a max pool.
+    """
+
+    kind: str
+    name: str
+    signal: Signal
+    step: float = 1.0
+    low: int | None = None
+    high: int | None = None
+    window: Window = POINT
+
+    @property
+    def shape(self) -> Shape:
+        """(channels, height, width) of what it emits."""
+        channels, height, width = self.signal.shape
+        return (channels, *(self.window.out_size(height, width) if self.kind == "maxpool" else (height, width)))
+
+
+@dataclass(frozen=True, eq=False)
+class Value:
+    """A tensor of the model: a signal, and how the tensor's axes lie on it.
+
+    Attributes:
+        signal: (channels, height, width).
+        index: the signal's channels along the tensor's axes before height and width.
+        spatial: whether height and width are axes; if not, both are 1, or ``flat``.
+        flat: channels, height and width are one axis.
+    """
+
+    signal: Signal
+    index: np.ndarray
+    spatial: bool = True
+    flat: bool = False
+
+    @classmethod
+    def of(cls, signal: Signal, *, spatial: bool = True) -> Value:
+        """The tensor that is the signal."""
+        return cls(signal, np.arange(signal.shape[0]), spatial)
+
+    def plain(self) -> Signal:
+        """The signal with channels in the tensor's order."""
+        order = self.index.reshape(-1)
+        return self.signal if np.array_equal(order, np.arange(self.signal.shape[0])) else self.signal.picked(order)
+
+    def like(self, signal: Signal) -> Value:
+        """Another signal, channels in order, with the axes of this one."""
+        return Value(signal, np.arange(signal.shape[0]).reshape(self.index.shape), self.spatial, self.flat)
+
+    def reshaped(self, shape: tuple[int, ...]) -> Value:
+        """With other axes; only channels may be divided or joined, or everything joined to one axis.
+
+        Raises:
+            InputError: anything else.
+        """
+        size = self.signal.out_shape[1:]
+        if self.flat:
+            if shape == (self.index.size * prod(size),):
+                return self
+            if shape == (self.index.size, *size):
+                return Value(self.signal, self.index)
+        elif len(shape) == 1 and prod(size) > 1 and self.spatial and shape[0] == self.index.size * prod(size):
+            return replace(self, index=self.index.reshape(-1), spatial=False, flat=True)
+        elif self.spatial and shape[-2:] == size and prod(shape[:-2]) == self.index.size:
+            return replace(self, index=self.index.reshape(shape[:-2]))
+        elif prod(size) == 1 and prod(shape) == self.index.size:
+            spatial = len(shape) > 2 and shape[-2:] == (1, 1)
+            return replace(self, index=self.index.reshape(shape[:-2] if spatial else shape), spatial=spatial)
+        raise InputError(
+            f"a reshape to {shape} mixes channels with height and width; only flattening all can be converted"
+        )
