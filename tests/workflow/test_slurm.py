@@ -108,7 +108,7 @@ class Run:
     def finished(self) -> Path:
         """Wait until it has succeeded; its folder."""
         try:
-            code = self._process.wait(timeout=280)
+            code = self._process.wait(timeout=600)  # seven times what two idle cores take
         except subprocess.TimeoutExpired:
             pytest.fail(f"Snakemake does not end:\n{self._output.read_text()}")
         assert code == 0, self._output.read_text()
