@@ -13,6 +13,7 @@ from numba import njit
 from numba.core import config
 from numba.core.caching import FunctionCache, NullCache
 
+_INNER = {"nogil": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 _log = logging.getLogger("negspike")
 
 
@@ -27,9 +28,18 @@ def _switched_on() -> Iterator[None]:
 
 
 def compiled(function: Callable[..., Any]) -> Any:
-    """Compile a function for the use of compiled functions only."""
+    """Compile a function for the use of compiled functions only. It makes no arrays, and counts no references to them.
+
+    Numba counts those to each array of a tuple whenever it is handed over, which takes longer than what is done then.
+    """
     with _switched_on():
-        return njit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
+        return njit(_nrt=False, **_INNER)(function)
+
+
+def inlined(function: Callable[..., Any]) -> Any:
+    """The same, compiled into its callers, for what is called in each step: it has hundreds of arguments, array by array."""
+    with _switched_on():
+        return njit(_nrt=False, forceinline=True, **_INNER)(function)
 
 
 def kept(function: Callable[..., Any]) -> Any:

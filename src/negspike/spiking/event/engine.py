@@ -14,7 +14,18 @@ from negspike.spiking.event import state as c
 from negspike.spiking.event.arrange import Arranged, aligned, arrange
 from negspike.spiking.event.image import simulate_images
 from negspike.spiking.event.rows import ROWS_AT_ONCE
-from negspike.spiking.event.state import BLOCK, LIST_ENTRIES, LIST_POSITIONS, Emitted, Lists, Results, State, Work
+from negspike.spiking.event.state import (
+    BLOCK,
+    LIST_ENTRIES,
+    LIST_POSITIONS,
+    Emitted,
+    Lists,
+    Network,
+    Results,
+    Scratch,
+    State,
+    Work,
+)
 from negspike.spiking.event.vectors import BITS, COPIED
 from negspike.spiking.graph import SpikingNetwork
 from negspike.spiking.nodes import INPUT, MaxPool
@@ -84,7 +95,23 @@ def _work(arranged: Arranged) -> Work:
         first_down=np.zeros(buffers["runs"], np.int32),
         changes=aligned(buffers["changes"], np.int64),
     )
-    return Work(state, lists, emitted)
+    return Work(state, lists, emitted, _scratch(network))
+
+
+def _scratch(network: Network) -> Scratch:
+    synapses = network.synapses
+    channels = int(network.nodes[:, c.CHANNELS].max())
+    taps = int((synapses[:, c.KERNEL_HEIGHT] * synapses[:, c.KERNEL_WIDTH]).max(initial=1))
+    return Scratch(
+        currents=np.zeros(channels, np.int64),
+        inverse=np.zeros(channels, np.float64),
+        taps=np.zeros(taps, np.int64),
+        window=np.zeros(taps * channels, np.int32),
+        touched=np.zeros(channels, np.uint8),
+        emits=np.zeros(len(network.nodes), np.uint8),
+        ups=np.zeros(BLOCK, np.int64),
+        downs=np.zeros(BLOCK, np.int64),
+    )
 
 
 class EventEngine:

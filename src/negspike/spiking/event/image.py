@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from negspike.spiking.event.compiled import compiled, kept, sources_checksum
+from negspike.spiking.event.compiled import compiled, inlined, kept, sources_checksum
 from negspike.spiking.event.firing import make_settling
 from negspike.spiking.event.layer import run_layer
-from negspike.spiking.event.lists import collect
+from negspike.spiking.event.lists import collect, fill
 from negspike.spiking.event.pool import run_pool
 from negspike.spiking.event.state import (
     ACTIVE,
@@ -57,7 +57,7 @@ from negspike.spiking.event.state import (
 _settling_32, _settling_64 = make_settling(32), make_settling(64)
 
 
-@compiled
+@inlined
 def add_image(network, s, place, image, current, at, channels):
     """Add what a window of the image weighs to each channel, to ``current[at]`` and those that follow."""
     synapses = network.synapses
@@ -89,16 +89,15 @@ def add_currents(network, number, image, currents):
 
 
 @compiled
-def settle(network, number, image, timesteps, counts):
+def settle(network, number, image, timesteps, counts, scratch):
     """Net counts at which neurons come to rest that have all their input from the start.
 
     They emit a spike of one sign in each of as many steps, from the first on, and then never again.
     """
     node = network.nodes[number]
     channels = node[CHANNELS]
-    current = np.empty(channels, np.int64)
     first = node[FIRST_CHANNEL]
-    theta, base, inverse = network.theta, network.base, np.empty(channels, np.float64)
+    theta, base, inverse, current = network.theta, network.base, scratch.inverse, scratch.currents
     for channel in range(channels):
         inverse[channel] = 1.0 / theta[first + channel]
     low, high = max(node[LOW], -timesteps), min(node[HIGH], timesteps)
@@ -160,13 +159,6 @@ def classify(network, number, block, emitted, logits, predictions):
 
 
 @compiled
-def fill(array, first, count, value):
-    """Set some elements."""
-    for index in range(first, first + count):
-        array[index] = value
-
-
-@compiled
 def any_set(flags, first, stop):
     """Whether one of the flags from ``first`` to ``stop`` is not zero."""
     for index in range(first, stop):  # noqa: SIM110, Numba does not compile generators
@@ -176,14 +168,14 @@ def any_set(flags, first, stop):
 
 
 @compiled
-def hears(network, number, block, work, emits):
+def hears(network, number, block, work):
     """Whether anything can happen in a node in this block."""
     node = network.nodes[number]
     for s in range(node[FIRST_SYNAPSE], node[FIRST_SYNAPSE] + node[SYNAPSES]):
-        if emits[network.synapses[s, SOURCE]]:
+        if work.scratch.emits[network.synapses[s, SOURCE]]:
             return True
     for d in range(node[FIRST_DIRECT], node[FIRST_DIRECT] + node[DIRECT]):
-        if emits[network.direct[d, SOURCE]]:
+        if work.scratch.emits[network.direct[d, SOURCE]]:
             return True
     if node[CURRENT] >= 0 and block.start == 0:
         return True
@@ -192,7 +184,7 @@ def hears(network, number, block, work, emits):
 
 
 @compiled
-def prepare(network, number, block, work, counts, emits):
+def prepare(network, number, block, work, counts):
     """Clear what a node emits in a block; simulate it, or say that it has to be simulated as a population or sum."""
     node, emitted = network.nodes[number], work.emitted
     positions = node[HEIGHT] * node[WIDTH]
@@ -200,7 +192,7 @@ def prepare(network, number, block, work, counts, emits):
     fill(emitted.fired, node[FIRED], positions * node[TILES], 0)
     if node[KIND] == IMAGE_LAYER:
         run_image_layer(network, number, block, emitted, counts)
-    elif hears(network, number, block, work, emits):
+    elif hears(network, number, block, work):
         if node[KIND] != POOL:
             return True
         run_pool(network, number, work)
@@ -217,7 +209,9 @@ def record(network, number, block, work, image, results):
     if not emits:
         fill(emitted.rows, node[ROWS], node[HEIGHT], 0)
         return False
-    ups, downs = np.zeros(BLOCK, np.int64), np.zeros(BLOCK, np.int64)
+    ups, downs = work.scratch.ups, work.scratch.downs
+    fill(ups, 0, BLOCK, 0)
+    fill(downs, 0, BLOCK, 0)
     collect(network, number, work, ups, downs, results.sops[image, block.start :])
     if node[NUMBER] >= 0:
         for t in range(block.duration):
@@ -235,7 +229,7 @@ def begin(network, image, timesteps, work, counts, logits):
     for number in range(len(network.nodes)):
         node = network.nodes[number]
         if node[KIND] == IMAGE_LAYER:
-            settle(network, number, image, timesteps, counts)
+            settle(network, number, image, timesteps, counts, work.scratch)
         elif node[CURRENT] >= 0:
             add_currents(network, number, image, state.currents)
         if node[KIND] == POPULATION:
@@ -289,21 +283,20 @@ def _make_simulate_images(checksum: str) -> Any:
         """
         assert checksum
         nodes = len(network.nodes)
-        emits = np.zeros(nodes, np.bool_)
         for image in range(len(images)):
             counts, logits, relays = results.counts[image], results.logits[image], results.relays[image]
             begin(network, images[image], timesteps, work, counts, logits)
             for start in range(0, timesteps, BLOCK):
                 block = Block(start, min(BLOCK, timesteps - start))
                 for number in range(nodes):
-                    if prepare(network, number, block, work, counts, emits):
+                    if prepare(network, number, block, work, counts):
                         bound = run_layer(network, number, block, work, counts, relays)
                         if bound < 0:
                             return image
                         population = network.nodes[number, NUMBER]
                         if population >= 0:
                             results.reached[population] = max(results.reached[population], bound)
-                    emits[number] = record(network, number, block, work, image, results)
+                    work.scratch.emits[number] = record(network, number, block, work, image, results)
                 if finish(network, block, work, logits, results.predictions[image], counts):
                     break
         return len(images)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from negspike.spiking.event.compiled import compiled
+from negspike.spiking.event.compiled import compiled, inlined
 from negspike.spiking.event.firing import make_candidates, make_fire, make_receive, make_start
 from negspike.spiking.event.lists import list_spikes
 from negspike.spiking.event.rows import MOST_LOW_BYTES, ROWS_AT_ONCE, make_accumulate
@@ -69,7 +69,7 @@ class Tile(NamedTuple):
     flush: int
 
 
-@compiled
+@inlined
 def look_up(network, number, tile):
     """The tile's numbers; with ``flush``, how many rows of it can be summed in 32 bits, and their low bytes in 16."""
     node, tiles, mine = network.nodes[number], network.tiles, network.nodes[number, FIRST_TILE] + tile
@@ -88,7 +88,7 @@ def look_up(network, number, tile):
     )
 
 
-@compiled
+@inlined
 def source_position(network, d, number, position):
     """Position of the source that one of the node's positions listens to without weights."""
     row, column = divmod(position, network.nodes[number, WIDTH])
@@ -96,7 +96,7 @@ def source_position(network, d, number, position):
     return row * network.direct[d, DIRECT_STRIDE_Y] * width + column * network.direct[d, DIRECT_STRIDE_X]
 
 
-@compiled
+@inlined
 def steps_of_direct(network, tile, position, emitted):
     """Word of the steps in which something may arrive without weights."""
     node, busy = network.nodes[tile.node], np.uint64(0)
@@ -111,7 +111,7 @@ def steps_of_direct(network, tile, position, emitted):
     return busy
 
 
-@compiled
+@inlined
 def add_sum(network, d, tile, place, t, emitted, target, at):
     """Add what a sum emits in a step to 64-bit numbers from ``target[at]`` on."""
     direct = network.direct[d]
@@ -137,7 +137,7 @@ def add_sum(network, d, tile, place, t, emitted, target, at):
 def _make_add_direct(width: int, wide: bool) -> Any:
     receive = make_receive(width, wide)
 
-    @compiled
+    @inlined
     def add_direct(network, tile, position, t, work, target, at):
         """Add what arrives without weights in a step: to ``target[at]`` on, or to the 32-bit potentials."""
         node, state, emitted = network.nodes[tile.node], work.state, work.emitted
@@ -168,7 +168,7 @@ def _make_add_direct(width: int, wide: bool) -> Any:
     return add_direct
 
 
-@compiled
+@inlined
 def constants_32(network, channel):
     """Addresses of the thresholds, of their lower bits and of the bases' from a channel on."""
     return (
@@ -178,7 +178,7 @@ def constants_32(network, channel):
     )
 
 
-@compiled
+@inlined
 def furthest_potential(potential, first, width):
     """Largest absolute potential of a tile."""
     largest = np.int64(0)
@@ -191,7 +191,7 @@ def furthest_potential(potential, first, width):
 def _make_add_items(width: int) -> Any:
     accumulate = make_accumulate(width, True)
 
-    @compiled
+    @inlined
     def add_items(network, tile, item, last, t, lists, address):
         """Add all items of a step to 64-bit numbers at an address; returns the first item of a later step."""
         node = network.nodes[tile.node]
@@ -217,7 +217,7 @@ def _make_integrate(width: int, wide: bool) -> Any:
     add_direct, add_items = _make_add_direct(width, wide), _make_add_items(width)
     accumulate, candidates = make_accumulate(width, False), make_candidates(width, True)
 
-    @compiled
+    @inlined
     def integrate_wide(network, tile, place, t, direct, work, item, bound):
         """Add what arrives in a step; words of candidates for spikes, the next item, and the bound."""
         position, neuron, last = place
@@ -228,7 +228,7 @@ def _make_integrate(width: int, wide: bool) -> Any:
         up, low = candidates(here, np.int64(network.theta.ctypes.data) + 8 * tile.channel)
         return up, low, item, bound
 
-    @compiled
+    @inlined
     def integrate_narrow(network, tile, place, t, direct, work, item, bound):
         """Add what arrives in a step; as above. The bound is negative where it could not be kept within 32 bits."""
         position, neuron, last = place
@@ -258,7 +258,7 @@ def _make_run_tile(width: int, wide: bool) -> Any:
     integrate, fire, begin_at = _make_integrate(width, wide), make_fire(width, wide), make_start(width, wide)
     size = 8 if wide else 4
 
-    @compiled
+    @inlined
     def begin(network, tile, position, here, work, counts):
         """Where a tile's potentials start, at the first step of all."""
         node, channels = network.nodes[tile.node], network.nodes[tile.node, TILES] * width
@@ -271,7 +271,7 @@ def _make_run_tile(width: int, wide: bool) -> Any:
         else:
             begin_at(here, np.int64(network.start.ctypes.data) + 4 * tile.channel)
 
-    @compiled
+    @inlined
     def run_position(network, tile, position, block, work, counts, items):
         """Simulate a tile at a position for one block; a bound on its potentials, or -1 if it could leave 32 bits."""
         node, state, emitted, lists = network.nodes[tile.node], work.state, work.emitted, work.lists
@@ -365,7 +365,7 @@ def _make_run_tile(width: int, wide: bool) -> Any:
     return run_tile
 
 
-@compiled
+@inlined
 def is_zero(changes, first, width):
     """Whether nothing changes."""
     either = np.int64(0)
@@ -417,7 +417,7 @@ def _make_run_sum(width: int) -> Any:
     return run_sum
 
 
-@compiled
+@inlined
 def passed_on(network, number, position, tile, changes, at):
     """How many other sums' accumulators the changes of a sum's tile reach."""
     node, total = network.nodes[number], np.int64(0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from negspike.spiking.event.compiled import compiled
+from negspike.spiking.event.compiled import compiled, inlined
 from negspike.spiking.event.rows import ROWS_AT_ONCE
 from negspike.spiking.event.state import (
     ACTIVE,
@@ -48,6 +48,13 @@ from negspike.spiking.event.vectors import copy_shifted, lowest, population, spr
 
 
 @compiled
+def fill(array, first, count, value):
+    """Set some elements."""
+    for index in range(first, first + count):
+        array[index] = value
+
+
+@inlined
 def fill_up(entries, begin, used, zeros):
     """Fill a list up to a multiple of ROWS_AT_ONCE with a row of zeros; returns where it ends."""
     for number in range(ROWS_AT_ONCE):
@@ -55,7 +62,7 @@ def fill_up(entries, begin, used, zeros):
     return begin + (used - begin + ROWS_AT_ONCE - 1) // ROWS_AT_ONCE * ROWS_AT_ONCE
 
 
-@compiled
+@inlined
 def steps_of_window(network, number, row, column, emitted):
     """Word of the steps in which something in the windows of all the node's synapses spikes."""
     synapses, busy = network.synapses, np.uint64(0)
@@ -77,7 +84,7 @@ def steps_of_window(network, number, row, column, emitted):
     return busy
 
 
-@compiled
+@inlined
 def append_taps(network, s, link, run, place, source, firsts, entries, used):
     """Tap by tap: where windows are dilated, share their weights, or see some of the channels only."""
     synapses, links = network.synapses, network.links
@@ -103,7 +110,7 @@ def append_taps(network, s, link, run, place, source, firsts, entries, used):
     return used
 
 
-@compiled
+@inlined
 def append(network, s, link, view, emitted, negative, entries, used):
     """Append the rows of weights that a synapse's positive or negative spikes in a step stand for to the entries.
 
@@ -134,7 +141,7 @@ def append(network, s, link, view, emitted, negative, entries, used):
     return used
 
 
-@compiled
+@inlined
 def list_part(network, number, tile, place, part, t, work, used):
     """List what one part of a node's synapses sees in a step; returns where positive and negative entries end."""
     row, column = place

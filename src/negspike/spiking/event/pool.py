@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from negspike.spiking.event.compiled import compiled
-from negspike.spiking.event.lists import steps_of_window
+from negspike.spiking.event.compiled import compiled, inlined
+from negspike.spiking.event.lists import fill, steps_of_window
 from negspike.spiking.event.state import (
     ACTIVE,
     BLOCK,
@@ -32,7 +32,7 @@ from negspike.spiking.event.state import (
 from negspike.spiking.event.vectors import lowest
 
 
-@compiled
+@inlined
 def windows_taps(network, number, position, taps):
     """Write the source's positions that a window sees to ``taps``; returns how many."""
     synapses, s = network.synapses, network.nodes[number, FIRST_SYNAPSE]
@@ -49,7 +49,7 @@ def windows_taps(network, number, position, taps):
     return seen
 
 
-@compiled
+@inlined
 def count_spikes(source, position, t, emitted, counts, first, touched):
     """Add a position's spikes of a step to its channels' counts, from ``first`` on, and mark the channels."""
     row, column = divmod(position, source[WIDTH])
@@ -64,7 +64,7 @@ def count_spikes(source, position, t, emitted, counts, first, touched):
         touched[channel] = 1
 
 
-@compiled
+@inlined
 def emit_changes(network, number, position, t, work, window, seen, touched):
     """Compare the largest counts of touched channels with what they were, and emit the differences."""
     node, emitted, pooled = network.nodes[number], work.emitted, work.state.pooled
@@ -100,8 +100,7 @@ def run_pool(network, number, work):
     node, emitted, pooled = network.nodes[number], work.emitted, work.state.pooled
     s, channels = node[FIRST_SYNAPSE], node[CHANNELS]
     source = network.nodes[network.synapses[s, SOURCE]]
-    most = network.synapses[s, KERNEL_HEIGHT] * network.synapses[s, KERNEL_WIDTH]
-    taps, window, touched = np.zeros(most, np.int64), np.zeros(most * channels, np.int32), np.zeros(channels, np.uint8)
+    taps, window, touched = work.scratch.taps, work.scratch.window, work.scratch.touched
     for position in range(node[HEIGHT] * node[WIDTH]):
         row, column = divmod(position, node[WIDTH])
         busy = steps_of_window(network, number, row, column, emitted)
@@ -125,3 +124,4 @@ def run_pool(network, number, work):
             t = lowest(busy)
             busy &= busy - np.uint64(1)
             count_spikes(source, position, t, emitted, pooled, node[POOLED] + position * channels, touched)
+    fill(touched, 0, channels, 0)

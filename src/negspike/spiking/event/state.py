@@ -161,12 +161,33 @@ class Emitted(NamedTuple):
     changes: np.ndarray
 
 
+class Scratch(NamedTuple):
+    """What is needed for a moment, as large as the largest node needs it.
+
+    Attributes:
+        currents: int64, inverse: float64 a channel.
+        taps: int64 a tap, window: int32 a tap and channel, touched: uint8 a channel of a max pool.
+        emits: uint8 a node, whether it emits anything in this block.
+        ups, downs: int64 a step of a block.
+    """
+
+    currents: np.ndarray
+    inverse: np.ndarray
+    taps: np.ndarray
+    window: np.ndarray
+    touched: np.ndarray
+    emits: np.ndarray
+    ups: np.ndarray
+    downs: np.ndarray
+
+
 class Work(NamedTuple):
     """The arrays that one thread works in."""
 
     state: State
     lists: Lists
     emitted: Emitted
+    scratch: Scratch
 
 
 class Results(NamedTuple):
