@@ -10,10 +10,10 @@ from __future__ import annotations
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import numba
 import numpy as np
 
 from negspike.spiking.event.arrange import aligned
-from negspike.spiking.event.compiled import compiled
 from negspike.spiking.event.rows import make_accumulate, stored_order
 from negspike.spiking.event.state import LARGEST_INT32
 
@@ -26,17 +26,20 @@ LIST_ROWS = 64  # spikes of one window and step, say; a multiple of the rows tha
 _accumulate = make_accumulate(IN_REGISTERS, False)
 
 
-@compiled
+@numba.njit(nogil=True)
 def _plain(rows: np.ndarray, order: np.ndarray, sums: np.ndarray, theta: np.ndarray) -> None:
-    """Add rows (R, width) int16 in the given order to sums (width,) int32, four at a time, over and over."""
+    """Add rows (R, width) int16 in the given order to sums (width,) int32, eight rows at a time, over and over."""
     for _ in range(PASSES):
-        for start in range(0, len(order), 4):
+        for start in range(0, len(order), 8):
             a, b, c, d = rows[order[start]], rows[order[start + 1]], rows[order[start + 2]], rows[order[start + 3]]
+            e, f, g, h = rows[order[start + 4]], rows[order[start + 5]], rows[order[start + 6]], rows[order[start + 7]]
             for j in range(len(sums)):
-                sums[j] += np.int32((np.int32(a[j]) + np.int32(b[j])) + (np.int32(c[j]) + np.int32(d[j])))
+                left = (np.int32(a[j]) + np.int32(b[j])) + (np.int32(c[j]) + np.int32(d[j]))
+                right = (np.int32(e[j]) + np.int32(f[j])) + (np.int32(g[j]) + np.int32(h[j]))
+                sums[j] += np.int32(left) + np.int32(right)
 
 
-@compiled
+@numba.njit(nogil=True)
 def _in_registers(rows: np.ndarray, order: np.ndarray, sums: np.ndarray, theta: np.ndarray) -> None:
     """The same as the engine does it, list after list; the rows are in its order."""
     state, threshold, flat = np.int64(sums.ctypes.data), np.int64(theta.ctypes.data), rows.reshape(-1)
