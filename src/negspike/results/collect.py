@@ -112,7 +112,7 @@ def _read_run(
                 f"{evaluation}: it is about {facts['net']}, seed {facts['seed']}, k = {facts['k']}, but its folder is"
                 f" that of {net}, seed {seed}, k = {k}"
             )
-        logs = read_logs(folder, facts["timesteps"], facts["batch_size"])
+        logs = read_logs(folder, facts["timesteps"], facts["batch_size"], signed=facts.get("signed") is True)
         batch_size, images = facts["batch_size"], facts["images"]
         neurons, operations = facts["neurons"], facts["reference_operations"]
     elif net in definitions:

@@ -126,6 +126,11 @@ class SpikingNetwork:
         """Additions an image of the reference ANN: a multiplication counts as two, so 3 a multiply-accumulate."""
         return 3 * self.macs
 
+    @property
+    def signed(self) -> bool:
+        """Whether a net spike count can be negative, as behind signed quantisers."""
+        return any(population.low != 0 for population in self.populations)
+
     @cached_property
     def latency_bound(self) -> int | None:
         """Time steps after which every image is silent, proved; None where a population has no bound."""

@@ -100,13 +100,14 @@ def write_logs(logs: Logs, directory: Path | str) -> None:
         write_text(Path(directory) / f"{name}.txt", "".join(lines))
 
 
-def read_logs(directory: Path | str, timesteps: int, batch_size: int | None = None) -> Logs:
+def read_logs(directory: Path | str, timesteps: int, batch_size: int | None = None, *, signed: bool = False) -> Logs:
     """Read the four files from ``directory`` and check that a simulation can have written them.
 
     Args:
         directory: the folder of ``accuracy.txt``, ``spike_num.txt``, ``spike_collect.txt`` and ``sop_num.txt``.
         timesteps: T, lines a batch.
         batch_size: images of a full batch, where it is known: then no batch may have more right answers.
+        signed: whether net spike counts may go below zero, as those of signed quantisers do.
 
     Raises:
         InputError: a file is missing, empty or cut off, a line is not a whole number, the lines are not a multiple of
@@ -128,7 +129,7 @@ def read_logs(directory: Path | str, timesteps: int, batch_size: int | None = No
             raise InputError(f"{path}: {len(counts)} lines, but {NAMES[0]}.txt beside it has {arrays[NAMES[0]].size}")
         arrays[name] = counts.reshape(-1, timesteps)
     logs = Logs(**arrays)
-    _check(logs, directory, batch_size)
+    _check(logs, directory, batch_size, signed=signed)
     return logs
 
 
@@ -164,11 +165,12 @@ def _count(line: str) -> int:
     return int(number)
 
 
-def _check(logs: Logs, directory: Path, batch_size: int | None) -> None:
+def _check(logs: Logs, directory: Path, batch_size: int | None, *, signed: bool) -> None:
     """Raise an InputError that names the first line at which the counts are impossible."""
     for name in NAMES:
-        _refuse(getattr(logs, name) < 0, directory, name, "a count below 0")
-        if getattr(logs, name).sum(0, dtype=np.float64).max() >= _LARGEST:
+        if name != "spike_collect" or not signed:
+            _refuse(getattr(logs, name) < 0, directory, name, "a count below 0")
+        if np.abs(getattr(logs, name).sum(0, dtype=np.float64)).max() >= _LARGEST:
             raise InputError(f"{directory / f'{name}.txt'}: counts that add up to more than 64 bits over the batches")
     for name in ("spike_num", "sop_num"):
         falls = np.zeros(logs.accuracy.shape, np.bool_)
@@ -180,7 +182,7 @@ def _check(logs: Logs, directory: Path, batch_size: int | None) -> None:
             f"the count goes down within a batch, but it is cumulative; does a batch have {logs.timesteps} time steps?",
         )
     early = np.zeros(logs.accuracy.shape, np.bool_)
-    early[:, 0] = logs.spike_collect[:, 0] != logs.spike_num[:, 0]
+    early[:, 0] = (logs.spike_collect[:, 0] != logs.spike_num[:, 0]) & (not signed)
     _refuse(
         early,
         directory,
@@ -188,7 +190,7 @@ def _check(logs: Logs, directory: Path, batch_size: int | None) -> None:
         "negative spikes in the first time step, where there can be none;"
         f" does a batch have {logs.timesteps} time steps?",
     )
-    _refuse(logs.spike_collect > logs.spike_num, directory, "spike_collect", "more net spikes than spikes")
+    _refuse(np.abs(logs.spike_collect) > logs.spike_num, directory, "spike_collect", "more net spikes than spikes")
     _refuse(
         (logs.spike_num - logs.spike_collect) % 2 != 0,
         directory,

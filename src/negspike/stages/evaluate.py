@@ -72,6 +72,7 @@ def evaluate_spiking(
             "timesteps": log.timesteps,
             "until_silent": simulation.timesteps == UNTIL_SILENT,
             "latency_bound": network.latency_bound,
+            "signed": network.signed,
             "batch_size": simulation.batch_size,
             "neurons": network.neurons,
             "reference_operations": network.reference_operations,
