@@ -114,6 +114,13 @@ def write_fashion_mnist(folder: Path, train: int = 12, test: int = 3) -> tuple[d
     return paths, arrays
 
 
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    """Threads and determinism as at the start, whatever a test before has set for its process."""
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(False)
+
+
 @pytest.fixture(scope="session")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     """scikit-learn's digits as the workflow stores them."""

@@ -255,7 +255,10 @@ class _Builder:
         return most, rest, max(size * self.usual[source] for size, source in sums) // 4
 
     def neurons(self, name: str) -> bool:
-        source = self.pick((int, Neurons, MaxPool, Sum)) or INPUT
+        # Sums are worth their accumulators where several populations read them.
+        sums = [name for name, kind in self.kinds.items() if kind is Sum]
+        source = (sums and self.draw(st.booleans()) and self.draw(st.sampled_from(sums))) or None
+        source = source or self.pick((int, Neurons, MaxPool, Sum)) or INPUT
         shape = (self.draw(st.sampled_from(self.widths)), *self.out_size(source))
         synapses = self.listeners(source, shape)
         if not synapses:
@@ -322,7 +325,9 @@ class _Builder:
         return True
 
     def max_pool(self, name: str) -> bool:
-        source = self.pick((Neurons, MaxPool))
+        signed_counts = [node.name for node in self.nodes if isinstance(node, Neurons) and node.low != 0]
+        source = (signed_counts and self.draw(st.booleans()) and self.draw(st.sampled_from(signed_counts))) or None
+        source = source or self.pick((Neurons, MaxPool))
         if source is None:
             return False
         out = self.out_size(source)
@@ -392,7 +397,7 @@ def graphs(draw: st.DrawFn, images: int = 3, nodes: int = 6, widths: tuple[int, 
     pixels, count = pictures(draw, shape, random, images=images, grid=grid)
     builder.start(int(np.abs(pixels).max() * 2**16) + 1)
     for number in range(max(draw(st.integers(1, nodes)), draw(st.integers(1, nodes)))):
-        kind = draw(st.sampled_from(["neurons", "neurons", "neurons", "sum", "sum", "max_pool"]))
+        kind = draw(st.sampled_from(["neurons", "neurons", "neurons", "sum", "sum", "max_pool", "max_pool"]))
         if not getattr(builder, kind)(f"{kind}{number}"):
             builder.neurons(f"neurons{number}")
     builder.readout()
