@@ -257,7 +257,8 @@ class _Builder:
     def neurons(self, name: str) -> bool:
         # Sums are worth their accumulators where several populations read them.
         sums = [name for name, kind in self.kinds.items() if kind is Sum]
-        again = self.draw(st.sampled_from(sums)) if sums and self.draw(st.booleans()) else None
+        wanted: bool = self.draw(st.booleans())
+        again = self.draw(st.sampled_from(sums)) if sums and wanted else None
         source = again or self.pick((int, Neurons, MaxPool, Sum)) or INPUT
         shape = (self.draw(st.sampled_from(self.widths)), *self.out_size(source))
         synapses = self.listeners(source, shape)
@@ -326,7 +327,8 @@ class _Builder:
 
     def max_pool(self, name: str) -> bool:
         signed_counts = [node.name for node in self.nodes if isinstance(node, Neurons) and node.low != 0]
-        chosen = self.draw(st.sampled_from(signed_counts)) if signed_counts and self.draw(st.booleans()) else None
+        wanted: bool = self.draw(st.booleans())
+        chosen = self.draw(st.sampled_from(signed_counts)) if signed_counts and wanted else None
         source = chosen or self.pick((Neurons, MaxPool))
         if source is None:
             return False
