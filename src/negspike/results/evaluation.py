@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -115,13 +115,7 @@ def evaluate(
     differing = np.zeros(len(images), np.int64)
     logs = []
     for chunk, recording in run_chunks(network, images, steps, runner=runner, report=report):
-        for first in range(chunk.start, chunk.stop, COMPARED_IMAGES):
-            part = slice(first, min(first + COMPARED_IMAGES, chunk.stop))
-            activations = network.activations(images[part])
-            integer_predictions[part] = activations[network.readout.name].argmax(1)
-            for name, counts in recording.counts.items():
-                found = counts[part.start - chunk.start : part.stop - chunk.start]
-                differing[part] += (activations[name] != found).sum((1, 2, 3))
+        integer_predictions[chunk], differing[chunk] = _compare(network, images[chunk], recording.counts)
         known = None if labels is None else labels[chunk]
         # The counts have been compared: memory does not grow with the neurons of all images.
         log = SimulationLog.from_recording(
@@ -129,6 +123,20 @@ def evaluate(
         )
         logs.append(log.until_silent() if timesteps == UNTIL_SILENT else log)
     return Evaluation(SimulationLog.join(logs), integer_predictions, differing)
+
+
+def _compare(
+    network: SpikingNetwork, images: np.ndarray, counts: Mapping[str, np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """The integer ANN's predictions, and how many neurons of each image differ from it; both (N,) int64."""
+    predictions, differing = np.zeros(len(images), np.int64), np.zeros(len(images), np.int64)
+    for first in range(0, len(images), COMPARED_IMAGES):
+        part = slice(first, first + COMPARED_IMAGES)
+        activations = network.activations(images[part])
+        predictions[part] = activations[network.readout.name].argmax(1)
+        for name, found in counts.items():
+            differing[part] += (activations[name] != found[part]).sum((1, 2, 3))
+    return predictions, differing
 
 
 def describe_layers(network: SpikingNetwork, log: SimulationLog) -> list[dict[str, Any]]:
