@@ -1,0 +1,250 @@
+"""The benchmark: a quick run from end to end, what it refuses, and float32 against the exact engines."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT, OneLine
+
+from negspike import SpikingNetwork, simulate
+from negspike.errors import InputError
+
+sys.path.insert(0, str(ROOT))
+
+from benchmarks import limit, run
+from benchmarks.contestants import CONTESTANTS, Task
+from benchmarks.networks import NETS, make_images, make_network
+from benchmarks.report import Row, table
+from benchmarks.rivals import FloatNetwork
+from benchmarks.runners import dense_variants
+from benchmarks.worker import Worker
+
+EXACT = ["event", "dense", "reference"]
+FLOATS = ["torch-float32", "torch-float32-skipping"]
+
+
+@dataclass
+class Finished:
+    folder: Path
+    printed: str
+
+    @property
+    def rows(self) -> dict[str, dict[str, str]]:
+        with open(self.folder / "summary.csv", encoding="utf-8", newline="") as stream:
+            return {row["contestant"]: row for row in csv.DictReader(stream)}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    folder = tmp_path_factory.mktemp("benchmark")
+    with pytest.MonkeyPatch.context() as patch:
+        printed: list[str] = []
+        patch.setattr("builtins.print", lambda text="", file=None, **_: None if file else printed.append(text))
+        only = [*EXACT, *FLOATS, "sinabs", "dense-24bits"]
+        run.main(["--quick", "--k", "1", "--threads", "1", "--out", str(folder), "--only", *only])
+    return Finished(folder, "\n".join(printed))
+
+
+@pytest.fixture(scope="module")
+def tiny() -> SpikingNetwork:
+    return make_network("tiny", 1)
+
+
+def test_quick_run(finished: Finished) -> None:
+    """Every contestant that can run here has a line; what cannot is named with its reason."""
+    rows, text = finished.rows, (finished.folder / "table.md").read_text()
+    assert rows.keys() >= {*EXACT, *FLOATS, "dense-24bits"}
+    assert text.strip() == finished.printed.strip()
+    assert "sinabs" in rows or "Took no part: sinabs, sinabs: ModuleNotFoundError" in text
+    for suffix in ("pdf", "svg", "png"):
+        assert (finished.folder / f"time.{suffix}").stat().st_size > 1000
+    machine = json.loads((finished.folder / "machine.json").read_text())
+    assert machine["versions"]["torch"] == torch.__version__
+    assert machine["arguments"]["threads"] == "1"
+    published = (ROOT / "docs" / "performance.csv").read_text().splitlines()[0]
+    assert (finished.folder / "summary.csv").read_text().splitlines()[0] == published
+    for row in rows.values():
+        assert int(row["peak_bytes"]) >= int(row["imported_bytes"]) > 50e6
+
+
+def test_table_shows_the_summary(finished: Finished) -> None:
+    lines = (finished.folder / "table.md").read_text().splitlines()
+    shown = {cells[1].strip(): cells for line in lines if line.startswith("| ") for cells in [line.split("|")]}
+    for name, row in finished.rows.items():
+        best = float(row["seconds_best"])
+        assert float(shown[name][4]) == pytest.approx(best, rel=1e-3)
+        assert float(shown[name][6]) == pytest.approx(int(row["timesteps"]) / best, rel=1e-3)
+        if name in EXACT:
+            assert float(shown[name][7]) * 1e9 == pytest.approx(float(row["sops_per_image"]) / best, rel=1e-2)
+
+
+def test_rows_follow_from_measurements() -> None:
+    """Seconds of one image for T steps; twice as many images or half as many steps are accounted for."""
+    contestant = CONTESTANTS["event-2T"]
+    worker: Any = Worker.__new__(Worker)
+    worker.task = Task(contestant, Path(), Path(), timesteps=40, threads=2)
+    worker.prepared = {"setup_seconds": 0.5, "variant": "", "imported_bytes": 3}
+    worker.measurements = [
+        {"seconds": seconds, "images": 4, "steps": 20, "peak_bytes": peak}
+        for seconds, peak in ((6.0, 7), (2.0, 9), (4.0, 8))
+    ]
+    row = run.make_row(run.Case("tiny", 0, {}, Path()), worker)
+    assert (row.seconds_best, row.seconds_median) == (1.0, 2.0)
+    assert (row.timesteps, row.images, row.repetitions, row.peak_bytes) == (40, 4, 3, 9)
+
+
+def test_sops_are_the_exact_ones(finished: Finished, tiny: SpikingNetwork) -> None:
+    """The table's SOPs per image are those of a simulation made here."""
+    row = finished.rows["dense"]
+    images = make_images(int(row["images"]), NETS["tiny"][1])
+    log = simulate(tiny, images, timesteps=int(row["timesteps"]), engine="reference")
+    assert float(row["sops_per_image"]) == pytest.approx(log.sops[:, -1].mean(), rel=1e-5)
+
+
+def test_other_dynamics_have_no_sops() -> None:
+    def row(contestant: str) -> Row:
+        return Row("cnn1", 0, contestant, 2, "", 100, 1, 1, 0.5, 0.5, 0.0, 1, 1, 1e9)
+
+    text = table([row("event"), row("sinabs")], {}, {})
+    rates = {line.split("|")[1].strip(): line.split("|")[7].strip() for line in text.splitlines() if "|" in line}
+    assert rates["event"] == "2"
+    assert rates["sinabs"] == ""
+    assert "## cnn1 k0, 1000.0 million SOPs an image (published: 270.2)" in text
+
+
+def recording(images: int, steps: int) -> dict[str, np.ndarray]:
+    random = np.random.default_rng(1)
+    whole = {name: random.integers(0, 9, (4, 10)) for name in ("predictions", "sops")}
+    whole |= {name: random.integers(0, 9, (4, 10, 3)) for name in ("positive", "negative")}
+    at_the_end = {name: random.integers(0, 9, (4, 5))[:images] for name in ("logits", "counts of layer0")}
+    return {name: array[:images, :steps].copy() for name, array in whole.items()} | at_the_end
+
+
+@pytest.mark.parametrize("key", ["predictions", "positive", "negative", "sops"])
+def test_engines_that_disagree_are_refused(key: str) -> None:
+    """One integer in what both simulated is enough; what only one of them simulated cannot be compared."""
+    whole, part = recording(4, 10), recording(2, 6)
+    dense, reference, other = (CONTESTANTS[name] for name in ("dense", "reference", "dense-24bits"))
+    run.check_agreement("tiny k0", [(dense, whole), (reference, part)])
+    whole[key][3, 9] += 1
+    part["logits"] += 1  # after other numbers of steps
+    run.check_agreement("tiny k0", [(dense, whole), (reference, part)])
+    part[key][1, 5] += 1
+    with OneLine(InputError, "tiny k0", "dense", "reference", key):
+        run.check_agreement("tiny k0", [(dense, whole), (reference, part)])
+    # Other weights give other integers.
+    run.check_agreement("tiny k0", [(dense, whole), (other, part)])
+
+
+@pytest.mark.parametrize("key", ["logits", "counts of layer0"])
+def test_ends_that_disagree_are_refused(key: str) -> None:
+    one, other = recording(4, 10), recording(2, 10)
+    both = [(CONTESTANTS["dense"], one), (CONTESTANTS["reference"], other)]
+    run.check_agreement("tiny k0", both)
+    other[key][1, 4] += 1
+    with OneLine(InputError, key):
+        run.check_agreement("tiny k0", both)
+
+
+def test_a_disagreement_ends_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    """Nothing is reported, the exit code is 1. With a network of one's own, everybody has its weights."""
+    seen: list[str] = []
+
+    def refuse(_: str, recordings: Any) -> None:
+        seen.extend(contestant.name for contestant, _ in recordings)
+        raise InputError("mine: a and b differ in sops")
+
+    monkeypatch.setattr(run, "check_agreement", refuse)
+    make_network("tiny", 0, 24).save(tmp_path / "mine.npz")
+    arguments = ["--network", str(tmp_path / "mine.npz"), "--images", "2", "--timesteps", "8", "--threads", "1"]
+    arguments += ["--repetitions", "1", "--out", str(tmp_path), "--only", "dense", "dense-24bits", "reference"]
+    with pytest.raises(SystemExit) as ended:
+        run.main(arguments)
+    assert ended.value.code == 1
+    assert seen == ["dense", "reference"]
+    assert "error: mine: a and b differ in sops" in capsys.readouterr().err
+    assert not (tmp_path / "table.md").exists()
+
+
+def test_a_network_that_is_not_there(tmp_path: Path, capsys: Any) -> None:
+    with pytest.raises(SystemExit) as ended:
+        run.main(["--network", str(tmp_path / "absent.npz"), "--out", str(tmp_path / "out")])
+    assert ended.value.code == 1
+    assert re.fullmatch(r"error: .*absent\.npz.*\n", capsys.readouterr().err)
+
+
+def test_float32_is_nearly_exact(tiny: SpikingNetwork) -> None:
+    """Counts and predictions of plain float32, up to neurons that its rounding decides otherwise."""
+    images = make_images(6, NETS["tiny"][1])
+    exact = simulate(tiny, images, timesteps=30, engine="dense")
+    assert exact.negative.sum() > 100
+    predictions, counts = FloatNetwork(tiny).run(images, 30)
+    for mine, (name, theirs) in zip(counts, exact.counts.items(), strict=True):
+        assert (mine.numpy() != theirs).mean() < 0.005, name
+    assert (predictions[:, -1] == exact.predictions).sum() >= 5
+
+
+def test_steps_without_leaving_anything_out(tiny: SpikingNetwork) -> None:
+    """They reach the counts of the run that does leave out what is at rest."""
+    images = make_images(2, NETS["tiny"][1])
+    task = Task(CONTESTANTS["torch-float32"], Path(), Path(), 20, 1, quick=True)
+    expected, _ = FloatNetwork(tiny).run(images, 20)
+    for variant in dense_variants(task, tiny, images, [1, 2], {}, {}):
+        advance = variant.build()
+        found = np.stack([advance().argmax(1).numpy() for _ in range(20)], 1)
+        assert (found != expected[: variant.size]).mean() < 0.05, variant.size
+
+
+def test_float32_refuses_what_it_does_not_simulate(tiny: SpikingNetwork) -> None:
+    bounded = [*tiny.nodes]
+    bounded[1] = type(tiny.populations[1])(**(vars(tiny.populations[1]) | {"high": 3}))
+    with OneLine(InputError, "layer1", "without bounds"):
+        FloatNetwork(SpikingNetwork(tiny.input_shape, tuple(bounded), tiny.weight_bits))
+
+
+def test_images_are_standardised_and_repeatable() -> None:
+    images = make_images(5, (3, 24, 24))
+    np.testing.assert_array_equal(images[:2], make_images(2, (3, 24, 24)))
+    np.testing.assert_allclose(images.mean((1, 2, 3)), 0, atol=1e-4)
+    np.testing.assert_allclose(images.std((1, 2, 3)), 1, atol=1e-4)
+    neighbours = np.mean([np.corrcoef(image[:, :, 1:].ravel(), image[:, :, :-1].ravel())[0, 1] for image in images])
+    assert neighbours > 0.6
+    assert np.array_equal(images * 2**16, np.rint(images * 2.0**16))
+
+
+def test_networks_are_repeatable(tiny: SpikingNetwork) -> None:
+    for one, other in zip(tiny.populations, make_network("tiny", 1).populations, strict=True):
+        np.testing.assert_array_equal(one.synapses[0].weight, other.synapses[0].weight)
+        np.testing.assert_array_equal(one.theta, other.theta)
+        np.testing.assert_array_equal(one.base, other.base)
+
+
+def test_row_additions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They check their own sums; the rates are those of a machine of this century."""
+    assert 1e8 < limit.additions_per_second(1, "plain loop", 256, 0.01) < 1e13
+    assert 1e8 < limit.additions_per_second(2, "registers", limit.IN_REGISTERS, 0.01) < 1e13
+    monkeypatch.setattr(limit, "_in_registers", lambda rows, order, sums, theta: None)
+    with pytest.raises(ArithmeticError, match="does not add what it should"):
+        limit.additions_per_second(1, "registers", limit.IN_REGISTERS, 0.01)
+
+
+def test_arguments(capsys: Any) -> None:
+    for wrong, word in ((["--threads", "0"], "at least 1"), (["--data", "x.npz"], "--network"), (["--nets", "x"], "x")):
+        with pytest.raises(SystemExit) as ended:
+            run.parse(wrong)
+        assert ended.value.code == 2
+        assert word in capsys.readouterr().err
+
+
+def test_repository_has_no_results_of_a_benchmark() -> None:
+    """Times belong to the machine that measured them."""
+    assert re.search(r"^/benchmarks/results/$", (ROOT / ".gitignore").read_text(), re.MULTILINE)
