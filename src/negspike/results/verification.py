@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from negspike.errors import InputError
+from negspike.errors import InputError, one_line
+from negspike.fixed_point import IMAGE_FRACTION_BITS, integer_images
 from negspike.results.evaluation import evaluate
 from negspike.spiking.graph import SpikingNetwork
 from negspike.spiking.simulation import UNTIL_SILENT, as_array, make_engine
@@ -123,7 +124,7 @@ def verify(
 def _predict(model: torch.nn.Module, images: np.ndarray, classes: int) -> np.ndarray:
     """Classes that a model in eval mode predicts for (N, C, H, W) images, rounded as the network sees them, (N,)."""
     parameter = next(model.parameters(), torch.zeros(()))
-    rounded = np.rint(np.asarray(images, np.float64) * 2.0**16) / 2.0**16
+    rounded = integer_images(images) / 2.0**IMAGE_FRACTION_BITS
     training = model.training
     model.eval()
     try:
@@ -132,7 +133,7 @@ def _predict(model: torch.nn.Module, images: np.ndarray, classes: int) -> np.nda
             for first in range(0, len(rounded), MODEL_BATCH)
         ]
     except RuntimeError as error:
-        raise InputError(f"the model cannot take images of shape {images.shape[1:]}: {error}") from error
+        raise InputError(f"the model cannot take images of shape {images.shape[1:]}: {one_line(error)}") from error
     finally:
         model.train(training)
     logits = torch.cat(batches)

@@ -37,22 +37,14 @@ def sum_int64(synapses: Synapses, x: np.ndarray) -> np.ndarray:
     rows, columns = window.out_size(*x.shape[2:])
     padded = np.pad(x, ((0, 0), (0, 0), *window.padding))
     result = np.zeros((len(x), synapses.outputs, rows, columns), np.int64)
-    for a in range(window.kernel[0]):
-        for b in range(window.kernel[1]):
-            top, left = a * window.dilation[0], b * window.dilation[1]
-            seen = padded[
-                :,
-                :,
-                top : top + window.stride[0] * (rows - 1) + 1 : window.stride[0],
-                left : left + window.stride[1] * (columns - 1) + 1 : window.stride[1],
-            ]
-            if synapses.weight is None:
-                result += seen
-                continue
-            tap = synapses.weight[:, :, 0, 0] if synapses.shares_taps else synapses.weight[:, :, a, b]
-            matrix = tap.astype(np.int64).reshape(groups, -1, tap.shape[1])
-            parts = matrix @ seen.reshape(len(x), groups, tap.shape[1], -1)
-            result += parts.reshape(result.shape)
+    for (a, b), seen in window.taps(padded):
+        if synapses.weight is None:
+            result += seen
+            continue
+        tap = synapses.weight[:, :, 0, 0] if synapses.shares_taps else synapses.weight[:, :, a, b]
+        matrix = tap.astype(np.int64).reshape(groups, -1, tap.shape[1])
+        parts = matrix @ seen.reshape(len(x), groups, tap.shape[1], -1)
+        result += parts.reshape(result.shape)
     return result
 
 

@@ -8,6 +8,7 @@ One rule holds for every neuron (docs/exactness.md). Its residual r starts at -b
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -49,6 +50,17 @@ class Window:
             for axis, size in enumerate((height, width))
         ]
         return (sizes[0], sizes[1])
+
+    def taps(self, padded: np.ndarray) -> Iterator[tuple[Pair, np.ndarray]]:
+        """For each tap of the kernel, what all windows see there of (N, channels, height, width), padding included."""
+        size = padded.shape[2] - sum(self.padding[0]), padded.shape[3] - sum(self.padding[1])
+        rows, columns = self.out_size(*size)
+        for a in range(self.kernel[0]):
+            for b in range(self.kernel[1]):
+                top, left = a * self.dilation[0], b * self.dilation[1]
+                down = slice(top, top + self.stride[0] * (rows - 1) + 1, self.stride[0])
+                across = slice(left, left + self.stride[1] * (columns - 1) + 1, self.stride[1])
+                yield (a, b), padded[:, :, down, across]
 
     def covered(self, height: int, width: int) -> np.ndarray:
         """In how many windows each input lies, (height, width) int64; padding lies in none."""
@@ -139,11 +151,6 @@ class Neurons:
     def neurons(self) -> int:
         """How many."""
         return prod(self.shape)
-
-    @property
-    def largest_base(self) -> int:
-        """Largest absolute base."""
-        return max(int(self.base.max()), -int(self.base.min()))
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,16 +15,8 @@ def largest_counts_int64(window: Window, counts: np.ndarray) -> np.ndarray:
     lowest = np.iinfo(np.int64).min
     padded = np.pad(counts.astype(np.int64), ((0, 0), (0, 0), *window.padding), constant_values=lowest)
     result = np.full((*counts.shape[:2], rows, columns), lowest)
-    for a in range(window.kernel[0]):
-        for b in range(window.kernel[1]):
-            top, left = a * window.dilation[0], b * window.dilation[1]
-            seen = padded[
-                :,
-                :,
-                top : top + window.stride[0] * (rows - 1) + 1 : window.stride[0],
-                left : left + window.stride[1] * (columns - 1) + 1 : window.stride[1],
-            ]
-            np.maximum(result, seen, out=result)
+    for _, seen in window.taps(padded):
+        np.maximum(result, seen, out=result)
     return result
 
 
