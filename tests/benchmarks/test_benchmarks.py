@@ -68,7 +68,7 @@ def test_quick_run(finished: Finished) -> None:
     for suffix in ("pdf", "svg", "png"):
         assert (finished.folder / f"time.{suffix}").stat().st_size > 1000
     machine = json.loads((finished.folder / "machine.json").read_text())
-    assert machine["versions"]["torch"] == torch.__version__
+    assert machine["versions"]["torch"] == torch.__version__.split("+")[0]  # without the build (+cu130, +cpu)
     assert machine["arguments"]["threads"] == "1"
     published = (ROOT / "docs" / "performance.csv").read_text().splitlines()[0]
     assert (finished.folder / "summary.csv").read_text().splitlines()[0] == published

@@ -36,7 +36,7 @@ def quantize_activation(x: torch.Tensor, k: int) -> torch.Tensor:
     if torch.compiler.is_compiling():
         # One node in a trace, so that a converter recognises it.
         return quantize(x, torch.tensor(2.0**-k), None, None)
-    return _QuantizeActivation.apply(x, k)  # type: ignore[no-any-return, no-untyped-call]
+    return _QuantizeActivation.apply(x, k)  # type: ignore[no-any-return]
 
 
 def power_of_two(exponent: torch.Tensor) -> torch.Tensor:
@@ -83,4 +83,4 @@ def round_weights(weight: torch.Tensor, bits: int, per_channel: bool = True) -> 
 
     Args and exponents as in :func:`weight_exponents`. Every value is exact in float32, since 24 bits fit its mantissa.
     """
-    return _RoundWeights.apply(weight, bits, per_channel)  # type: ignore[no-any-return, no-untyped-call]
+    return _RoundWeights.apply(weight, bits, per_channel)  # type: ignore[no-any-return]

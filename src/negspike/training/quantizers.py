@@ -81,7 +81,7 @@ def quantize(x: torch.Tensor, step: torch.Tensor, low: int | None, high: int | N
     if torch.compiler.is_compiling():
         # One node in the graph, so that a converter recognises it.
         return torch.ops.negspike.quantize(x, step, low, high)  # type: ignore[no-any-return]
-    return _Quantize.apply(x, step, low, high)  # type: ignore[no-any-return, no-untyped-call]
+    return _Quantize.apply(x, step, low, high)  # type: ignore[no-any-return]
 
 
 class _Quantizer(nn.Module):
