@@ -13,10 +13,11 @@ import pytest
 import yaml
 from conftest import ROOT, OneLine
 
-from negspike.config import precision_level, resolve_config
+from negspike.config import resolve_config
 from negspike.config_reference import BEGIN, DOCUMENTATION, END, json_schema, key_table, with_key_table
 from negspike.config_reference import SCHEMA as JSON_SCHEMA
 from negspike.errors import InputError
+from negspike.precision import Precision
 
 PRESETS = sorted((ROOT / "presets").glob("*.yaml"))
 ABSENT = object()
@@ -68,9 +69,12 @@ def test_the_default_is_the_published_experiment(config: dict[str, Any]) -> None
         assert definition.topology.text == topology
         assert (definition.dataset, definition.topology.padding, definition.timesteps) == (dataset, padding, timesteps)
         assert definition.topology.width == 1.0
-        assert [(phase.epochs, phase.learning_rate) for phase in definition.phases] == schedules[name]
-        assert [phase.number for phase in definition.phases] == list(range(1, len(schedules[name]) + 1))
-        assert {phase.batch_size for phase in definition.phases} == {200}
+        assert [one.name for one in definition.quantization] == ["k0", "k1", "k2"]
+        for precision in (Precision("fp32"), *definition.quantization):
+            phases = definition.phases(precision)
+            assert [(phase.epochs, phase.learning_rate) for phase in phases] == schedules[name]
+            assert [phase.number for phase in phases] == list(range(1, len(schedules[name]) + 1))
+            assert {phase.batch_size for phase in phases} == {200} and not definition.starts(precision)
     archive = experiment.sources["cifar10"]["archive"]
     assert archive.sha256 == "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"
     assert archive.size == 170_052_171
@@ -94,7 +98,7 @@ def test_every_preset_has_its_own_folder() -> None:
 def schema_keys(schema: Any) -> Iterator[tuple[str, Any]]:
     """All properties, at any depth, each with its schema."""
     for section in (schema, *schema["$defs"].values()):
-        for name, entry in section["properties"].items():
+        for name, entry in section.get("properties", {}).items():
             yield name, schema["$defs"][entry["$ref"].rpartition("/")[2]] if "$ref" in entry else entry
 
 
@@ -129,7 +133,7 @@ def test_editors_find_nothing_wrong_in_what_ships(path: Path) -> None:
     jsonschema = pytest.importorskip("jsonschema", reason="jsonschema, which comes with Snakemake, is not installed")
     validator = jsonschema.Draft202012Validator(json_schema())
     assert list(validator.iter_errors(load(path))) == []
-    assert list(validator.iter_errors({"definitions": {"tiny": {"width": 0, "phases": []}}, "seed": [1]}))[2:]
+    assert list(validator.iter_errors({"definitions": {"tiny": {"width": 0, "batch_size": 1}}, "seed": [1]}))[2:]
 
 
 def test_every_value_is_explained_where_it_stands_first() -> None:
@@ -289,7 +293,7 @@ def test_whole_numbers_are_as_good_as_decimal_ones(config: dict[str, Any]) -> No
     definition = resolve_config(changed).definitions["mlp"]
     assert definition.science()["width"].__class__ is float
     assert definition.topology.width.__class__ is float
-    assert definition.phases[0].learning_rate.__class__ is float
+    assert definition.phases(Precision("fp32"))[0].learning_rate.__class__ is float
 
 
 def test_a_topology_of_one_dense_layer_is_a_number_to_yaml(config: dict[str, Any]) -> None:
@@ -317,7 +321,10 @@ def test_resolving_does_not_depend_on_the_order_of_keys(config: dict[str, Any]) 
 
 
 def test_precisions() -> None:
-    assert [precision_level(name) for name in ("fp32", "k0", "k2")] == [None, 0, 2]
-    for name in ("fp16", "k", "k-1", "k1\n", "k١", "2"):
+    parsed = [Precision.parse(name) for name in ("fp32", "k0", "k2", "levels3", "levels15")]
+    assert [(one.k, one.levels) for one in parsed] == [(None, None), (0, None), (2, None), (None, 3), (None, 15)]
+    assert [one.name for one in sorted(reversed(parsed))] == ["fp32", "k0", "k2", "levels3", "levels15"]
+    assert [str(one) for one in parsed] == ["FP32", "k = 0", "k = 2", "3 levels", "15 levels"]
+    for name in ("fp16", "k", "k-1", "k1\n", "k١", "2", "levels", "levels0"):
         with OneLine(InputError, repr(name), "fp32, k0"):
-            precision_level(name)
+            Precision.parse(name)

@@ -199,7 +199,7 @@ class File(Section):
 
     url: str = Field(pattern="^(https|http|file)://", description="where it is downloaded or copied from")
     sha256: str = Field(pattern="^[0-9a-f]{64}$", description="checksum of the whole file")
-    size: Annotated[int, Field(ge=1, le=10**15)] | Literal[None] = Field(None, description="bytes, if known")
+    size: Annotated[int, Field(ge=1, le=10**15)] | Literal[None] = Field(None, description="bytes; null if not known")
 
 
 _FILES = sorted({file for files in FORMATS.values() for file in files})
@@ -211,7 +211,7 @@ class _Pictures(Section):
 
     format: Literal[tuple(FORMATS)] = Field(description="what its files are")  # type: ignore[valid-type]
     image_shape: Annotated[tuple[_Size, _Size, _Size], _as_tuple] = Field(description="channels, height and width")
-    classes: int = Field(ge=2, le=65_536, description="labels are 0 to one less; of folders, as many as there are")
+    classes: int = Field(ge=2, le=65_536, description="labels are 0 to one less")
     folder: str | None = Field(None, min_length=1, description="of `image_folder`, instead of an archive of it")
     resize: bool = Field(False, description="images of other sizes are scaled and cut; else they are refused")
     crop: Annotated[tuple[_Size, _Size], _as_tuple] | None = Field(

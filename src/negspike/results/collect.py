@@ -43,9 +43,9 @@ def collect(
     """Read the logs below a folder: those of the workflow, or those somebody else wrote in the published format.
 
     A simulation is a folder ``{net}/seed{seed}/k{k}`` or, as one repetition, ``{net}/k{k}`` (seed 0); for other
-    quantisers ``levels{L}`` stands in the place of ``k{k}``. The workflow's have an ``evaluation.json`` beside the four logs, which says what the network was; for others the net's name must
-    be one of ``definitions``. The accuracy of the full-precision net is taken from ``{net}/seed{seed}/fp32/ann.json``
-    where that exists.
+    quantisers ``levels{L}`` stands in the place of ``k{k}``. The workflow's have an ``evaluation.json`` beside the four
+    logs, which says what the network was; for others the net's name must be one of ``definitions``. The accuracy of the
+    full-precision net is taken from ``{net}/seed{seed}/fp32/ann.json`` where that exists.
 
     Args:
         directory: the folder of the nets' folders.

@@ -99,8 +99,9 @@ def evaluate_spiking(
     )
     report(
         f"{run.name}, {run.quantization}: accuracy {(log.predictions == labels).mean():.2%}; "
-        f"{lossless['silent_images']} of {lossless['images']} images silent, all equal to the integer ANN in every neuron; predictions that differ "
-        f"between PyTorch's float32 ANN and the spiking network: {differences['float32_ann_and_spiking_network']}"
+        f"{lossless['silent_images']} of {lossless['images']} images silent, all equal to the integer ANN in every "
+        "neuron; predictions that differ between PyTorch's float32 ANN and the spiking network: "
+        f"{differences['float32_ann_and_spiking_network']}"
     )
 
 

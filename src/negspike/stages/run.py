@@ -86,7 +86,9 @@ class Run:
     def _quantized(self, model: nn.Module, images: torch.Tensor) -> nn.Module:
         k, levels = self.quantization.k, self.quantization.levels
         made = quantize(model, images, levels=levels or 1)
-        for path, module in [*made.named_modules()] if k is not None else ():
+        if k is None:
+            return made
+        for path, module in [*made.named_modules()]:
             if isinstance(module, QuantReLU):
                 made.set_submodule(path, QuantReLU(k=k))
             elif isinstance(module, QuantIdentity):
