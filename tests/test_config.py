@@ -323,7 +323,7 @@ def test_resolving_does_not_depend_on_the_order_of_keys(config: dict[str, Any]) 
 def test_precisions() -> None:
     parsed = [Precision.parse(name) for name in ("fp32", "k0", "k2", "levels3", "levels15")]
     assert [(one.k, one.levels) for one in parsed] == [(None, None), (0, None), (2, None), (None, 3), (None, 15)]
-    assert [one.name for one in sorted(reversed(parsed))] == ["fp32", "k0", "k2", "levels3", "levels15"]
+    assert [one.name for one in sorted(parsed, reverse=True)] == ["levels15", "levels3", "k2", "k0", "fp32"]
     assert [str(one) for one in parsed] == ["FP32", "k = 0", "k = 2", "3 levels", "15 levels"]
     for name in ("fp16", "k", "k-1", "k1\n", "k١", "2", "levels", "levels0"):
         with OneLine(InputError, repr(name), "fp32, k0"):
