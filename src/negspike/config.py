@@ -188,10 +188,15 @@ class Definition(Section):
 
     def science(self) -> dict[str, Any]:
         """What a network is, without its schedule: small, plain and in a fixed order, as a parameter should be."""
-        dataset = {"dataset": self.dataset if self.dataset in DATASETS else self.spec.plain()}
+        dataset = {"dataset": dataset_science(self.spec)}
         if self.model is not None:
             return dataset | {"model": self.model, "arguments": self.arguments}
         return dataset | {"topology": str(self.tokens), "padding": self.padding, "width": self.width}
+
+
+def dataset_science(spec: DatasetSpec) -> str | dict[str, Any]:
+    """What a dataset is, as a parameter: the name of one that is known, or all of what one's own is."""
+    return spec.name if DATASETS.get(spec.name) == spec else spec.plain()
 
 
 class File(Section):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -24,3 +25,11 @@ def find_file(name: str) -> Path:
             return path
     places = ", ".join(dict.fromkeys(str(Path(folder).absolute()) for folder in folders))
     raise InputError(f"{name}: there is no such file; looked for in {places}")
+
+
+def listing_checksum(folder: Path) -> str:
+    """Of the names and sizes of all files below a folder."""
+    files = sorted(
+        (path.relative_to(folder).as_posix(), path.stat().st_size) for path in folder.rglob("*") if path.is_file()
+    )
+    return hashlib.sha256(repr(files).encode()).hexdigest()

@@ -17,12 +17,12 @@ CONFIG = RULES.parents[1] / "config.yaml"
 sys.path.insert(0, str(PACKAGE))
 os.environ |= {"PYTHONPATH": os.pathsep.join(filter(None, [str(PACKAGE), os.getenv("PYTHONPATH")]))}
 
-from negspike.config import resolve_config
+from negspike.config import dataset_science, resolve_config
 from negspike.errors import InputError
 from negspike.files import file_sha256
 from negspike.fingerprint import code_of
 from negspike.precision import Precision
-from negspike.user_files import FOLDERS, find_file
+from negspike.user_files import FOLDERS, find_file, listing_checksum
 
 
 def typed(value, given):
@@ -56,12 +56,12 @@ folders = [str(Path(path).absolute().parent) for path in reversed(workflow.confi
 os.environ[FOLDERS] = os.pathsep.join(dict.fromkeys([*folders, str(CONFIG.parent)]))
 
 
-def config_file(net, key, name):
-    """A file that a net's definition names."""
+def config_file(key, name):
+    """A file or folder that the configuration names."""
     try:
         return find_file(name)
     except InputError as error:
-        raise WorkflowError(f"config key 'definitions.{net}.{key}': {error}") from None
+        raise WorkflowError(f"config key '{key}': {error}") from None
 
 
 # Of models in a file of the user's, what is in it.
@@ -69,9 +69,9 @@ MODEL_FILES = {}
 for net in EXPERIMENT.nets:
     each = EXPERIMENT.definitions[net]
     if each.weights:
-        config_file(net, "weights", each.weights)
+        config_file(f"definitions.{net}.weights", each.weights)
     if each.model and ":" in each.model:
-        path = config_file(net, "model", each.model.rpartition(":")[0])
+        path = config_file(f"definitions.{net}.model", each.model.rpartition(":")[0])
         MODEL_FILES[net] = {"sha256": file_sha256(path)}
 
 RESULTS = EXPERIMENT.results
@@ -126,6 +126,13 @@ def dataset_images(wildcards):
     return f"{DATA}/{definition(wildcards).dataset}.npz"
 
 
+def folder_listing(wildcards):
+    """Of images in a folder, a checksum of their names and sizes; not of their times, which a copy changes."""
+    if (name := EXPERIMENT.folder(wildcards.dataset)) is None:
+        return None
+    return listing_checksum(config_file(f"datasets.{wildcards.dataset}.folder", name))
+
+
 def code(script, without=()):
     """Checksums of the code that decides a rule's result: its script, and what that imports of the package.
 
@@ -156,7 +163,7 @@ def previous_phase(wildcards):
 def start_weights(wildcards):
     """What phase 0 is made of: the FP32 net's last weights, or for itself those of the configuration."""
     if wildcards.precision == "fp32":
-        return str(config_file(wildcards.net, "weights", definition(wildcards).weights))
+        return str(config_file(f"definitions.{wildcards.net}.weights", definition(wildcards).weights))
     return last_weights(wildcards.net, wildcards.seed, "fp32")
 
 
