@@ -16,6 +16,7 @@ from conftest import ROOT, OneLine
 from negspike.config import resolve_config
 from negspike.config_reference import BEGIN, DOCUMENTATION, END, json_schema, key_table, with_key_table
 from negspike.config_reference import SCHEMA as JSON_SCHEMA
+from negspike.data.registry import dataset_spec
 from negspike.errors import InputError
 from negspike.precision import Precision
 
@@ -328,3 +329,83 @@ def test_precisions() -> None:
     for name in ("fp16", "k", "k-1", "k1\n", "k١", "2", "levels", "levels0"):
         with OneLine(InputError, repr(name), "fp32, k0"):
             Precision.parse(name)
+
+
+def own(**changes: Any) -> dict[str, Any]:
+    """A data set of one's own; None leaves a key out."""
+    file = {"url": "file:///images.zip", "sha256": "0" * 64}
+    entry = {"format": "image_folder", "archive": file, "image_shape": [3, 24, 40], "classes": 5} | changes
+    return {key: value for key, value in entry.items() if value is not None}
+
+
+def test_a_model_on_data_of_ones_own(config: dict[str, Any]) -> None:
+    config["datasets"]["leaves"] = own(resize=True, crop=[20, 32], mean=[0.5] * 3, std=[0.2] * 3)
+    config["definitions"]["mine"] = {
+        **{"dataset": "leaves", "model": "my_nets.py:build", "arguments": {"num_classes": 5}, "timesteps": 9},
+        **{
+            "batch_size": 20,
+            "phases": [],
+            "weights": "w.safetensors",
+            "quantization": [{"levels": 3}, 1, {"levels": 15}],
+        },
+        "finetuning": [{"epochs": 2, "learning_rate": 1e-4}],
+    }
+    mine = resolve_config(config).definitions["mine"]
+    assert mine.spec.input_shape == (3, 20, 32) and mine.spec.classes == 5
+    assert [one.name for one in mine.quantization] == ["k1", "levels3", "levels15"]
+    assert mine.phases(Precision("fp32")) == () and mine.starts(Precision("fp32"))
+    assert [phase.epochs for phase in mine.phases(Precision("levels", 3))] == [2] and mine.starts(Precision("k", 1))
+    science = mine.science()
+    assert science["model"] == "my_nets.py:build" and "topology" not in science
+    assert dataset_spec(json.loads(json.dumps(science))["dataset"]) == mine.spec
+
+
+def test_a_topology_from_its_fp32_weights(config: dict[str, Any]) -> None:
+    config["definitions"]["mlp"] |= {"init": "fp32", "finetuning": [{"epochs": 2, "learning_rate": 1e-4}]}
+    mlp = resolve_config(config).definitions["mlp"]
+    assert [phase.epochs for phase in mlp.phases(Precision("k", 1))] == [2] and mlp.starts(Precision("k", 1))
+    assert [phase.epochs for phase in mlp.phases(Precision("fp32"))] == [150] and not mlp.starts(Precision("fp32"))
+
+
+MINE = {
+    "dataset": "digits",
+    "model": "a.b",
+    "timesteps": 9,
+    "batch_size": 2,
+    "phases": [{"epochs": 1, "learning_rate": 1}],
+}
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        ("definitions.cnn1.model", "a.b", ["'definitions.cnn1.topology' does not go with 'model'"]),
+        ("definitions.cnn1.model", "resnet18", ["'definitions.cnn1.model' is 'resnet18'", "text that matches"]),
+        ("definitions.cnn1.arguments", {"a": 1}, ["'definitions.cnn1.arguments' belongs to 'model'"]),
+        ("definitions.cnn1.topology", ABSENT, ["'definitions.cnn1.topology' is missing", "'model'"]),
+        ("definitions.cnn1.quantization", [{"levels": 0}], ["quantization[0].levels' is 0", "at least 1"]),
+        ("definitions.cnn1.quantization", [{"level": 3}], ["quantization[0].level' is unknown", "'levels'"]),
+        ("definitions.cnn1.quantization", [9], ["quantization[0]' is 9", "at most 8"]),
+        ("definitions.cnn1.quantization", [1, {"levels": 3}, {"levels": 3}], ["each entry once"]),
+        ("definitions.cnn1.init", "fp16", ["'definitions.cnn1.init' is 'fp16'", "scratch, fp32"]),
+        ("definitions.cnn1.finetuning", [{"epochs": 0}], ["finetuning[0]"]),
+        ("definitions.mine", MINE | {"width": 1.0}, ["'definitions.mine.width' does not go with 'model'"]),
+        ("definitions.mine", MINE | {"arguments": [3]}, ["'definitions.mine.arguments' is [3]", "a mapping"]),
+        ("definitions.mine", MINE | {"dataset": "digit"}, ["'definitions.mine.dataset' is 'digit'", "'digits'"]),
+        ("datasets.leaves", own(format="folder"), ["'datasets.leaves.format' is 'folder'", "image_folder"]),
+        ("datasets.leaves", own(classes=None), ["'datasets.leaves.classes' is missing"]),
+        ("datasets.leaves", own(image_shape=[24, 40]), ["'datasets.leaves.image_shape"]),
+        ("datasets.leaves", own(archive=None), ["'datasets.leaves' has no file", "archive or folder"]),
+        ("datasets.leaves", own(folder="images"), ["'datasets.leaves' has archive, folder"]),
+        ("datasets.leaves", own(mean=[0.5], std=[0.2]), ["leaves", "1 mean", "3"]),
+        ("datasets.leaves", own(crop=[50, 50]), ["leaves", "crop"]),
+        ("datasets.leaves", own(augmentation="flip"), ["augmentation' is 'flip'", "crop_mirror"]),
+        ("datasets.leaves", own(colour=3), ["'datasets.leaves.colour' is unknown"]),
+        ("datasets.my-leaves", own(), ["'datasets.my-leaves' is unknown"]),
+    ],
+)
+def test_what_is_wrong_with_models_levels_and_own_data(
+    path: str, value: Any, words: list[str], config: dict[str, Any]
+) -> None:
+    with OneLine(InputError, *words):
+        resolve_config(change(config, path, value))

@@ -13,9 +13,11 @@ from pydantic import (
     AfterValidator,
     BaseModel,
     BeforeValidator,
+    Discriminator,
     Field,
     JsonValue,
     PrivateAttr,
+    Tag,
     ValidationError,
     create_model,
     model_validator,
@@ -101,6 +103,13 @@ class Levels(Section):
     levels: int = Field(ge=1, lt=1 << 24, description="activations are 0 to this many steps; 15 takes 4 bits")
 
 
+# A tag, so that there is one error for an entry and not one for each kind.
+Quantization = Annotated[
+    Annotated[Level, Tag("k")] | Annotated[Levels, Tag("levels")],
+    Discriminator(lambda given: "levels" if isinstance(given, dict | Levels) else "k"),
+]
+
+
 class Definition(Section):
     """A net: a topology or a model of one's own, its dataset and how it is trained and simulated."""
 
@@ -119,7 +128,7 @@ class Definition(Section):
     weights: str | None = Field(
         None, min_length=1, description="what the FP32 net starts from: a state dict in .safetensors or of torch.save"
     )
-    own_quantization: Distinct[Level | Levels] | None = Field(
+    own_quantization: Distinct[Quantization] | None = Field(
         None, alias="quantization", description="of this net, k or `levels: L`; without it, `quantization_levels`"
     )
     init: Literal["scratch", "fp32"] = Field(

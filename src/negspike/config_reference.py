@@ -69,8 +69,8 @@ def _keys(schema: dict[str, Any], path: str = "", sections: Any = None) -> Itera
 
 def _value(schema: dict[str, Any]) -> str:
     """What may stand there, in words."""
-    if "anyOf" in schema:
-        return " or ".join(_value(choice) for choice in schema["anyOf"] if choice.get("type") != "null")
+    if choices := schema.get("anyOf") or schema.get("oneOf"):
+        return " or ".join(_value(choice) for choice in choices if choice.get("type") != "null")
     if "$ref" in schema:
         return "`levels: L`"
     if schema.get("type") == "boolean":
