@@ -73,6 +73,8 @@ for net in EXPERIMENT.nets:
     if each.model and ":" in each.model:
         path = config_file(f"definitions.{net}.model", each.model.rpartition(":")[0])
         MODEL_FILES[net] = {"sha256": file_sha256(path)}
+    if images := EXPERIMENT.folder(each.dataset):
+        config_file(f"datasets.{each.dataset}.folder", images)
 
 RESULTS = EXPERIMENT.results
 DATA = EXPERIMENT.data
