@@ -46,7 +46,7 @@ def write_hundred(path: Path) -> None:
         noise = random.normal(0, 20, (len(labels), 24, 40))
         arrays |= {f"{split}_images": np.clip(patterns[labels] + noise, 0, 255).astype(np.uint8)}
         arrays |= {f"{split}_labels": labels}
-    np.savez(path, **arrays)
+    np.savez(path, **arrays)  # type: ignore[arg-type]
 
 
 def own_config(folder: Path) -> dict[str, Any]:
