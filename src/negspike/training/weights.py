@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from negspike.errors import InputError
+from negspike.errors import InputError, foreign_file
 from negspike.files import write_bytes
 from negspike.training.network import Network
 
@@ -49,23 +49,21 @@ def load_weights(network: Network, path: Path) -> dict[str, Any]:
     Raises:
         InputError: the file is not one of ours, or its weights belong to another network.
     """
-    try:
+    with foreign_file(path, "a weights file of this workflow", "delete it and run again"):
         stored = read_tensors(path)
-        weights: dict[str, torch.Tensor] = stored["weights"]
+        weights: dict[str, torch.Tensor] = dict(stored["weights"])
         metadata: dict[str, Any] = dict(stored["metadata"])
-        found = {name: tuple(value.shape) for name, value in weights.items()}
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: there is no such file") from error
-    except Exception as error:
-        raise InputError(
-            f"{path}: not a weights file of this workflow ({type(error).__name__}); delete it and run again"
-        ) from error
-    expected = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+        for name, value in weights.items():
+            if not isinstance(name, str) or value.layout != torch.strided or value.device.type != "cpu":
+                raise TypeError(f"{name!r} is no dense tensor")
+        found = {name: (value.dtype, tuple(value.shape)) for name, value in weights.items()}
+    expected = {name: (value.dtype, tuple(value.shape)) for name, value in network.state_dict().items()}
     for name in sorted(expected.keys() | found.keys()):
         if expected.get(name) != found.get(name):
+            (dtype, shape), (wanted, needed) = found.get(name, (None, None)), expected.get(name, (None, None))
             raise InputError(
-                f"{path}: weights of another net: {name} has shape {found.get(name)}, "
-                f"topology {network.topology.text} needs {expected.get(name)}"
+                f"{path}: weights of another net: {name} has shape {shape}, topology {network.topology.text} needs "
+                f"{needed}{f', and is {dtype}, not {wanted}' if shape == needed else ''}"
             )
     network.load_state_dict(weights)
     return metadata
