@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
@@ -38,7 +38,7 @@ class Verification:
     equal_neurons: int
     latest_silent_step: int
     latency_bound: int | None
-    predictions: dict[str, int]
+    predictions: dict[str, int] = field(hash=False)
 
     @property
     def lossless(self) -> bool:
@@ -123,7 +123,7 @@ def verify(
 @torch.no_grad()
 def _predict(model: torch.nn.Module, images: np.ndarray, classes: int) -> np.ndarray:
     """Classes that a model in eval mode predicts for (N, C, H, W) images, rounded as the network sees them, (N,)."""
-    parameter = next(model.parameters(), torch.zeros(()))
+    parameter = next(model.parameters(), torch.zeros((), dtype=torch.float32, device="cpu"))
     rounded = integer_images(images) / 2.0**IMAGE_FRACTION_BITS
     training = model.training
     model.eval()
