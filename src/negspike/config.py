@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
@@ -34,12 +35,22 @@ def _once(entries: tuple[Any, ...]) -> tuple[Any, ...]:
     return entries
 
 
+def _folder(path: str) -> str:
+    """A folder as a shell means it: ``~`` and ``$NAME`` are replaced; what Snakemake takes for its own is refused."""
+    meant = os.path.expandvars(os.path.expanduser(path))  # noqa: PTH111
+    if meant.startswith("~") or "$" in meant:
+        raise PydanticCustomError("unknown_folder", "a folder whose ~ and $NAMES are known here")
+    if set(meant) & set("{}<>") or not meant.isprintable():
+        raise PydanticCustomError("wrong_folder", "a folder without braces, < and >, in characters that can be printed")
+    return meant.rstrip("/") or "/"
+
+
 Entry = TypeVar("Entry")
 _as_tuple = BeforeValidator(lambda given: tuple(given) if isinstance(given, list) else given)
 ListOf = Annotated[tuple[Entry, ...], Field(min_length=1), _as_tuple]
 Distinct = Annotated[ListOf[Entry], AfterValidator(_once), Field(json_schema_extra={"uniqueItems": True})]
 Count = Annotated[int, Field(ge=1, le=LARGEST_COUNT)]
-Folder = Annotated[str, Field(min_length=1), AfterValidator(lambda path: path.rstrip("/") or "/")]
+Folder = Annotated[str, Field(min_length=1), AfterValidator(_folder)]
 Name = Annotated[str, Field(pattern="^[A-Za-z0-9_]+$")]
 Tokens = str | Annotated[int, Field(ge=1, le=9_999_999)]
 Timesteps = Count | Literal["until_silent"]

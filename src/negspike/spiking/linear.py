@@ -88,7 +88,7 @@ def sum_exactly(synapses: Synapses, x: np.ndarray) -> np.ndarray:
     return integers
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Split:
     """Weights in float32 parts, none if there would be too many of them, for inputs of up to ``largest``."""
 

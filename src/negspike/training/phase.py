@@ -60,7 +60,7 @@ class Epoch:
     seconds: float = field(compare=False)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PhaseResult:
     """What a phase leaves behind.
 
@@ -199,7 +199,7 @@ def _train_epoch(
     return total_loss.item() / done, correct.item() / done
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Evaluation:
     images: torch.Tensor
     labels: torch.Tensor
