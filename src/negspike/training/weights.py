@@ -16,14 +16,15 @@ from negspike.training.network import Network
 
 
 def read_tensors(path: Path) -> dict[str, Any]:
-    """What :func:`torch.save` wrote, on the CPU; raises nearly any kind of exception for a damaged file."""
+    """What :func:`torch.save` wrote, on the CPU; damage raises nearly any kind of exception, but no OSError."""
     # torch.load does not compare the checksums that torch.save writes: a flipped bit would become another weight
-    with zipfile.ZipFile(path) as archive:
+    content = io.BytesIO(path.read_bytes())  # what cannot be read is told from what is damaged
+    with zipfile.ZipFile(content) as archive:
         damaged = archive.testzip()
     if damaged is not None:
         raise ValueError(f"{damaged} is damaged")
     # weights_only: nothing but tensors and plain values is ever unpickled
-    stored = torch.load(path, weights_only=True, map_location="cpu")
+    stored = torch.load(content, weights_only=True, map_location="cpu")
     if not isinstance(stored, dict):
         raise TypeError(f"a {type(stored).__name__} instead of a mapping")
     return stored
