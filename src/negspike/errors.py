@@ -15,9 +15,12 @@ _UNREADABLE = (errno.EACCES, errno.EPERM, errno.EIO, errno.EISDIR, errno.ESTALE,
 class InputError(ValueError):
     """Something the user gave is wrong: a config key, a topology token, a file.
 
-    The message is one line that says what was wrong, where, and what would be right. Entry points print it
-    without a traceback and exit with a non-zero code.
+    The message is one line that says what was wrong, where, and what would be right, whatever values are shown in it.
+    Entry points print it without a traceback and exit with a non-zero code.
     """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(line.strip() for line in message.splitlines()))
 
 
 def one_line(error: BaseException) -> str:

@@ -35,12 +35,23 @@ def trace(model: nn.Module, example: Any) -> list[Operation]:
     Raises:
         InputError: the model cannot be traced or does something that cannot be converted; it names the module.
     """
+    check_module(model)
     images = _example(example)
     training = [name for name, module in model.named_modules() if module.training]
     if training:
         raise InputError(f"{training[0] or 'the model'}: it is in training mode; call model.eval() first")
     program = _export(model, images)
     return _Reader(program).operations()
+
+
+def check_module(model: Any) -> None:
+    """Refuse what is no model.
+
+    Raises:
+        InputError: it is not an ``nn.Module``.
+    """
+    if not isinstance(model, nn.Module):
+        raise InputError(f"the model is {str(model)[:80]!r}: it must be a torch.nn.Module")
 
 
 def tensor_of(images: Any) -> torch.Tensor:

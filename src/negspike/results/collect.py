@@ -115,7 +115,7 @@ def _read_run(
         facts = _read_json(evaluation, _Evaluation)
         if (facts.net, facts.seed, facts.k) != (net, seed, k):
             raise InputError(
-                f"{evaluation}: it is about {facts.net[:80]}, seed {facts.seed}, k = {facts.k}, but its folder is"
+                f"{evaluation}: it is about {facts.net[:80]!a}, seed {facts.seed}, k = {facts.k}, but its folder is"
                 f" that of {net}, seed {seed}, k = {k}"
             )
         logs = read_logs(folder, facts.timesteps, facts.batch_size, signed=facts.signed)

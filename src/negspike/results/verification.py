@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from negspike.arguments import as_array
 from negspike.errors import InputError, one_line
 from negspike.fixed_point import IMAGE_FRACTION_BITS, integer_images
 from negspike.results.evaluation import evaluate
 from negspike.spiking.graph import SpikingNetwork
-from negspike.spiking.simulation import UNTIL_SILENT, as_array, make_engine
+from negspike.spiking.simulation import UNTIL_SILENT, make_engine
 
 MODEL_BATCH = 50
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-import operator
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
-import torch
 
+from negspike.arguments import as_array, whole
 from negspike.console import Progress
 from negspike.devices import choose_device
 from negspike.errors import InputError
@@ -53,7 +52,7 @@ def choose_engine(network: SpikingNetwork, name: str = "auto", *, device: str = 
     Raises:
         InputError: there is no engine or device of that name, or the engine named cannot run this network there.
     """
-    if name not in ENGINES:
+    if not isinstance(name, str) or name not in ENGINES:
         raise InputError(f"engine {name!r} is unknown: there are {', '.join(ENGINES)}")
     where = choose_device(device).type
     if name in ("reference", "event") and device == "cuda":
@@ -246,21 +245,6 @@ def run_chunks(
             report(f"image {chunk.stop}/{len(images)}: {progress.pace(chunk.stop)}")
 
 
-def as_array(name: str, values: Any) -> np.ndarray:
-    """An array, whatever device a tensor is on and whether NumPy knows its type.
-
-    Raises:
-        InputError: nested lists of different lengths.
-    """
-    if isinstance(values, torch.Tensor):
-        values = values.detach().cpu()
-        values = values.float() if values.dtype == torch.bfloat16 else values
-    try:
-        return np.asarray(values)
-    except ValueError as error:
-        raise InputError(f"{name} are not an array of numbers") from error
-
-
 def check_labels(network: SpikingNetwork, labels: Any, images: int) -> np.ndarray | None:
     """Labels as (N,) int64, or None.
 
@@ -276,17 +260,3 @@ def check_labels(network: SpikingNetwork, labels: Any, images: int) -> np.ndarra
         found = f"from {array.min()} to {array.max()}" if array.dtype.kind in "iu" and array.size else str(array.dtype)
         raise InputError(f"labels are {found}: they are whole numbers, classes 0 to {network.classes - 1}")
     return array.astype(np.int64)
-
-
-def whole(name: str, value: Any) -> int:
-    """A whole number of any integer type as ``int``; truth values are none.
-
-    Raises:
-        InputError: it is something else.
-    """
-    try:
-        if isinstance(value, bool | np.bool_):
-            raise TypeError
-        return operator.index(value)
-    except TypeError:
-        raise InputError(f"{name} is {value!r}: it must be a whole number") from None
