@@ -313,6 +313,36 @@ def test_a_slash_behind_a_folder_makes_no_difference(config: dict[str, Any]) -> 
     assert (experiment.results, experiment.data) == ("out", "/")
 
 
+@pytest.mark.parametrize("key", ["results", "data"])
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("~/neg", "/home/me/neg"),
+        ("$HOME/neg", "/home/me/neg"),
+        ("${SCRATCH}/neg/", "/scratch/me/neg"),
+        ("../my results/größe", "../my results/größe"),
+        ("$UNSET/neg", None),
+        ("~nobody-of-that-name/neg", None),
+        ("res/{net}", None),
+        ("<res>", None),
+        ("a\0b", None),
+        ("res/\ud800", None),
+        ("two\nlines", None),
+    ],
+)
+def test_folders_are_what_a_shell_means(
+    key: str, text: str, meant: str | None, config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("SCRATCH", "/scratch/me")
+    monkeypatch.delenv("UNSET", raising=False)
+    if meant is None:
+        with OneLine(InputError, f"config key '{key}' is"):
+            resolve_config(config | {key: text})
+    else:
+        assert getattr(resolve_config(config | {key: text}), key) == meant
+
+
 def test_resolving_does_not_depend_on_the_order_of_keys(config: dict[str, Any]) -> None:
     turned = {key: dict(reversed(value.items())) if key == "datasets" else value for key, value in config.items()}
     first, second = resolve_config(config), resolve_config(turned)

@@ -9,7 +9,7 @@ import signal
 import stat
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +77,39 @@ def test_an_error_of_the_disk_names_the_file(tmp_path: Path) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
 
+def failing(number: int) -> Callable[..., None]:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    return fail
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP])
+@pytest.mark.parametrize("owner, name", [(os, "fsync"), (Path, "chmod"), (os, "open")])
+def test_a_file_system_that_knows_no_fsync_or_permissions(
+    number: int, owner: Any, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """exFAT, CIFS, object stores. os.open is how folders are opened here."""
+    with atomic_path(tmp_path / "text") as temporary:
+        temporary.write_text("content")
+        monkeypatch.setattr(owner, name, failing(number))
+    monkeypatch.undo()
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("text", "content")]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EROFS])
+@pytest.mark.parametrize("owner, name", [(os, "fsync"), (Path, "chmod"), (Path, "replace")])
+def test_a_full_or_broken_disk_is_reported(
+    number: int, owner: Any, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "text").write_text("old")
+    with pytest.raises(OSError, match=os.strerror(number)), atomic_path(tmp_path / "text") as temporary:
+        temporary.write_text("new")
+        monkeypatch.setattr(owner, name, failing(number))
+    monkeypatch.undo()
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("text", "old")]
+
+
 @pytest.mark.skipif(os.name != "posix", reason="permissions are those of POSIX")
 def test_permissions_follow_the_umask(tmp_path: Path) -> None:
     before = os.umask(0o027)
@@ -109,7 +142,10 @@ def test_lines_name_the_job(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert capsys.readouterr().err == "cnn1/seed0/k1/phase2: half way\n"
 
 
-@pytest.mark.parametrize("error", [InputError("k is 9"), FileNotFoundError(2, "No such file", "a.npz")])
+@pytest.mark.parametrize(
+    "error",
+    [InputError("k is 9"), FileNotFoundError(2, "No such file", "a.npz"), MemoryError("Unable to allocate 9 TB")],
+)
 def test_a_mistake_of_the_user_is_one_line(
     error: Exception, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

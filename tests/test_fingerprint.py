@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,30 @@ def test_line_ends_are_no_change(package: Path) -> None:
     for path in (*package.rglob("*.py"), text):
         path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
     assert code_of(text, package=package) == before
+
+
+def test_what_counts_is_what_the_interpreter_sees(package: Path) -> None:
+    """A byte-order mark or another encoding that the file declares is no change; another character is."""
+    text = script(package, "from negspike.inner import first  # größe")
+    before = code_of(text, package=package)
+    text.write_bytes(text.read_text(encoding="utf-8").encode("utf-8-sig"))
+    assert code_of(text, package=package) == before
+    declared = "# coding: latin-1\n# größe"
+    text.write_text(declared, encoding="latin-1")
+    latin = code_of(text, package=package)
+    text.write_text(declared.replace("ö", "o"), encoding="latin-1")
+    assert code_of(text, package=package) != latin
+
+
+def test_clones_have_the_same_bytes_everywhere() -> None:
+    """git would write Windows line ends where core.autocrlf is set, into scripts of shells too."""
+    root = PACKAGE.parents[1]
+    names = ["src/negspike/config.py", ".ci/run", "Makefile", "config.yaml", "workflow/report/workflow.rst"]
+    command = ["git", "check-attr", "eol", *names]
+    result = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    if result.returncode:
+        pytest.skip("not a clone")
+    assert [line.rpartition(" ")[2] for line in result.stdout.splitlines()] == ["lf"] * len(names)
 
 
 def test_what_makes_no_difference_exists_and_says_why() -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from functools import cached_property
 from math import prod
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Discriminator, Field, JsonValue, PrivateAttr, Tag, ValidationError
+from pydantic_core import PydanticCustomError
 
 from negspike.config_errors import EXPECTED, check_form, explain, short, suggest
 from negspike.config_sections import Count, Datasets, Distinct, File, Name, Section, as_tuple, own_spec
@@ -21,7 +23,18 @@ EXPECTED_TIMESTEPS = 100
 # No machine holds more weights or neurons.
 LARGEST_LAYER = 10_000_000_000
 
-Folder = Annotated[str, Field(min_length=1), AfterValidator(lambda path: path.rstrip("/") or "/")]
+
+def _folder(path: str) -> str:
+    """A folder as a shell means it: ``~`` and ``$NAME`` are replaced; what Snakemake takes for its own is refused."""
+    meant = os.path.expandvars(os.path.expanduser(path))  # noqa: PTH111
+    if meant.startswith("~") or "$" in meant:
+        raise PydanticCustomError("unknown_folder", "a folder whose ~ and $NAMES are known here")
+    if set(meant) & set("{}<>") or not meant.isprintable():
+        raise PydanticCustomError("wrong_folder", "a folder without braces, < and >, in characters that can be printed")
+    return meant.rstrip("/") or "/"
+
+
+Folder = Annotated[str, Field(min_length=1), AfterValidator(_folder)]
 Tokens = str | Annotated[int, Field(ge=1, le=9_999_999)]
 Timesteps = Count | Literal["until_silent"]
 Level = Annotated[int, Field(ge=0, le=8)]

@@ -30,6 +30,8 @@ def check_form(value: Any, known: dict[int, int], path: tuple[str | int, ...] = 
             if isinstance(value, Mapping) and not isinstance(key, str):
                 name = _dotted(*path, short(key))
                 raise InputError(f"config key '{name}' is not text ({type(key).__name__}); put the name in quotes")
+            if isinstance(key, str) and re.search("[\ud800-\udfff]", key):
+                raise InputError(f"config key {short(key)} is no text: half of a character")
             count += check_form(entry, known, (*path, key))
         if count > LARGEST_CONFIG:
             raise InputError(f"the config has more than {LARGEST_CONFIG:,} entries once its aliases are written out")

@@ -25,9 +25,9 @@ class Stopped(BaseException):
 def rule_log(path: Path | str) -> Iterator[Callable[[str], None]]:
     """Yield a function that writes a line to the log and to standard error.
 
-    An :class:`InputError` or an ``OSError`` ends the process with exit code 1 and one line; anything but an
-    InputError leaves its traceback in the log too. SIGTERM, SIGHUP and Ctrl-C end it with one line as well, after
-    files that are being written have been removed, and with the exit code that shells give to that signal.
+    An :class:`InputError`, an ``OSError`` or a lack of memory ends the process with exit code 1 and one line; anything
+    but an InputError leaves its traceback in the log too. SIGTERM, SIGHUP and Ctrl-C end it with one line as well,
+    after files that are being written have been removed, and with the exit code that shells give to that signal.
     """
     path = Path(path)
     folders = path.with_suffix("").parts
@@ -38,14 +38,14 @@ def rule_log(path: Path | str) -> Iterator[Callable[[str], None]]:
         # A disk that is full is no reason to end a job that does not need its log, or to hide its last line.
         with contextlib.suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
-            with open(path, mode, encoding="utf-8") as stream:
+            with open(path, mode, encoding="utf-8", errors="backslashreplace") as stream:
                 stream.write(text)
 
     def report(line: str) -> None:
         log(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {line}\n")
         try:
             print(f"{job}: {line}", file=sys.stderr, flush=True)
-        except OSError:  # the terminal is gone
+        except (OSError, ValueError):  # the terminal is gone, or was closed
             sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
 
     log("", "w")
@@ -55,9 +55,9 @@ def rule_log(path: Path | str) -> Iterator[Callable[[str], None]]:
     except InputError as error:
         report(f"error: {error}")
         sys.exit(1)
-    except OSError as error:
+    except (OSError, MemoryError) as error:
         log(traceback.format_exc())
-        report(f"error: {error}")
+        report(f"error: {error if str(error) else 'out of memory'}")
         sys.exit(1)
     except (Stopped, KeyboardInterrupt) as error:
         number = error.args[0] if isinstance(error, Stopped) else signal.SIGINT

@@ -19,9 +19,9 @@ def choose_device(name: str = "auto") -> torch.device:
     Raises:
         InputError: the device is not there.
     """
-    if name == "auto":
+    if isinstance(name, str) and name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name not in ("cpu", "cuda"):
+    if not isinstance(name, str) or name not in ("cpu", "cuda"):
         raise InputError(f"device {name!r} is unknown: it is auto, cpu or cuda")
     if name == "cuda" and not torch.cuda.is_available():
         raise InputError("device 'cuda' was asked for, but PyTorch finds no CUDA device; use auto or cpu")

@@ -1,14 +1,51 @@
-"""The one exception that means "the input is wrong", as opposed to "the program is wrong"."""
+"""The one exception that means "the input is wrong", and how whatever a library says of a file becomes one of it."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_LONGEST_REASON = 200
+# The file may be as good as ever: nobody should delete it.
+_UNREADABLE = (errno.EACCES, errno.EPERM, errno.EIO, errno.EISDIR, errno.ESTALE, errno.ENXIO)
 
 
 class InputError(ValueError):
     """Something the user gave is wrong: a config key, a topology token, a file.
 
-    The message is one line that says what was wrong, where, and what would be right. Entry points print it
-    without a traceback and exit with a non-zero code.
+    The message is one line that says what was wrong, where, and what would be right, whatever values are shown in it.
+    Entry points print it without a traceback and exit with a non-zero code.
     """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(line.strip() for line in message.splitlines()))
 
 
 def one_line(error: BaseException) -> str:
-    """What an error says, on one line."""
-    return " ".join(str(error).split())
+    """What an error says, on one line; its type where it says nothing."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= _LONGEST_REASON else f"{text[:_LONGEST_REASON]}..."
+
+
+@contextmanager
+def foreign_file(path: Path | str, kind: str, advice: str = "download it again") -> Iterator[None]:
+    """Turn whatever a library says of a damaged file into one line.
+
+    Libraries raise nearly anything on a header that somebody has made up (OverflowError, tokenize.TokenError,
+    MemoryError, RecursionError), so that a list of exceptions would always be too short.
+
+    Raises:
+        InputError: the file is not there, cannot be read, or is not ``kind``.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: there is no such file") from error
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in _UNREADABLE:
+            raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+        raise InputError(f"{path}: not {kind} ({one_line(error)}); {advice}") from error

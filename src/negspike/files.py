@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import glob
 import hashlib
 import json
@@ -16,6 +17,9 @@ from typing import Any
 
 # A file that is being written changes more often than this, in seconds; one that does not was left by a killed process.
 ABANDONED_SECONDS = 3600.0
+# What a file system says that knows no fsync or no permissions (exFAT, CIFS, object stores); a full or broken disk
+# says something else.
+_UNKNOWN = (errno.EPERM, errno.EACCES, errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOTTY)
 
 
 @contextmanager
@@ -35,12 +39,14 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
         yield temporary
         umask = os.umask(0)
         os.umask(umask)
-        # Renamed before its content is on the disk, a file can be empty after a power cut.
-        with open(temporary, "rb+") as stream:
+        with _where_known(), open(temporary, "rb+") as stream:
+            # Renamed before its content is on the disk, a file can be empty after a power cut.
             os.fsync(stream.fileno())
-        temporary.chmod(0o666 & ~umask)
+        with _where_known():
+            temporary.chmod(0o666 & ~umask)
         temporary.replace(path)
-        _flush_folder(path.parent)
+        with _where_known():
+            _flush_folder(path.parent)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.errno is not None and error.filename is None:
@@ -56,14 +62,23 @@ def remove_abandoned(folder: Path, pattern: str) -> None:
                 abandoned.unlink()
 
 
+@contextmanager
+def _where_known() -> Iterator[None]:
+    """Leave out what this file system does not know; what is wrong with the disk is raised."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _UNKNOWN:
+            raise
+
+
 def _flush_folder(folder: Path) -> None:
-    """Bring a rename to the disk, where the system can do that."""
-    with contextlib.suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+    """Bring a rename to the disk."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def write_text(path: Path | str, text: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import tokenize
 from collections.abc import Container
 from pathlib import Path
 
@@ -28,7 +29,8 @@ NO_DIFFERENCE = {
 def code_of(script: Path, *, without: Container[str] = (), package: Path = PACKAGE) -> dict[str, str]:
     """A short checksum of a script and of every module of the package that it imports, directly or through others.
 
-    Imports inside functions count, those for type checkers alone do not. Line ends make no difference.
+    Imports inside functions count, those for type checkers alone do not. What counts is the text that the interpreter
+    sees: line ends, a byte-order mark and the encoding make no difference.
 
     Args:
         script: a script of the workflow, or a module of the package.
@@ -38,13 +40,13 @@ def code_of(script: Path, *, without: Container[str] = (), package: Path = PACKA
     Returns:
         Checksums by name, in alphabetical order: ``spiking/dense`` for a module, the file's name for the script.
     """
-    text = script.read_text(encoding="utf-8")
+    text = _read(script)
     found = {_name(script, package): _checksum(text)}
     new = _imports(text, package)
     while new:
         name = new.pop()
         if name not in found and name not in NO_DIFFERENCE and name not in without:
-            text = (package / f"{name}.py").read_text(encoding="utf-8")
+            text = _read(package / f"{name}.py")
             if text:  # an empty __init__ says nothing
                 found[name] = _checksum(text)
             new |= _imports(text, package)
@@ -53,6 +55,11 @@ def code_of(script: Path, *, without: Container[str] = (), package: Path = PACKA
 
 def _name(path: Path, package: Path) -> str:
     return path.relative_to(package).with_suffix("").as_posix() if package in path.parents else path.name
+
+
+def _read(path: Path) -> str:
+    with tokenize.open(path) as stream:
+        return stream.read()
 
 
 def _checksum(text: str) -> str:

@@ -35,7 +35,11 @@ class Machine:
 def read_machine() -> Machine:
     """Look at this machine."""
     memory, available = available_memory()
-    return Machine(available_cores(), psutil.getloadavg()[0], memory, available)
+    try:
+        load = psutil.getloadavg()[0]
+    except OSError:  # a container without /proc/loadavg
+        load = 0.0
+    return Machine(available_cores(), load, memory, available)
 
 
 def available_cores(root: Path = Path("/")) -> int:
@@ -44,9 +48,10 @@ def available_cores(root: Path = Path("/")) -> int:
     Args:
         root: of the file system; another one for tests.
     """
-    process = psutil.Process()
-    # macOS has no affinity
-    cores = len(process.cpu_affinity()) if hasattr(process, "cpu_affinity") else psutil.cpu_count() or 1
+    try:
+        cores = len(psutil.Process().cpu_affinity())
+    except (AttributeError, OSError, psutil.Error):  # macOS has no affinity, a sandbox may forbid to ask
+        cores = psutil.cpu_count() or 1
     for folder in _cgroups("cpu", root):
         old = (_first(folder / f"cpu.cfs_{name}_us", 0) for name in ("quota", "period"))
         quota, period = _numbers(folder / "cpu.max") or old
@@ -76,11 +81,11 @@ def _cgroups(controller: str, root: Path) -> Iterator[Path]:
     """The folders of this process's cgroup and of all above it, each of which sets limits."""
     mounts = root / "sys/fs/cgroup"
     try:
-        lines = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
+        lines = (root / "proc/self/cgroup").read_text(encoding="utf-8", errors="surrogateescape").splitlines()
     except OSError:
         return  # not Linux
     for line in lines:
-        _, controllers, path = line.split(":", 2)
+        _, controllers, path = (*line.split(":", 2), "", "")[:3]
         if controllers and controller not in controllers.split(","):
             continue
         for mount in (mounts / controllers, mounts / controller) if controllers else (mounts, mounts / "unified"):
@@ -93,19 +98,18 @@ def _page_cache(folder: Path) -> int:
     """Bytes of files that were read and can be dropped, which count as used."""
     try:
         lines = (folder / "memory.stat").read_text(encoding="ascii").splitlines()
-    except OSError:
+        sizes = {name: int(size) for name, size in map(str.split, lines)}
+    except (OSError, ValueError):
         return 0
-    sizes = dict(line.split()[:2] for line in lines if len(line.split()) >= 2)
-    return int(sizes.get("total_inactive_file", sizes.get("inactive_file", 0)))
+    return sizes.get("total_inactive_file", sizes.get("inactive_file", 0))
 
 
 def _numbers(path: Path) -> list[int]:
     """The whole numbers that a file begins with; none where it is missing or says ``max``."""
     try:
-        words = path.read_text(encoding="ascii").split()
-    except OSError:
+        return [int(word) for word in path.read_text(encoding="ascii").split()]
+    except (OSError, ValueError):
         return []
-    return [int(word) for word in words] if all(word.lstrip("-").isdigit() for word in words) else []
 
 
 def _first(path: Path, missing: int) -> int:

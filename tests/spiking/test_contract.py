@@ -20,7 +20,7 @@ from negspike.spiking import dense
 from negspike.spiking.bounds import check_potentials
 from negspike.spiking.recording import Recording
 from negspike.spiking.reference import ReferenceEngine
-from negspike.spiking.simulation import make_engine, most_timesteps
+from negspike.spiking.simulation import make_engine, run_logged
 
 # Of so many graphs, the first engine; the others are as many each.
 REFERENCE_GRAPHS, OTHER_GRAPHS, CHAINS = 700, 300, 100
@@ -206,7 +206,7 @@ def test_until_silent(engine: str) -> None:
     def check(graph: Graph) -> None:
         network = graph.network
         with pytest.MonkeyPatch.context() as patch, chunks(2):
-            patch.setattr(most_timesteps, "__kwdefaults__", {"cap": MOST_STEPS})
+            patch.setattr(run_logged, "__kwdefaults__", {"cap": MOST_STEPS, "report": None})
             found = simulate(network, graph.images, graph.labels, engine=engine)
         expected = simulate(network, graph.images, graph.labels, timesteps=MOST_STEPS, engine=engine)
         assert_same_log(found, expected.until_silent())

@@ -6,6 +6,7 @@ That all engines give the numbers of plain Python, on random graphs, is in test_
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ from negspike.spiking.dense import DenseEngine
 from negspike.spiking.exact import FLOAT32_EXACT, exact_arithmetic, weight_parts
 from negspike.spiking.linear import ExactSum, sum_exactly, sum_int64
 from negspike.spiking.nodes import INPUT, MaxPool, Neurons, Readout, Sum, Synapses, Window
-from negspike.spiking.recording import Recording
+from negspike.spiking.recording import Recording, SimulationLog
 from negspike.spiking.simulation import choose_engine, make_engine, run_chunks
 
 CPU = torch.device("cpu")
@@ -317,7 +318,7 @@ def test_sums_of_counts_are_done_in_float32(largest: int, parts: int, monkeypatc
     x = np.random.default_rng(0).integers(0, largest + 1, (3, 512, 4, 4))
     exact, expected = ExactSum(synapses), sum_int64(synapses, x)
     np.testing.assert_array_equal(exact(x), expected)
-    assert len(exact._parts) == parts
+    assert len(exact._split.parts) == parts
     if parts:
         # The first time was compared with float64, after that float32 is alone.
         monkeypatch.setattr("negspike.spiking.linear.sum_exactly", None)
@@ -337,7 +338,64 @@ def test_a_library_that_rounds_is_not_used(monkeypatch: pytest.MonkeyPatch) -> N
     for images in (1, 2, 1, 2):
         x = np.random.default_rng(images).integers(0, 9, (images, 512, 4, 4))
         np.testing.assert_array_equal(exact(x), sum_int64(synapses, x))
-    assert not exact._parts
+    assert not exact._split.parts
+
+
+def test_weights_that_are_split_again_are_compared_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Larger inputs need other parts, for which the library may choose another algorithm."""
+    synapses = float32_synapses()
+    exact, plain = ExactSum(synapses), torch.nn.functional.conv2d
+    random = np.random.default_rng(0)
+    small, large = random.integers(0, 2, (3, 512, 4, 4)), random.integers(0, 60, (3, 512, 4, 4))
+    np.testing.assert_array_equal(exact(small), sum_int64(synapses, small))
+    monkeypatch.setattr(
+        "negspike.spiking.linear.F.conv2d",
+        lambda x, *options: (
+            plain(x, *options).bfloat16().to(x.dtype) if x.dtype == torch.float32 else plain(x, *options)
+        ),
+    )
+    np.testing.assert_array_equal(exact(large), sum_int64(synapses, large))
+
+
+def test_threads_share_an_exact_sum() -> None:
+    """Inputs of growing size split the weights anew under the feet of the other threads."""
+    synapses = float32_synapses()
+    random = np.random.default_rng(0)
+    inputs = [random.integers(0, largest, (1, 512, 4, 4)) for largest in (2, 5, 9, 17, 33, 60, 1000) for _ in range(4)]
+    expected = [sum_int64(synapses, x) for x in inputs]
+    exact = ExactSum(synapses)
+    with ThreadPoolExecutor(8) as pool:
+        for found, right in zip(pool.map(exact, inputs), expected, strict=True):
+            np.testing.assert_array_equal(found, right)
+
+
+def test_simulations_in_several_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Same integers, and PyTorch's switches, which belong to the process, are as before whoever leaves last."""
+    network = residual_network()
+    images = np.random.default_rng(0).integers(-3, 4, (40, 1, 1, 4)).astype(float)
+    before = torch.backends.cudnn.enabled, torch.get_num_threads(), torch.backends.mkldnn.conv.fp32_precision  # type: ignore[attr-defined]
+    expected = simulate(network, images, timesteps=20, engine="reference")
+
+    def run(number: int) -> SimulationLog:
+        return simulate(network, images, timesteps=20, engine=("dense", "event")[number % 2], threads=1 + number % 3)
+
+    with ThreadPoolExecutor(6) as pool:
+        for log in pool.map(run, range(24)):
+            assert_same_log(log, expected)
+    after = torch.backends.cudnn.enabled, torch.get_num_threads(), torch.backends.mkldnn.conv.fp32_precision  # type: ignore[attr-defined]
+    assert after == before
+
+
+def test_one_thread_leaves_while_another_computes() -> None:
+    inside, outside = exact_arithmetic(None), exact_arithmetic(None)
+    before = torch.backends.cudnn.enabled
+    inside.__enter__()
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(outside.__enter__).result()
+        inside.__exit__(None, None, None)
+        assert not torch.backends.cudnn.enabled
+        pool.submit(outside.__exit__, None, None, None).result()
+    assert torch.backends.cudnn.enabled == before
 
 
 def test_sums_just_above_float64() -> None:
@@ -661,7 +719,7 @@ def test_until_silent_ends_at_the_bound_or_the_cap(monkeypatch: pytest.MonkeyPat
     unbounded = chain("1-1", (1, 1, 1), [[1], [1]], [1 << 16] * 2, [0, 0], [[0], [1]])
     images = np.array([0.0, 50.0]).reshape(2, 1, 1, 1)
     for cap, silent in ((50, -1), (51, 50)):
-        monkeypatch.setattr(simulation.most_timesteps, "__kwdefaults__", {"cap": cap})
+        monkeypatch.setattr(simulation.run_logged, "__kwdefaults__", {"cap": cap, "report": None})
         log = simulate(unbounded, images, [0, 0], engine="reference")
         assert log.timesteps == cap
         assert log.silent.tolist() == [0, silent]
@@ -669,6 +727,27 @@ def test_until_silent_ends_at_the_bound_or_the_cap(monkeypatch: pytest.MonkeyPat
     network = residual_network()  # certified: 14 steps
     assert simulation.most_timesteps(network, "until_silent") == 15
     assert simulate(network, np.full((1, 1, 1, 4), 1e6), engine="reference").timesteps <= 15
+
+
+@pytest.mark.parametrize("engine", ["reference", "dense", "event"])
+def test_memory_follows_the_steps_until_silence(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cap that nobody reaches costs nothing; where more steps are needed, fewer images are recorded at a time."""
+    network = chain("1-1", (1, 1, 1), [[1], [1]], [1 << 16] * 2, [0, 0], [[0], [1]])
+    images = np.array([0.0, 50.0, 3.0, 7.0, 200.0, 1.0]).reshape(-1, 1, 1, 1)
+    monkeypatch.setattr(simulation.run_logged, "__kwdefaults__", {"cap": 10**6, "report": None})
+    monkeypatch.setattr(simulation, "FIRST_STEPS", 20)
+    monkeypatch.setattr(simulation, "RECORDED_BYTES", 6 * 20 * Recording.bytes_per_step(network))
+    asked, empty = list[tuple[int, int]](), Recording.empty
+
+    def watched(network: SpikingNetwork, *, images: int, timesteps: int) -> Recording:
+        asked.append((images, timesteps))
+        return empty(network, images=images, timesteps=timesteps)
+
+    monkeypatch.setattr(Recording, "empty", watched)
+    found = simulate(network, images, np.zeros(6, int), engine=engine)
+    monkeypatch.undo()
+    assert asked == [(6, 20), (1, 80), (1, 80), (1, 80), (1, 80), (1, 80), (1, 320), (1, 320)]
+    assert_same_log(found, simulate(network, images, np.zeros(6, int), timesteps=1000, engine=engine).until_silent())
 
 
 @pytest.mark.parametrize(("seconds", "expected"), [(-1.0, [2, 4, 5]), (1.0, [5])])

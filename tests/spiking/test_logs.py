@@ -111,6 +111,34 @@ def test_net_spikes_may_be_written_in_other_ways(folder: Path) -> None:
     assert same(read_logs(folder, T), expected)
 
 
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda text: text.replace("\n", "\r\n").encode(),
+        lambda text: text.replace("\n", "\r\n").encode("utf-8-sig"),
+        lambda text: text.replace("\n", "\r\n").encode("utf-16"),
+        lambda text: text.encode("utf-16-be").join([b"\xfe\xff", b""]),
+        lambda text: f"{text}\n".encode(),
+        lambda text: f"{text} \r\n\t\r\n".encode(),
+    ],
+    ids=["line ends", "byte-order mark", "UTF-16", "UTF-16 BE", "blank last line", "blank last lines"],
+)
+def test_logs_that_were_written_on_windows(form: Callable[[str], bytes], folder: Path) -> None:
+    expected = read_logs(folder, T)
+    for name in NAMES:
+        (folder / f"{name}.txt").write_bytes(form((folder / f"{name}.txt").read_text()))
+    assert same(read_logs(folder, T), expected)
+    content = (folder / "sop_num.txt").read_bytes().rstrip(b"\r\n \t\0")
+    (folder / "sop_num.txt").write_bytes(content + b"\0" * (len(content) % 2))
+    with OneLine(InputError, "sop_num.txt", "cut off"):
+        read_logs(folder, T)
+
+
+def test_no_time_steps(folder: Path) -> None:
+    with OneLine(InputError, "0 time steps"):
+        read_logs(folder, 0)
+
+
 def replace_line(name: str, line: int, text: str) -> Callable[[Path], None]:
     def change(folder: Path) -> None:
         path = folder / f"{name}.txt"

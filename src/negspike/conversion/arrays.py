@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from negspike.arguments import whole
 from negspike.errors import InputError
 from negspike.fixed_point import IMAGE_FRACTION_BITS, THRESHOLD_EXTRA_BITS
 from negspike.spiking.graph import SpikingNetwork
@@ -69,8 +70,12 @@ def from_batchnorm(
     input_shape = _shape(input_shape)
     if isinstance(topology, str):
         topology = parse_topology(topology, input_shape, padding, classes=len(matrix))
+    elif not isinstance(topology, Topology):
+        raise InputError(f"the topology is {topology!r}: it must be text, such as '96C3-P2-10'")
     elif topology.input_shape != input_shape:
         raise InputError(f"input_shape is {input_shape}, the topology is for {topology.input_shape}")
+    if not isinstance(layers, Sequence) or not all(isinstance(entry, Mapping) for entry in layers):
+        raise InputError(f"the layers are {str(layers)[:80]!r}: they must be a list of mappings, one a layer")
     if len(layers) != len(topology.layers):
         raise InputError(f"{len(layers)} layers given, topology {topology.text} has {len(topology.layers)}")
     if matrix.shape != (topology.classes, topology.features):
@@ -210,10 +215,7 @@ def _shape(sizes: Any) -> Shape:
 
 def _whole(name: str, value: Any, low: int, high: int) -> int:
     """A whole number of any integer type as ``int``."""
-    try:
-        number = operator.index(value)
-    except TypeError as error:
-        raise InputError(f"{name} is {value!r}: it must be a whole number") from error
+    number = whole(name, value)
     if not low <= number <= high:
         raise InputError(f"{name} is {number}: it must be from {low} to {high}")
     return number

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import operator
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
+from negspike.arguments import whole
+from negspike.conversion.trace import check_module, tensor_of
 from negspike.errors import InputError, one_line
 from negspike.training.quantizers import QuantIdentity, QuantReLU
 
@@ -55,18 +56,17 @@ def quantize(model: nn.Module, calibration: Any, *, levels: int = 15, percentile
     Raises:
         InputError: the model cannot be traced or has an activation that spikes cannot follow; it names the module.
     """
-    try:
-        count = operator.index(levels)
-    except TypeError:
-        raise InputError(f"levels is {levels!r}: it must be a whole number") from None
+    check_module(model)
+    count = whole("levels", levels)
     if not 1 <= count < 1 << 24:
         raise InputError(f"levels is {count}: it must be from 1 to {(1 << 24) - 1}")
     if percentile is not None and not 0 < percentile <= 100:
         raise InputError(f"percentile is {percentile}: it must be above 0 and at most 100")
-    images = torch.as_tensor(calibration).detach()
+    images = tensor_of(calibration)
     if images.dim() != 4 or 0 in images.shape:
         raise InputError(f"calibration images have shape {tuple(images.shape)}, expected (N, channels, height, width)")
-    quantised = _Rewriter(model, count).rewrite()
+    with torch.device("cpu"):  # not where the caller's new tensors would be, but where the model is
+        quantised = _Rewriter(model, count).rewrite()
     parameter = next(model.parameters(), None)
     if parameter is not None:
         images = images.to(parameter.device, parameter.dtype)

@@ -74,7 +74,8 @@ class Call:
             return None
         if isinstance(value, Activation):
             raise self.refuse(f"{self.short} of two activations is not linear and cannot be converted")
-        array: np.ndarray = torch.as_tensor(value).detach().cpu().double().numpy()
+        tensor = value.detach() if isinstance(value, torch.Tensor) else torch.as_tensor(value, device="cpu")
+        array: np.ndarray = tensor.cpu().double().numpy()
         if not np.isfinite(array).all():
             raise self.refuse(f"{name} of {self.short} holds a number that is not finite")
         return array

@@ -35,7 +35,7 @@ SPARE = 12
 _SMALLEST_EXPONENT = -1000
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Emission:
     """What a node emits, channel by channel.
 

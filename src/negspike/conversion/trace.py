@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -34,6 +35,7 @@ def trace(model: nn.Module, example: Any) -> list[Operation]:
     Raises:
         InputError: the model cannot be traced or does something that cannot be converted; it names the module.
     """
+    check_module(model)
     images = _example(example)
     training = [name for name, module in model.named_modules() if module.training]
     if training:
@@ -42,8 +44,32 @@ def trace(model: nn.Module, example: Any) -> list[Operation]:
     return _Reader(program).operations()
 
 
+def check_module(model: Any) -> None:
+    """Refuse what is no model.
+
+    Raises:
+        InputError: it is not an ``nn.Module``.
+    """
+    if not isinstance(model, nn.Module):
+        raise InputError(f"the model is {str(model)[:80]!r}: it must be a torch.nn.Module")
+
+
+def tensor_of(images: Any) -> torch.Tensor:
+    """Images as a tensor without a gradient, on the CPU unless they are a tensor already.
+
+    Raises:
+        InputError: they are no numbers.
+    """
+    if isinstance(images, torch.Tensor):
+        return images.detach()
+    try:
+        return torch.as_tensor(np.asarray(images), device="cpu")
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"the images are no array of numbers: {one_line(error)}") from error
+
+
 def _example(example: Any) -> torch.Tensor:
-    images = torch.as_tensor(example).detach()
+    images = tensor_of(example)
     if images.dim() != 4 or 0 in images.shape or images.is_complex():
         raise InputError(
             f"the example has shape {tuple(images.shape)}, expected images as (N, channels, height, width)"
@@ -56,7 +82,8 @@ def _export(model: nn.Module, images: torch.Tensor) -> Any:
     if parameter is not None:
         images = images.to(parameter.device, parameter.dtype)
     try:
-        with _quiet(), torch.no_grad():
+        # new tensors are where the model is, not where the caller's would be
+        with _quiet(), torch.no_grad(), torch.device(images.device):
             program = torch.export.export(model, (images,))
             return program.run_decompositions({}) if _mutates_shared(program.graph) else program
     except InputError:

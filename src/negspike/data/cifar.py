@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from negspike.data.foreign import BoundedTarInfo, foreign_file, tar_members
+from negspike.data.foreign import BoundedTarInfo, tar_members
 from negspike.data.registry import DatasetSpec
-from negspike.errors import InputError
+from negspike.errors import InputError, foreign_file
 
 PIXELS = 3 * 32 * 32
 

@@ -17,7 +17,7 @@ from negspike.files import atomic_path
 ARRAYS = ("test_images", "test_labels", "train_images", "train_labels")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Images:
     """Images and labels of one split.
 
@@ -30,7 +30,7 @@ class Images:
     labels: np.ndarray
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Dataset:
     """A dataset in memory.
 

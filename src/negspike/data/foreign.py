@@ -1,14 +1,13 @@
-"""Reading files that others wrote: damage becomes one line, and no small file may take memory without limit."""
+"""Reading files that others wrote: no small file may take memory without limit."""
 
 from __future__ import annotations
 
 import tarfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
-from negspike.errors import InputError, one_line
+from negspike.errors import InputError
 
 # What a header may take on its word, in bytes; more only from a file that is not much smaller.
 HARMLESS = 1 << 28
@@ -24,27 +23,6 @@ _TAR_HEADERS = (
     tarfile.XGLTYPE,
     tarfile.SOLARIS_XHDTYPE,
 )
-
-
-@contextmanager
-def foreign_file(path: Path | str, kind: str, advice: str = "download it again") -> Iterator[None]:
-    """Turn whatever a library says of a damaged file into one line.
-
-    Libraries raise nearly anything on a header that somebody has made up (OverflowError, tokenize.TokenError,
-    MemoryError), so that a list of exceptions would always be too short.
-
-    Raises:
-        InputError: the file is not there, or not ``kind``.
-    """
-    try:
-        yield
-    except InputError:
-        raise
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: there is no such file") from error
-    except Exception as error:
-        reason = one_line(error) or type(error).__name__
-        raise InputError(f"{path}: not {kind} ({reason}); {advice}") from error
 
 
 def refuse_bomb(where: Path | str, promised: int, stored: int) -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from negspike.data.foreign import foreign_file, refuse_bomb
+from negspike.data.foreign import refuse_bomb
 from negspike.data.registry import DatasetSpec
-from negspike.errors import InputError
+from negspike.errors import InputError, foreign_file
 
 
 def read_idx_files(spec: DatasetSpec, files: Mapping[str, Path]) -> dict[str, np.ndarray]:

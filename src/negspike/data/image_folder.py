@@ -13,10 +13,10 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from PIL import Image
 
-from negspike.data.foreign import BoundedTarInfo, foreign_file, tar_members
+from negspike.data.foreign import BoundedTarInfo, tar_members
 from negspike.data.registry import DatasetSpec
 from negspike.data.resize import fit
-from negspike.errors import InputError
+from negspike.errors import InputError, foreign_file
 
 SPLITS = {"train": "train", "test": "test", "val": "test", "validation": "test"}
 # By content; without those for which Pillow starts other programs.

@@ -10,9 +10,9 @@ from typing import IO
 
 import numpy as np
 
-from negspike.data.foreign import foreign_file, refuse_bomb
+from negspike.data.foreign import refuse_bomb
 from negspike.data.registry import DatasetSpec
-from negspike.errors import InputError
+from negspike.errors import InputError, foreign_file
 
 # What the arrays of a data set are called: as in this workflow and MedMNIST, and as in Keras.
 _NAMES = (

@@ -133,6 +133,12 @@ class DatasetSpec:
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
     def _problems(self) -> Iterator[str]:
+        numbers = {"image_shape": self.image_shape, "crop": self.crop or (), "mean": self.mean, "std": self.std}
+        numbers |= {name: (getattr(self, name),) for name in ("classes", "padding", "levels", "validation")}
+        for name, values in numbers.items():
+            kinds = int | float if name in ("mean", "std") else int
+            if not isinstance(values, tuple) or any(isinstance(v, bool) or not isinstance(v, kinds) for v in values):
+                yield f"{name} is {getattr(self, name)!r}, expected {'whole numbers' if kinds is int else 'numbers'}"
         if self.format not in FORMATS:
             yield f"format {self.format!r} is unknown: there are {', '.join(FORMATS)}"
         if self.augmentation not in AUGMENTATIONS:

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import matplotlib
+import negspike.figures.backend  # isort: skip  # noqa: F401  before anything of Matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from negspike.errors import InputError
 from negspike.figures import accuracy_speed, sops, sparsity
-from negspike.figures.style import STYLE, Panel, arrange
+from negspike.figures.style import Panel, arrange, styled
 from negspike.files import write_bytes, write_text
 from negspike.results.metrics import Curves
 
@@ -61,7 +61,7 @@ def draw(
         "svg": {"Date": None, "Creator": None},
         "png": {"Software": None},
     }
-    with matplotlib.rc_context(STYLE):
+    with styled():
         for suffix in FORMATS:
             if suffix in outputs:
                 content = io.BytesIO()
@@ -83,7 +83,7 @@ def build(kind: str, curves: Sequence[Curves], fp32: Mapping[str, Sequence[float
             raise InputError(f"figure '{kind}': the runs of {net} differ in their number of time steps")
     precisions = sorted({run.precision for run in curves})
     columns = 1 if len(nets) == 1 else 2
-    with matplotlib.rc_context(STYLE):
+    with styled():
         figure = Figure()
         FigureCanvasAgg(figure)
         panels = []

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -51,7 +53,17 @@ STYLE: dict[Any, Any] = {
 }
 
 
-@dataclass(frozen=True)
+@contextmanager
+def styled() -> Iterator[None]:
+    """This style and Matplotlib's own defaults, whatever a matplotlibrc or the program around it has set."""
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        # names of nets are names, whatever is in them
+        matplotlib.rcParams.update(STYLE | {"text.parse_math": False})
+        yield
+
+
+@dataclass(frozen=True, eq=False)
 class Panel:
     """One net's panel: the runs of each precision and where they are drawn."""
 

@@ -8,9 +8,11 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
-from negspike.errors import InputError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from negspike.errors import InputError, foreign_file
 from negspike.precision import Precision
 from negspike.results.metrics import Curves, curves_from_logs
 from negspike.spiking.logs import NAMES, read_logs
@@ -18,8 +20,11 @@ from negspike.spiking.logs import NAMES, read_logs
 if TYPE_CHECKING:
     from negspike.config import Definition
 
+# float64 holds every count
+_Count = Annotated[int, Field(ge=1, le=1 << 53)]
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
 class Results:
     """What the figures are drawn from.
 
@@ -77,7 +82,7 @@ def collect(
     for net, seed in dict.fromkeys((net, seed) for net, seed, _ in folders):
         path = directory / net / f"seed{seed}" / "fp32" / "ann.json"
         if path.is_file():
-            fp32[net] = (*fp32.get(net, ()), float(_read_json(path, "test_accuracy")["test_accuracy"]))
+            fp32[net] = (*fp32.get(net, ()), _read_json(path, _Ann).test_accuracy)
     return Results(curves, fp32)
 
 
@@ -96,6 +101,8 @@ def _find_runs(directory: Path) -> dict[tuple[str, int, Precision], Path]:
             path.relative_to(directory).as_posix(),
         )
         if match and any((path / f"{name}.txt").exists() for name in NAMES):
+            if not match["net"].isprintable():
+                raise InputError(f"{str(path)!a}: the name of a net is text that can be printed; rename its folder")
             run = (match["net"], int(match["seed"] or 0), Precision.parse(match["name"]))
             if run in found:
                 raise InputError(f"{path} and {found[run]} are both seed {run[1]}, {run[2]} of {run[0]}")
@@ -114,17 +121,16 @@ def _read_run(
 ) -> Curves:
     evaluation = folder / "evaluation.json"
     if evaluation.is_file():
-        integers = ("seed", "k", "images", "timesteps", "batch_size", "neurons", "reference_operations")
-        facts = _read_json(evaluation, "net", *integers)
-        about = Precision.of(facts["k"], facts.get("levels"))
-        if (facts["net"], facts["seed"], about) != (net, seed, precision):
+        facts = _read_json(evaluation, _Evaluation)
+        about = Precision.of(facts.k, facts.levels)
+        if (facts.net, facts.seed, about) != (net, seed, precision):
             raise InputError(
-                f"{evaluation}: it is about {facts['net']}, seed {facts['seed']}, {about}, but its folder is"
+                f"{evaluation}: it is about {facts.net[:80]!a}, seed {facts.seed}, {about}, but its folder is"
                 f" that of {net}, seed {seed}, {precision}"
             )
-        logs = read_logs(folder, facts["timesteps"], facts["batch_size"], signed=facts.get("signed") is True)
-        batch_size, images = facts["batch_size"], facts["images"]
-        neurons, operations = facts["neurons"], facts["reference_operations"]
+        logs = read_logs(folder, facts.timesteps, facts.batch_size, signed=facts.signed)
+        batch_size, images = facts.batch_size, facts.images
+        neurons, operations = facts.neurons, facts.reference_operations
     elif net in definitions:
         timesteps = definitions[net].timesteps
         if isinstance(timesteps, str):
@@ -158,12 +164,38 @@ def _read_run(
     )
 
 
-def _read_json(path: Path, *keys: str) -> dict[str, Any]:
+class _Evaluation(BaseModel):
+    """What is needed of evaluation.json; there is more in it."""
+
+    model_config = ConfigDict(strict=True)
+    net: str
+    seed: Annotated[int, Field(ge=0)]
+    k: Annotated[int, Field(ge=0)] | None
+    levels: _Count | None = None
+    images: _Count
+    timesteps: _Count
+    batch_size: _Count
+    neurons: _Count
+    reference_operations: _Count
+    signed: bool = False
+
+
+class _Ann(BaseModel):
+    """What is needed of ann.json."""
+
+    test_accuracy: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+
+
+Facts = TypeVar("Facts", bound=BaseModel)
+
+
+def _read_json(path: Path, kind: type[Facts]) -> Facts:
+    with foreign_file(path, "JSON", "make it again"):
+        value = json.loads(path.read_bytes())  # bytes: whatever encoding it is in
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path}: not JSON: {error}") from None
-    missing = [key for key in keys if not isinstance(value, dict) or key not in value]
-    if missing:
-        raise InputError(f"{path}: key '{missing[0]}' is missing")
-    return dict(value)
+        return kind.model_validate(value)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        wrong = "is missing" if first["type"] == "missing" else f"is wrong: {first['msg']}"
+        raise InputError(f"{path}: {f'key {where!r} {wrong}' if where else first['msg']}") from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +16,7 @@ from negspike.precision import Precision
 from negspike.spiking.dense import largest_float32_sum
 from negspike.spiking.graph import SpikingNetwork
 from negspike.spiking.recording import SimulationLog
-from negspike.spiking.simulation import (
-    MOST_STEPS,
-    UNTIL_SILENT,
-    Engine,
-    check_labels,
-    check_run,
-    most_timesteps,
-    run_chunks,
-)
+from negspike.spiking.simulation import MOST_STEPS, Engine, run_logged
 
 # The integer ANN's activations are 64 bits wide: a few images at a time.
 COMPARED_IMAGES = 10
@@ -34,7 +26,7 @@ class NotLosslessError(ArithmeticError):
     """A silent image's counts differ from the integer ANN's: a defect of an engine, never of the user's input."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Evaluation:
     """A simulated test set next to the integer ANN.
 
@@ -109,21 +101,24 @@ def evaluate(
         timesteps_cap: with ``until_silent``, simulate no more steps than this.
         report: takes progress lines.
     """
-    steps = most_timesteps(network, timesteps, cap=timesteps_cap)
-    labels = check_labels(network, labels, len(images))
-    check_run(network, images, steps)
     integer_predictions = np.zeros(len(images), np.int64)
     differing = np.zeros(len(images), np.int64)
-    logs = []
-    for chunk, recording in run_chunks(network, images, steps, runner=runner, report=report):
-        integer_predictions[chunk], differing[chunk] = _compare(network, images[chunk], recording.counts)
-        known = None if labels is None else labels[chunk]
-        # The counts have been compared: memory does not grow with the neurons of all images.
-        log = SimulationLog.from_recording(
-            replace(recording, counts={}), known, batch_size=batch_size, unit=network.readout.unit
-        )
-        logs.append(log.until_silent() if timesteps == UNTIL_SILENT else log)
-    return Evaluation(SimulationLog.join(logs), integer_predictions, differing)
+
+    def compare(chunk: slice, counts: Mapping[str, np.ndarray]) -> None:
+        integer_predictions[chunk], differing[chunk] = _compare(network, images[chunk], counts)
+
+    log = run_logged(
+        network,
+        images,
+        labels,
+        timesteps=timesteps,
+        runner=runner,
+        batch_size=batch_size,
+        each=compare,
+        cap=timesteps_cap,
+        report=report,
+    )
+    return Evaluation(log, integer_predictions, differing)
 
 
 def _compare(

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
 import numpy as np
 import torch
 
+from negspike.arguments import as_array
 from negspike.errors import InputError, one_line
 from negspike.fixed_point import IMAGE_FRACTION_BITS, integer_images
 from negspike.results.evaluation import evaluate
 from negspike.spiking.graph import SpikingNetwork
-from negspike.spiking.simulation import UNTIL_SILENT, as_array, make_engine
+from negspike.spiking.simulation import UNTIL_SILENT, make_engine
 
 MODEL_BATCH = 50
 
@@ -38,7 +39,7 @@ class Verification:
     equal_neurons: int
     latest_silent_step: int
     latency_bound: int | None
-    predictions: dict[str, int]
+    predictions: dict[str, int] = field(hash=False)
 
     @property
     def lossless(self) -> bool:
@@ -123,7 +124,7 @@ def verify(
 @torch.no_grad()
 def _predict(model: torch.nn.Module, images: np.ndarray, classes: int) -> np.ndarray:
     """Classes that a model in eval mode predicts for (N, C, H, W) images, rounded as the network sees them, (N,)."""
-    parameter = next(model.parameters(), torch.zeros(()))
+    parameter = next(model.parameters(), torch.zeros((), dtype=torch.float32, device="cpu"))
     rounded = integer_images(images) / 2.0**IMAGE_FRACTION_BITS
     training = model.training
     model.eval()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -47,19 +48,45 @@ def weight_parts(weight: np.ndarray, largest: int = 1) -> list[tuple[np.ndarray,
 
 @contextmanager
 def exact_arithmetic(threads: int | None) -> Iterator[None]:
-    """Only plain float32 sums of products, on ``threads`` threads; the caller's settings are restored afterwards."""
+    """Only plain float32 sums of products, on ``threads`` threads; the caller's settings are restored afterwards.
+
+    Several threads of a process may be in here at once: the last one that leaves restores what belongs to the process.
+    """
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode())
         for device_type in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
             stack.enter_context(torch.autocast(device_type, enabled=False))
-        # Without cuDNN a convolution on CUDA is a matrix product over unfolded windows; NNPACK has transforms only.
-        stack.enter_context(_switched(torch.backends.cudnn, "enabled", False))
-        stack.enter_context(torch.backends.nnpack.flags(enabled=False))
-        stack.enter_context(_full_precision())
+        stack.enter_context(_PROCESS)
         stack.callback(torch.set_num_threads, torch.get_num_threads())
         if threads is not None:
             torch.set_num_threads(threads)
         yield
+
+
+class _ProcessWide:
+    """Settings of the whole process, made by the first of several threads and restored by the last."""
+
+    def __init__(self) -> None:
+        self._lock, self._inside, self._settings = Lock(), 0, ExitStack()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                # Without cuDNN a convolution on CUDA is a matrix product over unfolded windows; NNPACK has transforms
+                # only.
+                self._settings.enter_context(_switched(torch.backends.cudnn, "enabled", False))
+                self._settings.enter_context(torch.backends.nnpack.flags(enabled=False))
+                self._settings.enter_context(_full_precision())
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                self._settings.close()
+
+
+_PROCESS = _ProcessWide()
 
 
 @contextmanager

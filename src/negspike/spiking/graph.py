@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from negspike.arguments import as_array
 from negspike.errors import InputError
 from negspike.fixed_point import integer_images
 from negspike.spiking import storage
@@ -157,6 +158,7 @@ class SpikingNetwork:
 
     def encode(self, images: np.ndarray) -> np.ndarray:
         """Check images and turn them into int64 with 16 fractional bits, what is given to the network at t = 0."""
+        images = as_array("the images", images)
         if images.ndim != 4 or images.shape[1:] != self.input_shape:
             expected = ", ".join(map(str, self.input_shape))
             raise InputError(f"images have shape {images.shape}, expected (N, {expected})")

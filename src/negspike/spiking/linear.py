@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from math import prod
 
 import numpy as np
@@ -87,56 +88,64 @@ def sum_exactly(synapses: Synapses, x: np.ndarray) -> np.ndarray:
     return integers
 
 
+@dataclass(frozen=True, eq=False)
+class _Split:
+    """Weights in float32 parts, none if there would be too many of them, for inputs of up to ``largest``."""
+
+    largest: int
+    parts: list[tuple[torch.Tensor, int]]
+    compared: set[int] = field(default_factory=set)
+
+
 class ExactSum:
     """Adds up the windows of one synapse, in float32 parts where that is exact and quicker.
 
-    The first sum of each number of images is done in float64 too: libraries choose their algorithm by size, and if one
-    of them computed something else than plain sums, this synapse would stay in float64.
+    The first sum of each number of images is done in float64 too, and again when larger inputs need other parts:
+    libraries choose their algorithm by size, and if one of them computed something else than plain sums, this synapse
+    would stay in float64. Several threads may call it: each works with the one split that it has looked up.
     """
 
     def __init__(self, synapses: Synapses) -> None:
         self.synapses = synapses
-        self._parts: list[tuple[torch.Tensor, int]] = []
-        self._largest = 0
-        self._compared: set[int] = set()
+        self._split = _Split(0, [])
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """(N, channels, height, width) int64 of the source to (N, O, out height, out width) int64."""
         if self.synapses.weight is None:
             return sum_int64(self.synapses, x)
-        largest = int(np.abs(x).max(initial=0))
-        if largest > self._largest:
+        largest, split = int(np.abs(x).max(initial=0)), self._split
+        if largest > split.largest:
             # The next power of two, so that few different bounds occur.
-            self._largest = 1 << (largest - 1).bit_length()
-            self._parts = self._split(self.synapses.weight)
-        if not self._parts:
+            split = self._split = self._split_for(self.synapses.weight, 1 << (largest - 1).bit_length())
+        if not split.parts:
             return sum_exactly(self.synapses, x)
-        result = self._in_parts(x)
-        if len(x) not in self._compared:
+        result = self._in_parts(x, split)
+        if len(x) not in split.compared:
             expected = sum_exactly(self.synapses, x)
             if not np.array_equal(result, expected):
-                self._parts, self._largest = [], FLOAT64_EXACT
+                self._split = _Split(FLOAT64_EXACT, [])
                 return expected
-            self._compared.add(len(x))
+            split.compared.add(len(x))
         return result
 
-    def _split(self, weight: np.ndarray) -> list[tuple[torch.Tensor, int]]:
-        """The parts of the weights, none if there would be too many of them."""
+    def _split_for(self, weight: np.ndarray, largest: int) -> _Split:
         shared = prod(self.synapses.window.kernel) if self.synapses.shares_taps else 1
         try:
-            parts = weight_parts(weight, self._largest * shared)
+            parts = weight_parts(weight, largest * shared)
         except OverflowError:
-            return []
+            return _Split(largest, [])
         if len(parts) > MOST_PARTS:
-            return []
+            return _Split(largest, [])
         layout = torch.channels_last
-        return [(torch.from_numpy(part).contiguous(memory_format=layout), shift) for part, shift in parts]
+        return _Split(
+            largest, [(torch.from_numpy(part).contiguous(memory_format=layout), shift) for part, shift in parts]
+        )
 
-    def _in_parts(self, x: np.ndarray) -> np.ndarray:
+    def _in_parts(self, x: np.ndarray, split: _Split) -> np.ndarray:
         with exact_arithmetic(None):
             floats = torch.from_numpy(x).float().contiguous(memory_format=torch.channels_last)
-            total = torch.zeros((), dtype=torch.int64)
-            for part, shift in self._parts:
+            total = torch.zeros((), dtype=torch.int64, device="cpu")
+            for part, shift in split.parts:
                 total = total + (sum_floats(self.synapses, floats, part).to(torch.int64) << shift)
         # Channel by channel: thresholds differ between channels, and dividing many numbers by one is quick.
         integers: np.ndarray = total.contiguous().numpy()

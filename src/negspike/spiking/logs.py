@@ -6,6 +6,7 @@ time steps and summed over the images of a batch.
 
 from __future__ import annotations
 
+import codecs
 import re
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -21,6 +22,8 @@ Counts = npt.NDArray[np.int64]
 # what numpy.savetxt writes is a number too
 _NUMBER = re.compile(r"-?\d+(\.\d*)?(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 _LARGEST = np.iinfo(np.int64).max
+# byte-order marks, as editors and shells of Windows write them
+_MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,6 +119,8 @@ def read_logs(directory: Path | str, timesteps: int, batch_size: int | None = No
             images.
     """
     directory = Path(directory)
+    if timesteps < 1:
+        raise InputError(f"{directory}: {timesteps} time steps, expected at least 1")
     arrays: dict[str, Counts] = {}
     for name in NAMES:
         path = directory / f"{name}.txt"
@@ -135,14 +140,16 @@ def read_logs(directory: Path | str, timesteps: int, batch_size: int | None = No
 
 def _read_counts(path: Path) -> Counts:
     try:
-        text = path.read_text(encoding="utf-8", errors="replace")
+        content = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         raise InputError(f"{path}: no such file; a log is four files: {', '.join(f'{n}.txt' for n in NAMES)}") from None
+    encoding = next((name for mark, name in _MARKS.items() if content.startswith(mark)), "utf-8")
+    text = content.decode(encoding, errors="replace").replace("\r\n", "\n").replace("\r", "\n")
     if not text:
         raise InputError(f"{path}: the file is empty")
     if not text.endswith("\n"):  # 12 cut off after the 1 would be another number
         raise InputError(f"{path}: its last line has no end; the file is cut off")
-    lines = text.splitlines()
+    lines = text.rstrip().split("\n")
     counts = np.empty(len(lines), np.int64)
     for index, line in enumerate(lines):
         try:

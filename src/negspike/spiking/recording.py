@@ -14,7 +14,7 @@ from negspike.spiking.logs import batch_logs, write_logs
 from negspike.spiking.nodes import Neurons
 
 
-@dataclass
+@dataclass(eq=False)
 class Recording:
     """Numbers of one chunk of images, filled in by an engine, one time step after the other.
 
@@ -56,6 +56,16 @@ class Recording:
             logits=np.zeros((images, network.classes), np.int64),
             potential_bounds=np.zeros(len(names), np.int64),
         )
+
+    @staticmethod
+    def bytes_per_step(network: SpikingNetwork) -> int:
+        """Memory of one step of one image."""
+        return 8 * (3 + 2 * len(network.populations))
+
+    @property
+    def still_spiking(self) -> bool:
+        """Whether there was a spike in the last step."""
+        return bool(self.positive[:, -1].any() or self.negative[:, -1].any())
 
     def add_spikes(
         self,
@@ -152,7 +162,7 @@ class SimulationLog:
 
     @classmethod
     def join(cls, parts: list[SimulationLog]) -> SimulationLog:
-        """One log of several, image after image; shorter ones go on as they ended, since their images are silent."""
+        """One log of several, image after image, without net counts; shorter ones go on as they ended, being silent."""
         steps = max(part.timesteps for part in parts)
         missing = [(0, 0), (0, steps)]
 
@@ -166,7 +176,7 @@ class SimulationLog:
             joined[name] = np.concatenate([getattr(part, name) for part in parts])
         return cls(
             **({"correct": None} | joined),  # type: ignore[arg-type]
-            counts={name: np.concatenate([part.counts[name] for part in parts]) for name in parts[0].counts},
+            counts={},
             batch_size=parts[0].batch_size,
             potential_bounds=np.max([part.potential_bounds for part in parts], 0),
         )

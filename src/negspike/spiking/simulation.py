@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
-import torch
 
+from negspike.arguments import as_array, whole
 from negspike.console import Progress
 from negspike.devices import choose_device
 from negspike.errors import InputError
@@ -26,6 +26,11 @@ MOST_STEPS = 1000
 # Images whose pixels are checked at a time, and seconds between two lines of progress.
 CHECKED_IMAGES = 1000
 REPORT_SECONDS = 1.0
+# Until silence, so many steps are tried first, and then several times as many: what is recorded takes memory in
+# proportion to the steps asked for, not to those in which something happens.
+FIRST_STEPS = 1000
+MORE_STEPS = 4
+RECORDED_BYTES = 1 << 28
 
 _log = logging.getLogger("negspike")
 
@@ -47,7 +52,7 @@ def choose_engine(network: SpikingNetwork, name: str = "auto", *, device: str = 
     Raises:
         InputError: there is no engine or device of that name, or the engine named cannot run this network there.
     """
-    if name not in ENGINES:
+    if not isinstance(name, str) or name not in ENGINES:
         raise InputError(f"engine {name!r} is unknown: there are {', '.join(ENGINES)}")
     where = choose_device(device).type
     if name in ("reference", "event") and device == "cuda":
@@ -116,18 +121,57 @@ def simulate(
     Raises:
         InputError: images, labels, time steps or engine do not fit the network.
     """
-    steps = most_timesteps(network, timesteps)
+    images = np.atleast_1d(as_array("images", images))
+    runner = make_engine(network, engine, threads=threads, device=device)
+    counts: dict[str, np.ndarray] = {}
+
+    def keep(chunk: slice, found: Mapping[str, np.ndarray]) -> None:
+        for name, values in found.items():
+            counts.setdefault(name, np.empty((len(images), *values.shape[1:]), np.int32))[chunk] = values
+
+    log = run_logged(network, images, labels, timesteps=timesteps, runner=runner, batch_size=batch_size, each=keep)
+    return replace(log, counts=counts)
+
+
+def run_logged(
+    network: SpikingNetwork,
+    images: np.ndarray,
+    labels: Any,
+    *,
+    timesteps: int | str,
+    runner: Engine,
+    batch_size: int,
+    each: Callable[[slice, Mapping[str, np.ndarray]], None],
+    cap: int = MOST_STEPS,
+    report: Callable[[str], None] | None = None,
+) -> SimulationLog:
+    """Simulate chunk after chunk; who looks at the net counts of each and lets them go needs no memory for all.
+
+    Args:
+        network, images, labels, timesteps, batch_size: as in :func:`simulate`; images are an array.
+        runner: made for this network by :func:`make_engine`.
+        each: takes a chunk's slice of the images and its net counts, as in :class:`Recording`.
+        cap: with ``until_silent``, simulate no more steps than this.
+        report: takes progress lines.
+
+    Returns:
+        The log of all images, without net counts.
+
+    Raises:
+        InputError: images, labels or time steps do not fit the network.
+    """
+    steps, until_silent = most_timesteps(network, timesteps, cap=cap), timesteps == UNTIL_SILENT
     if whole("batch_size", batch_size) < 1:
         raise InputError(f"batch_size is {batch_size}: it must be at least 1")
-    images = np.atleast_1d(as_array("images", images))
     check_run(network, images, steps)
     labels = check_labels(network, labels, len(images))
-    runner = make_engine(network, engine, threads=threads, device=device)
     logs = []
-    for chunk, recording in run_chunks(network, images, steps, runner=runner):
+    for chunk, recording in run_chunks(network, images, steps, runner=runner, until_silent=until_silent, report=report):
+        each(chunk, recording.counts)
+        recording.counts = {}
         known = None if labels is None else labels[chunk]
         log = SimulationLog.from_recording(recording, known, batch_size=batch_size, unit=network.readout.unit)
-        logs.append(log.until_silent() if timesteps == UNTIL_SILENT else log)
+        logs.append(log.until_silent() if until_silent else log)
     return SimulationLog.join(logs)
 
 
@@ -170,41 +214,35 @@ def run_chunks(
     timesteps: int,
     *,
     runner: Engine,
+    until_silent: bool = False,
     report: Callable[[str], None] | None = None,
 ) -> Iterator[tuple[slice, Recording]]:
-    """Simulate chunk after chunk, so that who looks at each and lets it go needs no memory for all.
+    """Simulate chunk after chunk, of as many images as the engine likes and as the recorded steps leave memory for.
 
     Args:
         network: the integer spiking network.
         images: (N, C, H, W) floats, checked by :func:`check_run`.
         timesteps: T.
         runner: made for this network by :func:`make_engine`.
+        until_silent: no more steps than it takes, roughly, until nothing spikes any more.
         report: takes progress lines.
 
     Yields:
         The images' slice and their recording.
     """
     progress = Progress(len(images), "images", REPORT_SECONDS)
-    for start in range(0, len(images), runner.chunk_size):
-        chunk = slice(start, min(start + runner.chunk_size, len(images)))
-        yield chunk, runner.run(network.encode(images[chunk]), timesteps)
+    start, steps = 0, min(FIRST_STEPS, timesteps) if until_silent else timesteps
+    while start < len(images):
+        size = max(1, min(runner.chunk_size, RECORDED_BYTES // (steps * Recording.bytes_per_step(network))))
+        chunk = slice(start, min(start + size, len(images)))
+        recording = runner.run(network.encode(images[chunk]), steps)
+        if until_silent and recording.still_spiking and steps < timesteps:
+            steps = min(steps * MORE_STEPS, timesteps)  # for this chunk and all behind it
+            continue
+        yield chunk, recording
+        start = chunk.stop
         if report is not None and (progress.due() or chunk.stop == len(images)):
             report(f"image {chunk.stop}/{len(images)}: {progress.pace(chunk.stop)}")
-
-
-def as_array(name: str, values: Any) -> np.ndarray:
-    """An array, whatever device a tensor is on and whether NumPy knows its type.
-
-    Raises:
-        InputError: nested lists of different lengths.
-    """
-    if isinstance(values, torch.Tensor):
-        values = values.detach().cpu()
-        values = values.float() if values.dtype == torch.bfloat16 else values
-    try:
-        return np.asarray(values)
-    except ValueError as error:
-        raise InputError(f"{name} are not an array of numbers") from error
 
 
 def check_labels(network: SpikingNetwork, labels: Any, images: int) -> np.ndarray | None:
@@ -222,17 +260,3 @@ def check_labels(network: SpikingNetwork, labels: Any, images: int) -> np.ndarra
         found = f"from {array.min()} to {array.max()}" if array.dtype.kind in "iu" and array.size else str(array.dtype)
         raise InputError(f"labels are {found}: they are whole numbers, classes 0 to {network.classes - 1}")
     return array.astype(np.int64)
-
-
-def whole(name: str, value: Any) -> int:
-    """A whole number of any integer type as ``int``; truth values are none.
-
-    Raises:
-        InputError: it is something else.
-    """
-    try:
-        if isinstance(value, bool | np.bool_):
-            raise TypeError
-        return operator.index(value)
-    except TypeError:
-        raise InputError(f"{name} is {value!r}: it must be a whole number") from None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
-from negspike.errors import InputError, one_line
+from negspike.errors import InputError, foreign_file
 from negspike.files import atomic_path
 from negspike.fixed_point import IMAGE_FRACTION_BITS
 from negspike.spiking.nodes import MaxPool, Neurons, Node, Readout, Shape, Sum, Synapses, Window
@@ -22,12 +21,6 @@ if TYPE_CHECKING:
     from negspike.spiking.graph import SpikingNetwork
 
 FORMAT = 2
-# What NumPy, zipfile and json raise for damaged or foreign files; NotImplementedError is zipfile's word for a
-# compression that it does not know.
-_UNREADABLE = (
-    *(OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, MemoryError, NotImplementedError),
-    *(RuntimeError, zipfile.BadZipFile, zlib.error, SyntaxError),
-)
 _Pair = tuple[int, int]
 
 
@@ -138,15 +131,11 @@ def save(
 
 def load(path: Path | str, network: type[SpikingNetwork]) -> SpikingNetwork:
     """Read what :func:`save` wrote; nothing is unpickled. See :meth:`negspike.SpikingNetwork.load`."""
-    try:
-        return _read(Path(path), network)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: there is no such file") from error
-    except (*_UNREADABLE, RecursionError) as error:
-        reason = one_line(error)[:200]
-        raise InputError(f"{path}: not a spiking network written by this package ({reason}); convert again") from error
+    with foreign_file(path, "a spiking network written by this package", "convert again"):
+        try:
+            return _read(Path(path), network)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from error
 
 
 def _read(path: Path, network: type[SpikingNetwork]) -> SpikingNetwork:

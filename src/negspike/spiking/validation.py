@@ -87,6 +87,8 @@ def _check_window(where: str, window: Window, source: Shape, target: Shape) -> N
         raise InputError(
             f"{where}: windows over {source[1]}x{source[2]} give {window.out_size(*source[1:])}, expected {target[1:]}"
         )
+    if max(numbers + zeros) >= MOST_NEURONS:  # a step that is never taken can be anything so far
+        raise InputError(f"{where}: kernel, stride, dilation and padding are below {MOST_NEURONS:,}")
 
 
 def _check_synapses(

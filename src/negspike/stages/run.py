@@ -20,7 +20,7 @@ from negspike.training.topology import parse_topology
 Report = Callable[[str], None]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Run:
     """One network of the experiment.
 

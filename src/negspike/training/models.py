@@ -75,6 +75,8 @@ def load_state(model: nn.Module, path: Path) -> None:
     strange = [name for name, value in state.items() if not isinstance(value, torch.Tensor)]
     if strange:
         raise InputError(f"{path}: {strange[0]!r} is no tensor; save model.state_dict()")
+    # of whatever width: what was saved in half precision is widened
+    state = {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
     check_shapes(model, state, path)
     model.load_state_dict(state)
 

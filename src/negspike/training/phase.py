@@ -62,7 +62,7 @@ class Epoch:
     seconds: float = field(compare=False)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PhaseResult:
     """What a phase leaves behind.
 
@@ -228,7 +228,7 @@ def _train_epoch(
     return total_loss.item() / done, correct.item() / done
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Evaluation:
     images: torch.Tensor
     labels: torch.Tensor
@@ -288,7 +288,11 @@ def _resume(
         state = read_tensors(checkpoint)
         same = state["settings"] == settings
         history = [Epoch(*row) for row in state["history"]] if same else []
-        sessions = list(state["sessions"])
+        sessions = [
+            {"first_epoch": int(one["first_epoch"]), "environment": {**one["environment"]}} for one in state["sessions"]
+        ]
+        if same:
+            _restore(network, optimizer, state)
     except FileNotFoundError:
         return [], []
     except OSError:
@@ -299,9 +303,22 @@ def _resume(
     if not same:
         report(f"{checkpoint}: of another net, schedule, seed, data or code, not used")
         return [], []
-    network.load_state_dict(state["weights"])
-    optimizer.load_state_dict(state["optimizer"])
     return history, sessions
+
+
+def _restore(network: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Take over weights and Adam's moments; raises something, and changes nothing, where they do not fit."""
+    weights, moments = state["weights"], state["optimizer"]["state"]
+    for name, value in network.state_dict().items():
+        if (weights[name].shape, weights[name].dtype) != (value.shape, value.dtype):
+            raise ValueError(f"other {name}")
+    for number, parameter in enumerate(network.parameters()):
+        if not parameter.shape == moments[number]["exp_avg"].shape == moments[number]["exp_avg_sq"].shape:
+            raise ValueError(f"other moments of parameter {number}")
+        float(moments[number]["step"])
+    # the settings are the same, so that the hyperparameters are, too
+    optimizer.load_state_dict(optimizer.state_dict() | {"state": moments})
+    network.load_state_dict({name: weights[name] for name in network.state_dict()})
 
 
 def _save_checkpoint(

@@ -8,8 +8,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from negspike.arguments import whole
 from negspike.errors import InputError
 
+LARGEST_EXPONENT = 126
 LARGEST_COUNT = (1 << 31) - 1
 
 
@@ -91,7 +93,12 @@ class _Quantizer(nn.Module):
 
     def __init__(self, step: float, low: int | None, high: int | None, *, trainable: bool = True) -> None:
         super().__init__()
-        value = torch.tensor(float(step), dtype=torch.float32)
+        try:
+            if isinstance(step, bool | str | bytes):
+                raise TypeError
+            value = torch.tensor(float(step), dtype=torch.float32)
+        except (TypeError, ValueError, OverflowError, RuntimeError):
+            raise InputError(f"step is {step!r}: it must be a number above 0") from None
         if not 0 < value < torch.inf:
             raise InputError(f"step is {step!r}: it must be a number above 0")
         self.low, self.high = _count("low", low), _count("high", high)
@@ -126,7 +133,10 @@ class QuantReLU(_Quantizer):
             raise InputError("QuantReLU takes one of k (a step of 2^-k) and step")
         if levels is not None and (_count("levels", levels) or 0) < 1:
             raise InputError(f"levels is {levels}: it must be at least 1, or None for no upper bound")
-        super().__init__(2.0**-k if step is None else step, 0, levels, trainable=k is None)  # type: ignore[operator]
+        if k is not None and abs(whole("k", k)) > LARGEST_EXPONENT:
+            raise InputError(f"k is {k}: float32 has no step of 2^-{k}")
+        value = 2.0**-k if k is not None else step
+        super().__init__(value, 0, levels, trainable=k is None)  # type: ignore[arg-type]
 
     def extra_repr(self) -> str:
         """Shown by ``print(model)``."""

@@ -123,7 +123,7 @@ def parse_topology(
         InputError: an unknown token (the message points at it), a convolution behind a fully connected layer, or a
             window larger than the image that reaches it.
     """
-    if padding not in ("same", "valid"):
+    if not isinstance(padding, str) or padding not in ("same", "valid"):
         raise InputError(f"padding {padding!r} is unknown: it is 'same' or 'valid'")
     if not (width > 0 and isfinite(width)):
         raise InputError(f"width {width!r} must be a number above 0")
@@ -131,7 +131,8 @@ def parse_topology(
     shape = input_shape
     position = 0
     for token in str(text).split("-"):
-        where = f"topology {str(text)!r}, token {token!r} at character {position + 1}"
+        shown = [each if len(each) <= 200 else f"{each[:200]}..." for each in (str(text), token)]
+        where = f"topology {shown[0]!r}, token {shown[1]!r} at character {position + 1}"
         position += len(token) + 1
         match = _TOKEN.fullmatch(token)
         if match is None:

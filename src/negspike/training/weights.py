@@ -11,19 +11,20 @@ from typing import Any
 import torch
 from torch import nn
 
-from negspike.errors import InputError
+from negspike.errors import InputError, foreign_file
 from negspike.files import write_bytes
 
 
 def read_tensors(path: Path) -> dict[str, Any]:
-    """What :func:`torch.save` wrote, on the CPU; raises nearly any kind of exception for a damaged file."""
+    """What :func:`torch.save` wrote, on the CPU; damage raises nearly any kind of exception, but no OSError."""
     # torch.load does not compare the checksums that torch.save writes: a flipped bit would become another weight
-    with zipfile.ZipFile(path) as archive:
+    content = io.BytesIO(path.read_bytes())  # what cannot be read is told from what is damaged
+    with zipfile.ZipFile(content) as archive:
         damaged = archive.testzip()
     if damaged is not None:
         raise ValueError(f"{damaged} is damaged")
     # weights_only: nothing but tensors and plain values is ever unpickled
-    stored = torch.load(path, weights_only=True, map_location="cpu")
+    stored = torch.load(content, weights_only=True, map_location="cpu")
     if not isinstance(stored, dict):
         raise TypeError(f"a {type(stored).__name__} instead of a mapping")
     return stored
@@ -49,17 +50,13 @@ def load_weights(network: nn.Module, path: Path) -> dict[str, Any]:
     Raises:
         InputError: the file is not one of ours, or its weights belong to another network.
     """
-    try:
+    with foreign_file(path, "a weights file of this workflow", "delete it and run again"):
         stored = read_tensors(path)
-        weights: dict[str, torch.Tensor] = stored["weights"]
+        weights: dict[str, torch.Tensor] = dict(stored["weights"])
         metadata: dict[str, Any] = dict(stored["metadata"])
-        _ = {name: value.shape for name, value in weights.items()}
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: there is no such file") from error
-    except Exception as error:
-        raise InputError(
-            f"{path}: not a weights file of this workflow ({type(error).__name__}); delete it and run again"
-        ) from error
+        for name, value in weights.items():
+            if not isinstance(name, str) or value.layout != torch.strided or value.device.type != "cpu":
+                raise TypeError(f"{name!r} is no dense tensor")
     check_shapes(network, weights, path)
     network.load_state_dict(weights)
     return metadata
@@ -69,15 +66,19 @@ def check_shapes(network: nn.Module, weights: Mapping[str, torch.Tensor], path: 
     """Refuse weights that are not those of a network.
 
     Raises:
-        InputError: the first tensor that is missing, too many or of another shape.
+        InputError: the first tensor that is missing, too many or of another shape or type.
     """
-    expected = {name: tuple(value.shape) for name, value in network.state_dict().items()}
-    found = {name: tuple(value.shape) for name, value in weights.items()}
+    found, expected = (
+        {name: (tuple(value.shape), value.dtype) for name, value in some.items()}
+        for some in (weights, network.state_dict())
+    )
     for name in sorted(expected.keys() | found.keys()):
         if expected.get(name) != found.get(name):
+            (shape, dtype), (needed, wanted) = found.get(name, (None, None)), expected.get(name, (None, None))
             of = getattr(getattr(network, "topology", None), "text", type(network).__name__)
             raise InputError(
-                f"{path}: weights of another net: {name} has shape {found.get(name)}, {of} needs {expected.get(name)}"
+                f"{path}: weights of another net: {name} has shape {shape}, {of} needs {needed}"
+                f"{f', and is {dtype}, not {wanted}' if shape == needed else ''}"
             )
 
 

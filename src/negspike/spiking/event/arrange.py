@@ -37,7 +37,7 @@ def tile_width(outputs: int) -> int:
     return min(TILE_WIDTHS, key=lambda width: -(-outputs // width) * (width + LIST_COST))
 
 
-@dataclass
+@dataclass(eq=False)
 class _Sizes:
     """How far the arrays of all nodes have been filled."""
 
@@ -48,7 +48,7 @@ class _Sizes:
     pooled: int = 0
 
 
-@dataclass
+@dataclass(eq=False)
 class _Arrays:
     """What the nodes arranged so far fill the network's arrays with."""
 
@@ -67,7 +67,7 @@ class _Arrays:
     sizes: _Sizes = field(default_factory=_Sizes)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Arranged:
     """The arrays, and how long those are that the engine provides: neurons, masks and so on.
 

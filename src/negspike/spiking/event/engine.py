@@ -6,6 +6,7 @@ How it works, what it was measured against and what bounds it: docs/performance.
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from queue import Empty, SimpleQueue
 
 import numpy as np
 
@@ -128,7 +129,7 @@ class EventEngine:
         self.neurons = self.arranged.neurons
         chunk = max(CHUNK_BYTES // (4 * self.neurons + 1), CHUNK_IMAGES_PER_THREAD * self.threads)
         self.chunk_size = min(chunk, LARGEST_CHUNK)
-        self._idle: list[Work] = []
+        self._idle: SimpleQueue[Work] = SimpleQueue()  # of threads: whoever takes one has it alone
 
     def run(self, encoded: np.ndarray, timesteps: int) -> Recording:
         """Simulate (N, C, H, W) int64 images with 16 fractional bits for ``timesteps`` steps."""
@@ -146,7 +147,10 @@ class EventEngine:
     def _simulate(self, encoded: np.ndarray, timesteps: int, results: Results, task: slice) -> np.ndarray:
         """Simulate some images; returns bounds on the potentials of each population."""
         reached = np.zeros(len(self.network.populations), np.int64)
-        work = self._idle.pop() if self._idle else _work(self.arranged)
+        try:
+            work = self._idle.get_nowait()
+        except Empty:
+            work = _work(self.arranged)
         first = task.start
         while first < task.stop:
             part = slice(first, task.stop)
@@ -157,7 +161,7 @@ class EventEngine:
                 # A potential of this image could have left 32 bits. Once more, from the start, with 64.
                 self._simulate_wide(encoded, timesteps, _part(results, slice(first, first + 1), reached), first)
                 first += 1
-        self._idle.append(work)
+        self._idle.put(work)
         return reached
 
     def _simulate_wide(self, encoded: np.ndarray, timesteps: int, results: Results, number: int) -> None:

@@ -13,7 +13,7 @@ from negspike.spiking.nodes import Synapses, Window
 UNIT = 1 << 16
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Expanded:
     """One synapse that no channel of the source enters twice.
 

@@ -1,0 +1,40 @@
+"""What callers hand over, as what it is meant to be, or one line that says what it is instead."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import numpy as np
+import torch
+
+from negspike.errors import InputError
+
+
+def as_array(name: str, values: Any) -> np.ndarray:
+    """An array, whatever device a tensor is on and whether NumPy knows its type.
+
+    Raises:
+        InputError: nested lists of different lengths.
+    """
+    if isinstance(values, torch.Tensor):
+        values = values.detach().cpu()
+        values = values.float() if values.dtype == torch.bfloat16 else values
+    try:
+        return np.asarray(values)
+    except ValueError as error:
+        raise InputError(f"{name} are not an array of numbers") from error
+
+
+def whole(name: str, value: Any) -> int:
+    """A whole number of any integer type as ``int``; truth values are none.
+
+    Raises:
+        InputError: it is something else.
+    """
+    try:
+        if isinstance(value, bool | np.bool_):
+            raise TypeError
+        return operator.index(value)
+    except TypeError:
+        raise InputError(f"{name} is {value!r}: it must be a whole number") from None
