@@ -1,5 +1,5 @@
 # In:  weights after a net's last phase, data/{dataset}.npz
-# Out: {results}/{net}/seed{seed}/k{k}/spiking.npz, the integer spiking network;
+# Out: {results}/{net}/seed{seed}/{quantized}/spiking.npz, the integer spiking network;
 #      .../{accuracy,sop_num,spike_collect,spike_num}.txt, the four logs, with evaluation.npz and evaluation.json
 
 
@@ -7,11 +7,11 @@ rule convert:
     input:
         weights=final_weights,
     output:
-        spiking=f"{RESULTS}/{{net}}/seed{{seed}}/k{{k}}/spiking.npz",
+        spiking=f"{RESULTS}/{{net}}/seed{{seed}}/{{quantized}}/spiking.npz",
     log:
-        f"{RESULTS}/logs/{{net}}/seed{{seed}}/k{{k}}/convert.log",
+        f"{RESULTS}/logs/{{net}}/seed{{seed}}/{{quantized}}/convert.log",
     benchmark:
-        f"{RESULTS}/benchmarks/{{net}}/seed{{seed}}/k{{k}}/convert.tsv"
+        f"{RESULTS}/benchmarks/{{net}}/seed{{seed}}/{{quantized}}/convert.tsv"
     localrule: True
     conda:
         "../../envs/environment.yaml"
@@ -22,7 +22,7 @@ rule convert:
     params:
         code=code("convert.py"),
         net=net_science,
-        weight_bits=EXPERIMENT.weight_bits,
+        weight_bits=weight_bits,
     script:
         "../scripts/convert.py"
 
@@ -33,16 +33,16 @@ rule evaluate:
         weights=final_weights,
         images=dataset_images,
     output:
-        accuracy=f"{RESULTS}/{{net}}/seed{{seed}}/k{{k}}/accuracy.txt",
-        sop_num=f"{RESULTS}/{{net}}/seed{{seed}}/k{{k}}/sop_num.txt",
-        spike_collect=f"{RESULTS}/{{net}}/seed{{seed}}/k{{k}}/spike_collect.txt",
-        spike_num=f"{RESULTS}/{{net}}/seed{{seed}}/k{{k}}/spike_num.txt",
-        arrays=f"{RESULTS}/{{net}}/seed{{seed}}/k{{k}}/evaluation.npz",
-        summary=f"{RESULTS}/{{net}}/seed{{seed}}/k{{k}}/evaluation.json",
+        accuracy=f"{RESULTS}/{{net}}/seed{{seed}}/{{quantized}}/accuracy.txt",
+        sop_num=f"{RESULTS}/{{net}}/seed{{seed}}/{{quantized}}/sop_num.txt",
+        spike_collect=f"{RESULTS}/{{net}}/seed{{seed}}/{{quantized}}/spike_collect.txt",
+        spike_num=f"{RESULTS}/{{net}}/seed{{seed}}/{{quantized}}/spike_num.txt",
+        arrays=f"{RESULTS}/{{net}}/seed{{seed}}/{{quantized}}/evaluation.npz",
+        summary=f"{RESULTS}/{{net}}/seed{{seed}}/{{quantized}}/evaluation.json",
     log:
-        f"{RESULTS}/logs/{{net}}/seed{{seed}}/k{{k}}/evaluate.log",
+        f"{RESULTS}/logs/{{net}}/seed{{seed}}/{{quantized}}/evaluate.log",
     benchmark:
-        f"{RESULTS}/benchmarks/{{net}}/seed{{seed}}/k{{k}}/evaluate.tsv"
+        f"{RESULTS}/benchmarks/{{net}}/seed{{seed}}/{{quantized}}/evaluate.tsv"
     conda:
         "../../envs/environment.yaml"
     threads: RESERVED["evaluate"]["threads"]
@@ -53,7 +53,7 @@ rule evaluate:
     params:
         code=code("evaluate.py"),
         net=net_science,
-        weight_bits=EXPERIMENT.weight_bits,
+        weight_bits=weight_bits,
         timesteps=lambda wildcards: definition(wildcards).timesteps,
         timesteps_cap=timesteps_cap,
         batch_size=EXPERIMENT.batch_size,
