@@ -19,6 +19,7 @@ from negspike.training.quantizers import QuantIdentity, QuantReLU
 Quantiser = QuantReLU | QuantIdentity
 # What the error of a step is measured on, and how many steps are tried in each of two rounds.
 MOST_VALUES = 1 << 18
+CALIBRATION_IMAGES = 512
 TRIED = 48
 
 _RECTIFIERS: set[Any] = {F.relu, F.relu_, torch.relu, torch.relu_, F.relu6, F.hardtanh, F.hardtanh_}
@@ -53,7 +54,8 @@ def quantize(
 
     Args:
         model: made of what ``torch.fx`` can trace; it is left as it is.
-        calibration: (N, C, H, W) floats, one batch: some dozens to hundreds of images as the model is used with.
+        calibration: (N, C, H, W) floats, some dozens to hundreds of images as the model is used with; steps are chosen
+            by at most 512 of them, spread evenly.
         levels: largest count L; 15 makes activations of 4 bits. A QuantIdentity has as many values, half below 0.
         percentile: the largest count stands for this percentile of the positive inputs; None: the step with the least
             squared error.
@@ -80,7 +82,7 @@ def quantize(
     if parameter is not None:
         images = images.to(parameter.device, parameter.dtype)
         quantised.to(parameter.device)
-    _calibrate(quantised, images, percentile, rewriter.activations)
+    _calibrate(quantised, images[:: -(-len(images) // CALIBRATION_IMAGES)], percentile, rewriter.activations)
     if updates:
         reconstruct(quantised, images, rewriter.activations, steps=updates)
     quantised.train(model.training)

@@ -19,18 +19,19 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from negspike.console import Progress
 from negspike.data.augmentation import training_images
 from negspike.data.dataset import Dataset, Images
 from negspike.data.images import prepare_images
+from negspike.data.registry import DatasetSpec
 from negspike.devices import environment
 from negspike.errors import InputError
 from negspike.files import write_text
 from negspike.fingerprint import code_of
 from negspike.training.network import predict
+from negspike.training.recipes import arithmetic, cross_entropy, make_optimizer, set_rate
 from negspike.training.schedule import Phase
 from negspike.training.weights import read_tensors, write_tensors
 
@@ -43,7 +44,7 @@ class Epoch:
 
     Attributes:
         phase, epoch: count from 1; epochs count within their phase. Both 0: before any training.
-        learning_rate: of Adam.
+        learning_rate: of the phase, its largest.
         loss: mean cross-entropy over the epoch's training images; None before any training.
         training_accuracy: over the same images, while the weights were changing; None as well.
         validation_accuracy: after the epoch; None for a dataset that holds out no image.
@@ -110,7 +111,7 @@ def train_phase(
     pixels = torch.from_numpy(dataset.train.pixels).to(device)
     labels = torch.from_numpy(dataset.train.labels).to(device)
     held_out = _held_out(dataset, device)
-    optimizer = torch.optim.Adam(network.parameters(), lr=phase.learning_rate)
+    optimizer = make_optimizer(network, phase)
     settings = _settings(network, dataset, phase, seed, about)
     history, sessions = _resume(checkpoint, settings, network, optimizer, report)
     already, here = len(history), environment(device, torch.get_num_threads())
@@ -131,7 +132,9 @@ def train_phase(
                 f"loss {loss:.4f}, training accuracy {accuracy:.2%}, {pace.pace((epoch - 1) * len(labels) + done)}"
             )
 
-        loss, accuracy = _train_epoch(network, dataset, pixels, labels, phase, optimizer, random, progress)
+        loss, accuracy = _train_epoch(
+            network, dataset.spec, (pixels, labels), phase, optimizer, random, progress, epoch=epoch
+        )
         if not math.isfinite(loss):
             raise InputError(
                 f"phase {phase.number}, epoch {epoch}: the loss is {loss}; lower learning_rate ({phase.learning_rate})"
@@ -173,27 +176,32 @@ def start_row(network: nn.Module, dataset: Dataset, device: torch.device) -> Epo
 
 def _train_epoch(
     network: nn.Module,
-    dataset: Dataset,
-    pixels: torch.Tensor,
-    labels: torch.Tensor,
+    spec: DatasetSpec,
+    shown: tuple[torch.Tensor, torch.Tensor],
     phase: Phase,
     optimizer: torch.optim.Optimizer,
     random: torch.Generator,
     progress: Callable[[int, float, float], None],
+    *,
+    epoch: int = 1,
 ) -> tuple[float, float]:
-    """One pass; mean loss and training accuracy."""
+    """One pass over pixels and labels; mean loss and training accuracy."""
+    pixels, labels = shown
     network.train()
     torch.manual_seed(random.initial_seed())  # of the model's own: dropout
     order = torch.randperm(len(labels), generator=random).to(labels.device)
     total_loss = torch.zeros((), dtype=torch.float64, device=labels.device)
     correct = torch.zeros((), dtype=torch.int64, device=labels.device)
     done, clock = 0, Progress(len(labels), "images", PROGRESS_SECONDS)
-    for batch in order.split(phase.batch_size):  # type: ignore[no-untyped-call]
+    batches = order.split(phase.batch_size)  # type: ignore[no-untyped-call]
+    for number, batch in enumerate(batches):
         if len(batch) == 1:
             continue  # batch norm has no variance over a single image
-        images = training_images(dataset.spec, pixels[batch], random)
-        logits = network(images.contiguous(memory_format=torch.channels_last))
-        loss = F.cross_entropy(logits, labels[batch])
+        images = training_images(spec, pixels[batch], random)
+        with arithmetic(network, phase.recipe, labels.device):
+            logits = network(images.contiguous(memory_format=torch.channels_last))
+        loss = cross_entropy(logits, labels[batch], phase.recipe)
+        set_rate(optimizer, phase, (epoch - 1 + number / len(batches)) / phase.epochs)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
