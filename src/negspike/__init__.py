@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from negspike.spiking.graph import SpikingNetwork
     from negspike.spiking.recording import SimulationLog
     from negspike.spiking.simulation import simulate
+    from negspike.spiking.stream import Stream
     from negspike.training.quantizers import QuantIdentity, QuantReLU
 
     load = SpikingNetwork.load
@@ -23,6 +24,7 @@ __all__ = [
     "QuantReLU",
     "SimulationLog",
     "SpikingNetwork",
+    "Stream",
     "__version__",
     "convert",
     "from_batchnorm",
@@ -37,6 +39,7 @@ _HOME = {
     "QuantReLU": "training.quantizers",
     "SimulationLog": "spiking.recording",
     "SpikingNetwork": "spiking.graph",
+    "Stream": "spiking.stream",
     "convert": "conversion.convert",
     "from_batchnorm": "conversion.arrays",
     "quantize": "conversion.calibrate",

@@ -16,7 +16,7 @@ from negspike.config_sections import Count, Datasets, Distinct, File, Name, Sect
 from negspike.data.registry import DATASETS, DatasetSpec, Source
 from negspike.errors import InputError
 from negspike.precision import Precision
-from negspike.training.schedule import Phase
+from negspike.training.schedule import Phase, Recipe
 from negspike.training.topology import Topology, parse_topology
 
 EXPECTED_TIMESTEPS = 100
@@ -55,7 +55,10 @@ class Training(Section):
     """A phase of a training."""
 
     epochs: Count = Field(description="passes over the training images")
-    learning_rate: float = Field(gt=0, le=1, description="Adam's, constant; a phase starts from the weights before it")
+    learning_rate: float = Field(gt=0, le=1, description="the largest; a phase starts from the weights before it")
+    recipe: Recipe = Field(
+        "published", description="Adam at a constant rate; or `fast`: SGD, one cycle, smoothed labels, bfloat16"
+    )
 
 
 class Levels(Section):
@@ -101,6 +104,12 @@ class Definition(Section):
     batch_size: Annotated[Count, Field(ge=2)] = Field(description="images a training step")
     schedule: Annotated[tuple[Training, ...], as_tuple] = Field(
         alias="phases", description="the training, phase by phase; may be empty where there are `weights`"
+    )
+    reconstruction: int = Field(
+        0,
+        ge=0,
+        le=100_000,
+        description="updates towards the FP32 net's activations, without labels, of levels",
     )
     finetuning: Annotated[tuple[Training, ...], as_tuple] = Field(
         (), description="the phases of quantised trainings from the FP32 net; none: quantised without training"
@@ -149,7 +158,9 @@ class Definition(Section):
     def phases(self, precision: Precision) -> tuple[Phase, ...]:
         """The training schedule."""
         numbered = enumerate(self.finetuning if self.from_fp32(precision) else self.schedule, start=1)
-        return tuple(Phase(number, each.epochs, each.learning_rate, self.batch_size) for number, each in numbered)
+        return tuple(
+            Phase(number, each.epochs, each.learning_rate, self.batch_size, each.recipe) for number, each in numbered
+        )
 
     @property
     def expected_timesteps(self) -> int:

@@ -28,6 +28,15 @@ def choose_device(name: str = "auto") -> torch.device:
     return torch.device(name)
 
 
+def has_fast_bfloat16(device: torch.device) -> bool:
+    """Whether products of bfloat16 are quicker than those of float32: CUDA from Ampere on, CPUs with instructions."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    # PyTorch has told it since 2.10; where it does not, float32 is right, if slower.
+    known: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(known.get("amx_bf16") or known.get("avx512_bf16"))
+
+
 def make_deterministic(threads: int) -> None:
     """Same seed, same machine, same threads: the same weights to the bit."""
     # cuBLAS reads this when it first starts; without it PyTorch refuses its deterministic mode.

@@ -14,6 +14,7 @@ from torch import nn
 
 import negspike
 from negspike import QuantIdentity, QuantReLU
+from negspike.conversion import reconstruct
 from negspike.conversion.calibrate import best_step
 from negspike.data.dataset import Dataset
 from negspike.errors import InputError
@@ -200,6 +201,53 @@ def test_training_in_a_loop_of_ones_own(digits: Dataset) -> None:
     assert agreed.mean() > 0.99
 
 
+@pytest.fixture(scope="module")
+def trained(digits: Dataset) -> tuple[nn.Sequential, torch.Tensor, torch.Tensor]:
+    """A float net of two convolutions, with images it was trained on and others: pixels and labels of all of them."""
+    torch.manual_seed(0)
+    x = torch.from_numpy(digits.train.pixels[:600]).float() / 16
+    y = torch.from_numpy(digits.train.labels[:600]).long()
+    body = (nn.Conv2d(1, 12, 3, padding=1), nn.BatchNorm2d(12), nn.ReLU6(), nn.Conv2d(12, 12, 3), nn.Hardtanh())
+    model = nn.Sequential(*body, nn.MaxPool2d(2), nn.Conv2d(12, 16, 3), nn.ReLU(), nn.Flatten(), nn.Linear(16, 10))
+    optimizer = torch.optim.Adam(model.parameters(), 5e-3)
+    for _ in range(80):
+        optimizer.zero_grad()
+        F.cross_entropy(model(x[:400]), y[:400]).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    return model.eval(), x, y
+
+
+def test_reconstruction_without_labels(trained: tuple[nn.Sequential, torch.Tensor, torch.Tensor]) -> None:
+    """Nearer to the float model on images it has not seen, the same twice, its statistics kept, and lossless."""
+    model, x, y = trained
+    shown, others = x[:200], x[400:]
+    before, after, again = (
+        negspike.quantize(model, shown, levels=1, reconstruction_steps=steps) for steps in (0, 100, 100)
+    )
+    with torch.no_grad():
+        wanted = model(others).softmax(1)
+        errors = [float(F.kl_div(one(others).log_softmax(1), wanted, reduction="batchmean")) for one in (before, after)]
+        right = [float((one(others).argmax(1) == y[400:]).float().mean()) for one in (before, after)]
+    assert errors[1] < errors[0] and right[1] > right[0] + 0.02
+    state, repeated = after.state_dict(), again.state_dict()
+    assert all(torch.equal(state[key], value) for key, value in repeated.items())
+    assert torch.equal(state["1.running_var"], model.state_dict()["1.running_var"])
+    assert not torch.equal(state["0.weight"], model.state_dict()["0.weight"])
+    lossless(after, others[:8])
+
+
+def test_reconstruction_that_does_not_help_is_undone(
+    trained: tuple[nn.Sequential, torch.Tensor, torch.Tensor],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(reconstruct, "LEARNING_RATE", 10.0)
+    model, x, _ = trained
+    before, after = (negspike.quantize(model, x[:64], levels=15, reconstruction_steps=steps) for steps in (0, 3))
+    assert all(torch.equal(value, before.state_dict()[key]) for key, value in after.state_dict().items())
+    assert "reconstruction undone: of 8 images held out" in caplog.text
+
+
 class Untraceable(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x if x.sum() > 0 else -x
@@ -212,6 +260,8 @@ def test_refused() -> None:
             negspike.quantize(model, x, levels=levels)
     with OneLine(InputError, "levels is 1.5"):
         negspike.quantize(model, x, levels=1.5)  # type: ignore[arg-type]
+    with OneLine(InputError, "reconstruction_steps is -1"):
+        negspike.quantize(model, x, reconstruction_steps=-1)
     with OneLine(InputError, "percentile is 0"):
         negspike.quantize(model, x, percentile=0)
     with OneLine(InputError, "calibration images have shape (3, 8, 6)"):

@@ -109,7 +109,7 @@ def test_defective_engines_are_found(defect: str, monkeypatch: pytest.MonkeyPatc
     network, images, labels = small_case()
     assert evaluated(network, images, labels, 150).lossless_check()["silent_images"] == 7
 
-    original: Fire = dense._State.fire
+    original: Fire = dense.NodeState.fire
 
     def fire(self: Any, residual: torch.Tensor, count: torch.Tensor) -> torch.Tensor:
         if defect == "no negative spikes":
@@ -125,7 +125,7 @@ def test_defective_engines_are_found(defect: str, monkeypatch: pytest.MonkeyPatc
             residual[0, 0] -= self.theta[0]
         return change
 
-    monkeypatch.setattr(dense._State, "fire", fire)
+    monkeypatch.setattr(dense.NodeState, "fire", fire)
     evaluation = evaluated(network, images, labels, 150, "dense")
     with OneLine(NotLosslessError, "silent images differ", "report"):
         evaluation.lossless_check()
@@ -377,14 +377,14 @@ def test_evaluation_refuses_before_it_writes(workspace: Workspace, tmp_path: Pat
 def test_a_defective_engine_writes_nothing(
     workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original: Fire = dense._State.fire
+    original: Fire = dense.NodeState.fire
 
     def fire(self: Any, residual: torch.Tensor, count: torch.Tensor) -> torch.Tensor:
         change = original(self, residual, count)
         change[:, 0] = change[:, 0].clamp(max=0)
         return change
 
-    monkeypatch.setattr(dense._State, "fire", fire)
+    monkeypatch.setattr(dense.NodeState, "fire", fire)
     with pytest.raises(NotLosslessError):
         workspace.evaluate(tmp_path / "out", "dense")
     assert list(tmp_path.iterdir()) == []

@@ -612,7 +612,7 @@ def test_a_silent_network_with_a_defect_is_not_the_integer_ann(defect: str, monk
         return sum(int((log.counts[name] != exact[name]).sum()) for name in log.counts)
 
     assert differing() == 0
-    original: Any = dense._State.fire
+    original: Any = dense.NodeState.fire
 
     def fire(self: Any, residual: torch.Tensor, count: torch.Tensor) -> torch.Tensor:
         change: torch.Tensor = original(self, residual, count)
@@ -628,7 +628,7 @@ def test_a_silent_network_with_a_defect_is_not_the_integer_ann(defect: str, monk
             residual -= wrong * self.theta  # ...but its potential was lowered, or what it heard was lost
         return change - wrong if defect != "input lost" else change
 
-    monkeypatch.setattr(dense._State, "fire", fire)
+    monkeypatch.setattr(dense.NodeState, "fire", fire)
     assert differing() > 0
 
 

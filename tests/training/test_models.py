@@ -148,7 +148,7 @@ def data(digits: Dataset, folder: Path) -> Path:
     return folder / "digits.npz"
 
 
-def paths(run: Run, phase: int) -> dict[str, Path]:
+def paths(run: Run, phase: int) -> dict[str, Any]:
     stem = f"{run.precision}-phase{phase}"
     return {"output": Path(f"{stem}.pt"), "history": Path(f"{stem}.csv")}
 
@@ -157,7 +157,8 @@ def train_one(run: Run, data: Path, previous: int | None, report: Callable[[str]
     start = None if previous is None else paths(run, previous)["output"]
     phase, files = Phase(1, 2, 3e-3, 20), paths(run, 1)
     train(run, phase, dataset=data, previous=start, hardware=CPU, report=report, **files)
-    return files["output"]
+    output: Path = files["output"]
+    return output
 
 
 @pytest.mark.parametrize("net", [MODEL, TOPOLOGY], ids=["model", "topology"])

@@ -24,6 +24,7 @@ rule initialize:
     params:
         code=code("initialize.py"),
         net=net_science,
+        reconstruction=lambda wildcards: definition(wildcards).reconstruction,
         weight_bits=weight_bits,
     script:
         "../scripts/initialize.py"

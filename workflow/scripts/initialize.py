@@ -11,6 +11,7 @@ with rule_log(snakemake.log[0]) as report:
     initialize(
         Run(wildcards.net, params.net, int(wildcards.seed), wildcards.precision, params.weight_bits),
         source=Path(snakemake.input.source),
+        reconstruction_steps=params.reconstruction,
         dataset=Path(snakemake.input.images),
         output=Path(snakemake.output.weights),
         history=Path(snakemake.output.history),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ import torch.nn.functional as F
 from torch import fx, nn
 
 from negspike.arguments import whole
+from negspike.conversion.reconstruct import Limits, reconstruct
 from negspike.conversion.trace import check_module, tensor_of
 from negspike.errors import InputError, one_line
 from negspike.training.quantizers import QuantIdentity, QuantReLU
@@ -18,6 +20,7 @@ from negspike.training.quantizers import QuantIdentity, QuantReLU
 Quantiser = QuantReLU | QuantIdentity
 # What the error of a step is measured on, and how many steps are tried in each of two rounds.
 MOST_VALUES = 1 << 18
+CALIBRATION_IMAGES = 512
 TRIED = 48
 
 _RECTIFIERS: set[Any] = {F.relu, F.relu_, torch.relu, torch.relu_, F.relu6, F.hardtanh, F.hardtanh_}
@@ -35,20 +38,31 @@ _REFUSED = (
 )
 
 
-def quantize(model: nn.Module, calibration: Any, *, levels: int = 15, percentile: float | None = None) -> nn.Module:
+def quantize(
+    model: nn.Module,
+    calibration: Any,
+    *,
+    levels: int = 15,
+    percentile: float | None = None,
+    reconstruction_steps: int = 0,
+) -> nn.Module:
     """A copy of a float model that :func:`negspike.convert` takes, trainable in a loop of one's own.
 
     Each ReLU, ReLU6 and Hardtanh, as a module, function or method, becomes a :class:`negspike.QuantReLU` of its own,
     and where a linear map reads another's result, as behind a linear bottleneck, a :class:`negspike.QuantIdentity` is
     put between. Layer by layer, on what the quantised layers before give, the step is chosen. Weights and batch norm
-    stay as they are, under the names that they have.
+    stay as they are, under the names that they have, unless ``reconstruction_steps`` are asked for.
 
     Args:
         model: made of what ``torch.fx`` can trace; it is left as it is.
-        calibration: (N, C, H, W) floats, one batch: some dozens to hundreds of images as the model is used with.
+        calibration: (N, C, H, W) floats, some dozens to hundreds of images as the model is used with; steps are chosen
+            by at most 512 of them, spread evenly.
         levels: largest count L; 15 makes activations of 4 bits. A QuantIdentity has as many values, half below 0.
         percentile: the largest count stands for this percentile of the positive inputs; None: the step with the least
             squared error.
+        reconstruction_steps: so many updates of weights, biases and steps towards the float model's activations on the
+            calibration images, without labels (:mod:`negspike.conversion.reconstruct`); some hundred gain most of
+            what few levels lose.
 
     Returns:
         The model in the same mode, with evaluation-mode control flow.
@@ -57,21 +71,25 @@ def quantize(model: nn.Module, calibration: Any, *, levels: int = 15, percentile
         InputError: the model cannot be traced or has an activation that spikes cannot follow; it names the module.
     """
     check_module(model)
-    count = whole("levels", levels)
-    if not 1 <= count < 1 << 24:
-        raise InputError(f"levels is {count}: it must be from 1 to {(1 << 24) - 1}")
+    count, updates = whole("levels", levels), whole("reconstruction_steps", reconstruction_steps)
+    for name, number, least in (("levels", count, 1), ("reconstruction_steps", updates, 0)):
+        if not least <= number < 1 << 24:
+            raise InputError(f"{name} is {number}: it must be from {least} to {(1 << 24) - 1}")
     if percentile is not None and not 0 < percentile <= 100:
         raise InputError(f"percentile is {percentile}: it must be above 0 and at most 100")
     images = tensor_of(calibration)
     if images.dim() != 4 or 0 in images.shape:
         raise InputError(f"calibration images have shape {tuple(images.shape)}, expected (N, channels, height, width)")
     with torch.device("cpu"):  # not where the caller's new tensors would be, but where the model is
-        quantised = _Rewriter(model, count).rewrite()
+        rewriter = _Rewriter(model, count)
+        quantised = rewriter.rewrite()
     parameter = next(model.parameters(), None)
     if parameter is not None:
         images = images.to(parameter.device, parameter.dtype)
         quantised.to(parameter.device)
-    _calibrate(quantised, images, percentile)
+    _calibrate(quantised, images[:: -(-len(images) // CALIBRATION_IMAGES)], percentile, rewriter.activations)
+    if updates:
+        reconstruct(quantised, images, rewriter.activations, steps=updates)
     quantised.train(model.training)
     return quantised
 
@@ -101,6 +119,8 @@ class _Rewriter:
             ) from error
         self.module = fx.GraphModule(root, graph, type(model).__name__)
         self.used: set[str] = set()
+        # What each quantiser takes the place of, by its path: the bounds that values are clipped to.
+        self.activations: dict[str, Limits] = {}
 
     def rewrite(self) -> fx.GraphModule:
         """The copy with quantisers."""
@@ -110,7 +130,9 @@ class _Rewriter:
         # All of them before any is replaced: a module may be used more than once.
         for node, limits in [(node, self._limits(node)) for node in nodes]:
             if limits is not None:
-                self._put(node, self._name(node, "relu"), self._quantiser(*limits))
+                name = self._name(node, "relu")
+                self.activations[name] = limits
+                self._put(node, name, self._quantiser(limits[0]))
             elif node.op == "call_function" and node.target is F.dropout:
                 # In training mode it is to drop again, whatever mode the graph was made in.
                 bound = dict(zip(("input", "p"), node.args, strict=False)) | dict(node.kwargs)
@@ -135,7 +157,7 @@ class _Rewriter:
                 "norm and the like in its place, and train"
             )
 
-    def _limits(self, node: fx.Node) -> tuple[float, float | None] | None:
+    def _limits(self, node: fx.Node) -> Limits | None:
         """(low, high) that an activation function clips to; None for anything else."""
         module = self._module(node)
         if isinstance(module, nn.Hardtanh):  # ReLU6 is one
@@ -177,15 +199,11 @@ class _Rewriter:
         self.used.add(name)
         return name
 
-    def _quantiser(self, low: float, high: float | None) -> Quantiser:
-        made: Quantiser
+    def _quantiser(self, low: float | None) -> Quantiser:
         if low == 0:
-            made = QuantReLU(step=1.0, levels=self.levels)
-        else:
-            above = max(self.levels // 2, 1)
-            made = QuantIdentity(step=1.0, low=-max(self.levels - above, 1), high=above)
-        made.limit = high if low == 0 else None  # type: ignore[assignment]
-        return made
+            return QuantReLU(step=1.0, levels=self.levels)
+        above = max(self.levels // 2, 1)
+        return QuantIdentity(step=1.0, low=-max(self.levels - above, 1), high=above)
 
     def _put(self, node: fx.Node, name: str, module: nn.Module) -> None:
         """A module in place of a node."""
@@ -200,7 +218,8 @@ class _Rewriter:
     def _insert(self, node: fx.Node) -> None:
         """A QuantIdentity behind a node."""
         name = self._name(node, "quant")
-        self.module.add_submodule(name, self._quantiser(-1.0, None))
+        self.activations[name] = (None, None)
+        self.module.add_submodule(name, self._quantiser(None))
         with self.module.graph.inserting_after(node):
             new = self.module.graph.call_module(name, (node,))
         new.meta = dict(node.meta)
@@ -231,17 +250,18 @@ class _Rewriter:
 
 
 @torch.no_grad()
-def _calibrate(model: nn.Module, images: torch.Tensor, percentile: float | None) -> None:
+def _calibrate(
+    model: nn.Module, images: torch.Tensor, percentile: float | None, activations: dict[str, Limits]
+) -> None:
     """One pass: each quantiser chooses its step by what it is given, and quantises with it."""
 
-    def choose(module: nn.Module, inputs: tuple[torch.Tensor]) -> None:
+    def choose(module: nn.Module, inputs: tuple[torch.Tensor], limit: float | None) -> None:
         assert isinstance(module, Quantiser)
-        module.step.fill_(best_step(inputs[0], module.low, module.high, percentile, module.__dict__.pop("limit", None)))
+        module.step.fill_(best_step(inputs[0], module.low, module.high, percentile, limit))
 
     handles = [
-        module.register_forward_pre_hook(choose)
-        for module in model.modules()
-        if isinstance(module, Quantiser) and "limit" in module.__dict__
+        model.get_submodule(name).register_forward_pre_hook(partial(choose, limit=high if low == 0 else None))
+        for name, (low, high) in activations.items()
     ]
     try:
         model(images)

@@ -102,7 +102,7 @@ def training_speed(
     def train(count: int) -> None:
         phase, shown = Phase(1, 1, 1e-3, count), (pixels[:count], labels[:count])
         # it gives the loss as a number, so a GPU has finished
-        _train_epoch(network, dataset, *shown, phase, optimizer, random, lambda *_: None)
+        _train_epoch(network, dataset.spec, shown, phase, optimizer, random, lambda *_: None)
 
     image, batch = seconds_per_image(train, min(FIRST_BATCH, full), full, seconds)
     return Speed(image, "" if batch == full else f"from batches of {batch} instead of {full}")

@@ -109,7 +109,7 @@ class _Connection:
         return spikes
 
 
-class _State:
+class NodeState:
     """One node on the device, and the state of the chunk that is being simulated.
 
     Neurons keep the residual z - base - n * theta: at rest it is in [0, theta), or beyond at a bound.
@@ -171,14 +171,29 @@ class DenseEngine:
 
     def run(self, encoded: np.ndarray, timesteps: int) -> Recording:
         """Simulate (N, C, H, W) int64 images with 16 fractional bits for ``timesteps`` steps."""
-        with exact_arithmetic(self.threads):
-            return self._run(encoded, timesteps)
+        return self.advance(self.start(len(encoded)), encoded, timesteps)
 
-    def _run(self, encoded: np.ndarray, timesteps: int) -> Recording:
+    def start(self, images: int) -> dict[str, NodeState]:
+        """The state of every node, by name, before so many images."""
+        return {node.name: NodeState(self, node, images) for node in self.network.nodes}
+
+    def advance(self, states: dict[str, NodeState], change: np.ndarray, timesteps: int) -> Recording:
+        """Go on from a state, in place, for ``timesteps`` steps.
+
+        Args:
+            states: of all nodes, by name.
+            change: (N, C, H, W) int64 with 16 fractional bits, what is added to the images seen so far.
+            timesteps: as many.
+        """
+        with exact_arithmetic(self.threads):
+            return self._advance(states, change, timesteps)
+
+    def _advance(self, states: dict[str, NodeState], change: np.ndarray, timesteps: int) -> Recording:
         network = self.network
-        recording = Recording.empty(network, images=len(encoded), timesteps=timesteps)
-        states = {node.name: _State(self, node, len(encoded)) for node in network.nodes}
-        currents = dict(self._image_currents(encoded))
+        recording = Recording.empty(network, images=len(change), timesteps=timesteps)
+        currents = dict(self._image_currents(change))
+        for name in currents:
+            states[name].fired |= torch.from_numpy(change.any((1, 2, 3))).to(self.device)
         # The bias alone decides until something arrives.
         readout = states[network.readout.name]
         prediction = readout.residual[:, :, 0, 0].argmax(1)
@@ -209,7 +224,7 @@ class DenseEngine:
 
     def _step(
         self,
-        states: dict[str, _State],
+        states: dict[str, NodeState],
         node: Neurons | MaxPool | Sum | Readout,
         t: int,
         image: torch.Tensor | None,
@@ -244,7 +259,7 @@ class DenseEngine:
         return [one for one in self.connections[node.name] if one.synapses.source != INPUT]
 
     def _integrate(
-        self, states: dict[str, _State], state: _State, rows: Rows, image: torch.Tensor | None
+        self, states: dict[str, NodeState], state: NodeState, rows: Rows, image: torch.Tensor | None
     ) -> torch.Tensor:
         """Add what arrives; return what the node emits, (n, channels, height, width)."""
         node = state.node

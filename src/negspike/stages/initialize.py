@@ -19,15 +19,23 @@ from negspike.training.schedule import Phase
 from negspike.training.weights import load_weights, save_weights
 
 # Training images by which steps are chosen, from all over the training set: it may be sorted by class.
-CALIBRATION_IMAGES = 512
+CALIBRATION_IMAGES, RECONSTRUCTION_IMAGES = 512, 4096
 
 
 def initialize(
-    run: Run, *, source: Path, dataset: Path, output: Path, history: Path, hardware: Hardware, report: Report
+    run: Run,
+    *,
+    source: Path,
+    reconstruction_steps: int = 0,
+    dataset: Path,
+    output: Path,
+    history: Path,
+    hardware: Hardware,
+    report: Report,
 ) -> None:
     """Write phase 0 from ``source``: the FP32 net's last weights, or for itself a state dict from elsewhere."""
     make_deterministic(hardware.threads)
-    data = load_dataset(run.spec, dataset)
+    device, data = choose_device(hardware.device), load_dataset(run.spec, dataset)
     if run.quantization.kind == "fp32":
         network = run.network()
         load_state(network, source)
@@ -35,9 +43,10 @@ def initialize(
         trained = replace(run, precision="fp32", weight_bits=None).network()
         load_weights(trained, source)
         pixels = data.train.pixels
-        chosen = np.linspace(0, len(pixels) - 1, min(CALIBRATION_IMAGES, len(pixels))).round().astype(int)
-        network = run.from_fp32(trained.eval(), torch.from_numpy(prepare_images(data.spec, pixels[chosen])))
-    device = choose_device(hardware.device)
+        count = min(RECONSTRUCTION_IMAGES if reconstruction_steps else CALIBRATION_IMAGES, len(pixels))
+        chosen = np.linspace(0, len(pixels) - 1, count).round().astype(int)
+        images = torch.from_numpy(prepare_images(data.spec, pixels[chosen]))
+        network = run.from_fp32(trained.to(device).eval(), images, reconstruction_steps)
     reached = start_row(network, data, device)
     write_history(history, [reached])
     sessions = [{"first_epoch": 0, "environment": environment(device, hardware.threads)}]

@@ -69,23 +69,28 @@ class Run:
         )
         return model if precision.kind == "fp32" else self._quantized(model, torch.zeros(2, *spec.input_shape))
 
-    def from_fp32(self, trained: nn.Module, images: torch.Tensor) -> nn.Module:
+    def from_fp32(self, trained: nn.Module, images: torch.Tensor, reconstruction_steps: int = 0) -> nn.Module:
         """The quantised network with the weights of the full-precision one.
 
         Args:
             trained: the same net in full precision.
             images: (N, C, H, W) prepared training images, by which the steps are chosen.
+            reconstruction_steps: of :func:`negspike.quantize`, with levels.
         """
         if "model" in self.net:
-            return self._quantized(trained, images)
+            return self._quantized(trained, images, reconstruction_steps)
         network, levels = self.network(), self.quantization.levels
-        made = trained if levels is None else quantize(trained, images, levels=levels)
+        made = (
+            trained
+            if levels is None
+            else quantize(trained, images, levels=levels, reconstruction_steps=reconstruction_steps)
+        )
         network.load_state_dict(made.state_dict())
         return network
 
-    def _quantized(self, model: nn.Module, images: torch.Tensor) -> nn.Module:
+    def _quantized(self, model: nn.Module, images: torch.Tensor, reconstruction_steps: int = 0) -> nn.Module:
         k, levels = self.quantization.k, self.quantization.levels
-        made = quantize(model, images, levels=levels or 1)
+        made = quantize(model, images, levels=levels or 1, reconstruction_steps=reconstruction_steps if levels else 0)
         if k is None:
             return made
         for path, module in [*made.named_modules()]:

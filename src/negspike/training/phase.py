@@ -19,19 +19,20 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from negspike.console import Progress
 from negspike.data.augmentation import training_images
 from negspike.data.dataset import Dataset, Images
 from negspike.data.images import prepare_images
+from negspike.data.registry import DatasetSpec
 from negspike.devices import environment
 from negspike.errors import InputError
 from negspike.files import write_text
 from negspike.fingerprint import code_of
 from negspike.training.network import predict
-from negspike.training.quantizers import QuantIdentity, QuantReLU
+from negspike.training.quantizers import learned_steps
+from negspike.training.recipes import arithmetic, cross_entropy, make_optimizer, set_rate
 from negspike.training.schedule import Phase
 from negspike.training.weights import read_tensors, write_tensors
 
@@ -44,7 +45,7 @@ class Epoch:
 
     Attributes:
         phase, epoch: count from 1; epochs count within their phase. Both 0: before any training.
-        learning_rate: of Adam.
+        learning_rate: of the phase, its largest.
         loss: mean cross-entropy over the epoch's training images; None before any training.
         training_accuracy: over the same images, while the weights were changing; None as well.
         validation_accuracy: after the epoch; None for a dataset that holds out no image.
@@ -111,7 +112,7 @@ def train_phase(
     pixels = torch.from_numpy(dataset.train.pixels).to(device)
     labels = torch.from_numpy(dataset.train.labels).to(device)
     held_out = _held_out(dataset, device)
-    optimizer = _optimizer(network, phase.learning_rate)
+    optimizer = make_optimizer(network, phase)
     settings = _settings(network, dataset, phase, seed, about)
     history, sessions = _resume(checkpoint, settings, network, optimizer, report)
     already, here = len(history), environment(device, torch.get_num_threads())
@@ -132,7 +133,9 @@ def train_phase(
                 f"loss {loss:.4f}, training accuracy {accuracy:.2%}, {pace.pace((epoch - 1) * len(labels) + done)}"
             )
 
-        loss, accuracy = _train_epoch(network, dataset, pixels, labels, phase, optimizer, random, progress)
+        loss, accuracy = _train_epoch(
+            network, dataset.spec, (pixels, labels), phase, optimizer, random, progress, epoch=epoch
+        )
         if not math.isfinite(loss):
             raise InputError(
                 f"phase {phase.number}, epoch {epoch}: the loss is {loss}; lower learning_rate ({phase.learning_rate})"
@@ -143,7 +146,7 @@ def train_phase(
                     f"phase {phase.number}, epoch {epoch}: {name} is no longer finite; "
                     f"lower learning_rate ({phase.learning_rate})"
                 )
-        if any(step.item() <= 0 for step in _steps(network)):
+        if any(step.item() <= 0 for step in learned_steps(network)):
             raise InputError(
                 f"phase {phase.number}, epoch {epoch}: a quantiser's step is no longer above 0; "
                 f"lower learning_rate ({phase.learning_rate})"
@@ -168,20 +171,6 @@ def train_phase(
     return PhaseResult(history, sessions)
 
 
-def _steps(network: nn.Module) -> list[torch.Tensor]:
-    quantisers = (module for module in network.modules() if isinstance(module, QuantReLU | QuantIdentity))
-    return [module.step for module in quantisers if module.step.requires_grad]
-
-
-def _optimizer(network: nn.Module, learning_rate: float) -> torch.optim.Optimizer:
-    """Adam. It changes a number by about its rate, whatever its size: a quantiser's step by that share of itself."""
-    steps = _steps(network)
-    others = [one for one in network.parameters() if all(one is not step for step in steps)]
-    groups: list[dict[str, Any]] = [{"params": others}]
-    groups += [{"params": [step], "lr": learning_rate * step.item()} for step in steps]
-    return torch.optim.Adam(groups, lr=learning_rate)
-
-
 def start_row(network: nn.Module, dataset: Dataset, device: torch.device) -> Epoch:
     """What a network reaches before any training."""
     started = time.monotonic()
@@ -193,27 +182,32 @@ def start_row(network: nn.Module, dataset: Dataset, device: torch.device) -> Epo
 
 def _train_epoch(
     network: nn.Module,
-    dataset: Dataset,
-    pixels: torch.Tensor,
-    labels: torch.Tensor,
+    spec: DatasetSpec,
+    shown: tuple[torch.Tensor, torch.Tensor],
     phase: Phase,
     optimizer: torch.optim.Optimizer,
     random: torch.Generator,
     progress: Callable[[int, float, float], None],
+    *,
+    epoch: int = 1,
 ) -> tuple[float, float]:
-    """One pass; mean loss and training accuracy."""
+    """One pass over pixels and labels; mean loss and training accuracy."""
+    pixels, labels = shown
     network.train()
     torch.manual_seed(random.initial_seed())  # of the model's own: dropout
     order = torch.randperm(len(labels), generator=random).to(labels.device)
     total_loss = torch.zeros((), dtype=torch.float64, device=labels.device)
     correct = torch.zeros((), dtype=torch.int64, device=labels.device)
     done, clock = 0, Progress(len(labels), "images", PROGRESS_SECONDS)
-    for batch in order.split(phase.batch_size):  # type: ignore[no-untyped-call]
+    batches = order.split(phase.batch_size)  # type: ignore[no-untyped-call]
+    for number, batch in enumerate(batches):
         if len(batch) == 1:
             continue  # batch norm has no variance over a single image
-        images = training_images(dataset.spec, pixels[batch], random)
-        logits = network(images.contiguous(memory_format=torch.channels_last))
-        loss = F.cross_entropy(logits, labels[batch])
+        images = training_images(spec, pixels[batch], random)
+        with arithmetic(network, phase.recipe, labels.device):
+            logits = network(images.contiguous(memory_format=torch.channels_last))
+        loss = cross_entropy(logits, labels[batch], phase.recipe)
+        set_rate(optimizer, phase, (epoch - 1 + number / len(batches)) / phase.epochs)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -307,15 +301,17 @@ def _resume(
 
 
 def _restore(network: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Take over weights and Adam's moments; raises something, and changes nothing, where they do not fit."""
+    """Take over weights and the optimizer's moments; raises something, and changes nothing, where they do not fit."""
     weights, moments = state["weights"], state["optimizer"]["state"]
     for name, value in network.state_dict().items():
         if (weights[name].shape, weights[name].dtype) != (value.shape, value.dtype):
             raise ValueError(f"other {name}")
-    for number, parameter in enumerate(network.parameters()):
-        if not parameter.shape == moments[number]["exp_avg"].shape == moments[number]["exp_avg_sq"].shape:
+    names = {"step", "exp_avg", "exp_avg_sq"} if isinstance(optimizer, torch.optim.Adam) else {"momentum_buffer"}
+    parameters = (one for group in optimizer.param_groups for one in group["params"])
+    for number, parameter in enumerate(parameters):
+        shapes = {name: torch.Size() if name == "step" else parameter.shape for name in names}
+        if parameter.requires_grad and shapes != {name: one.shape for name, one in moments[number].items()}:
             raise ValueError(f"other moments of parameter {number}")
-        float(moments[number]["step"])
     # the settings are the same, so that the hyperparameters are, too
     optimizer.load_state_dict(optimizer.state_dict() | {"state": moments})
     network.load_state_dict({name: weights[name] for name in network.state_dict()})

@@ -162,6 +162,12 @@ class QuantIdentity(_Quantizer):
         return f"step={self.step.item():.4g}, low={self.low}, high={self.high}"
 
 
+def learned_steps(model: nn.Module) -> list[nn.Parameter]:
+    """The steps of a model's quantisers that training may change, () float32 each."""
+    quantisers = (module for module in model.modules() if isinstance(module, _Quantizer))
+    return [one.step for one in quantisers if isinstance(one.step, nn.Parameter) and one.step.requires_grad]
+
+
 def _count(name: str, value: Any) -> int | None:
     if value is None:
         return None
