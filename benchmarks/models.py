@@ -29,14 +29,16 @@ PAGE = Path(__file__).parents[1] / "docs" / "models.md"
 SIDES, CALIBRATION, IMAGES, LEVELS = (64, 75, 96, 128, 224), 8, 2, 3
 HEAD = f"""# Models of torchvision
 
-Every classification model of `torchvision.models`, with random weights, as `python -m benchmarks.models` tries them: batch norms see
-{CALIBRATION} random images, `quantize(model, images, levels={LEVELS})`, `convert`, `verify`: {IMAGES} images simulated until silent. Each is converted, and
-**every neuron of every image equals the quantised ANN**, or it is refused with the line that is shown. Sizes are 64x64, or the least
-that the model takes. Random weights say nothing about accuracy; of trained weights: [docs/your_model.md](your_model.md).
+Every classification model of `torchvision.models`, with random weights, as `python -m benchmarks.models` tries them:
+batch norms see {CALIBRATION} random images, then `quantize(model, images, levels={LEVELS})`, `convert` and `verify`,
+which simulates {IMAGES} images until they are silent. Each is converted, and **every neuron of every image equals the
+quantised ANN**, or it is refused with the line that is shown. Images are 64x64, or the least that the model takes.
+Seconds are those of one busy core, all of it together. Random weights say nothing about accuracy.
 
 """
 COLUMNS = {
-    "converted": "| model | side | populations | neurons | MACs | certified latency | silent after | predictions equal | seconds |",
+    "converted": "| model | side | populations | neurons | MACs | certified latency | silent after "
+    "| predictions equal | seconds |",
     "refused": "| model | the line |",
 }
 RULES = {"converted": "| --- |" + " ---: |" * 8, "refused": "| --- | --- |"}
@@ -122,7 +124,7 @@ def _read() -> dict[str, str]:
 
 
 def _write(rows: dict[str, str]) -> None:
-    parts = {"converted": [], "refused": []}
+    parts: dict[str, list[str]] = {"converted": [], "refused": []}
     for name in sorted(rows):
         parts["converted" if rows[name].count("|") > 3 else "refused"].append(rows[name])
     text = HEAD

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from negspike.conversion.arrays import from_batchnorm
     from negspike.conversion.calibrate import quantize
     from negspike.conversion.convert import convert
+    from negspike.conversion.rounding import round_weights
     from negspike.results.verification import verify
     from negspike.spiking.graph import SpikingNetwork
     from negspike.spiking.recording import SimulationLog
@@ -28,6 +29,7 @@ __all__ = [
     "from_batchnorm",
     "load",
     "quantize",
+    "round_weights",
     "simulate",
     "verify",
 ]
@@ -40,6 +42,7 @@ _HOME = {
     "convert": "conversion.convert",
     "from_batchnorm": "conversion.arrays",
     "quantize": "conversion.calibrate",
+    "round_weights": "conversion.rounding",
     "simulate": "spiking.simulation",
     "verify": "results.verification",
 }

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
+from negspike.conversion.rounding import round_weights
 from negspike.errors import InputError, one_line
 from negspike.training.quantizers import QuantIdentity, QuantReLU
 
@@ -39,8 +40,8 @@ def quantize(model: nn.Module, calibration: Any, *, levels: int = 15, percentile
 
     Each ReLU, ReLU6 and Hardtanh, as a module, function or method, becomes a :class:`negspike.QuantReLU` of its own,
     and where a linear map reads another's result, as behind a linear bottleneck, a :class:`negspike.QuantIdentity` is
-    put between. Layer by layer, on what the quantised layers before give, the step is chosen. Weights and batch norm
-    stay as they are, under the names that they have.
+    put between. Layer by layer, on what the quantised layers before give, the step is chosen. Weights
+    are rounded to 24 bits (:func:`negspike.round_weights`); they and batch norm keep the names that they have.
 
     Args:
         model: made of what ``torch.fx`` can trace; it is left as it is.
@@ -66,7 +67,7 @@ def quantize(model: nn.Module, calibration: Any, *, levels: int = 15, percentile
     images = torch.as_tensor(calibration).detach()
     if images.dim() != 4 or 0 in images.shape:
         raise InputError(f"calibration images have shape {tuple(images.shape)}, expected (N, channels, height, width)")
-    quantised = _Rewriter(model, count).rewrite()
+    quantised = round_weights(_Rewriter(model, count).rewrite())
     parameter = next(model.parameters(), None)
     if parameter is not None:
         images = images.to(parameter.device, parameter.dtype)

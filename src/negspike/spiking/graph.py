@@ -16,12 +16,13 @@ from negspike.fixed_point import integer_images
 from negspike.spiking import storage
 from negspike.spiking.bounds import latency_bound
 from negspike.spiking.integer_ann import IntegerAnn
-from negspike.spiking.nodes import INPUT, MaxPool, Neurons, Node, Readout, Shape, sources
+from negspike.spiking.nodes import INPUT, MaxPool, Neurons, Node, Readout, Shape, Sum, sources
 from negspike.spiking.validation import validate
+from negspike.tables import Table
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class SpikingNetwork:
+class SpikingNetwork(Table):
     """An integer spiking network with negative spikes, and at the same time the integer quantised ANN.
 
     Attributes:
@@ -175,13 +176,18 @@ class SpikingNetwork:
         """
         return storage.load(path, cls)
 
-    def __repr__(self) -> str:
+    def _table(self) -> tuple[str, list[tuple[str, str]]]:
+        kinds = [type(node) for node in self.nodes]
+        others = [
+            f"{kinds.count(kind)} {words}" for kind, words in ((MaxPool, "max pools"), (Sum, "sums")) if kind in kinds
+        ]
         bound = "not bounded" if self.latency_bound is None else f"at most {self.latency_bound} time steps"
-        counted = {kind: sum(type(node).__name__ == kind for node in self.nodes) for kind in ("MaxPool", "Sum")}
-        extra = "".join(f", {number} {kind}" for kind, number in counted.items() if number)
-        return (
-            f"SpikingNetwork of {len(self.populations)} populations{extra}\n"
-            f"  image {self.input_shape} -> {self.neurons:,} neurons -> {self.classes} classes\n"
-            f"  {self.macs:,} multiply-accumulates an image, weights of {self.weight_bits} bits\n"
-            f"  latency: {bound}"
-        )
+        return "SpikingNetwork", [
+            ("image", " x ".join(map(str, self.input_shape))),
+            ("populations", ", ".join([str(len(self.populations)), *others])),
+            ("neurons", f"{self.neurons:,}"),
+            ("classes", f"{self.classes:,}"),
+            ("multiply-accumulates", f"{self.macs:,}"),
+            ("weights", f"{self.weight_bits} bits"),
+            ("latency", bound),
+        ]
