@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from negspike.conversion.calibrate import quantize
     from negspike.conversion.convert import convert
     from negspike.conversion.rounding import round_weights
+    from negspike.errors import InputError
     from negspike.results.verification import verify
     from negspike.spiking.graph import SpikingNetwork
     from negspike.spiking.recording import SimulationLog
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
+    "InputError",
     "QuantIdentity",
     "QuantReLU",
     "SimulationLog",
@@ -35,6 +37,7 @@ __all__ = [
 ]
 
 _HOME = {
+    "InputError": "errors",
     "QuantIdentity": "training.quantizers",
     "QuantReLU": "training.quantizers",
     "SimulationLog": "spiking.recording",

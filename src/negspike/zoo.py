@@ -8,7 +8,7 @@ from typing import Any
 
 from negspike.errors import InputError, one_line
 
-PAIR = "install a pair that was built together, such as torch 2.14.1 and torchvision 0.29.1 (README.md, Install)"
+PAIR = "install a pair that was built together, such as torch 2.14.1 and torchvision 0.29.1; README.md says how"
 
 
 def torchvision_models() -> Any:

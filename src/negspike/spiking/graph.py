@@ -20,6 +20,8 @@ from negspike.spiking.nodes import INPUT, MaxPool, Neurons, Node, Readout, Shape
 from negspike.spiking.validation import validate
 from negspike.tables import Table
 
+_OTHERS: tuple[tuple[str, type], ...] = (("max pools", MaxPool), ("sums", Sum))
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class SpikingNetwork(Table):
@@ -177,14 +179,12 @@ class SpikingNetwork(Table):
         return storage.load(path, cls)
 
     def _table(self) -> tuple[str, list[tuple[str, str]]]:
-        kinds = [type(node) for node in self.nodes]
-        others = [
-            f"{kinds.count(kind)} {words}" for kind, words in ((MaxPool, "max pools"), (Sum, "sums")) if kind in kinds
-        ]
+        counted = [(words, sum(isinstance(node, kind) for node in self.nodes)) for words, kind in _OTHERS]
         bound = "not bounded" if self.latency_bound is None else f"at most {self.latency_bound} time steps"
         return "SpikingNetwork", [
             ("image", " x ".join(map(str, self.input_shape))),
-            ("populations", ", ".join([str(len(self.populations)), *others])),
+            ("populations", str(len(self.populations))),
+            *((words, str(number)) for words, number in counted if number),
             ("neurons", f"{self.neurons:,}"),
             ("classes", f"{self.classes:,}"),
             ("multiply-accumulates", f"{self.macs:,}"),
