@@ -43,13 +43,13 @@ def test_lossless(model: nn.Module, images: torch.Tensor) -> None:
 def test_what_rounding_makes_different_is_counted_and_explained(model: nn.Module, images: torch.Tensor) -> None:
     network = negspike.convert(model, images[:1], weight_bits=4)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    found = negspike.verify(network, images, model)
+    found = negspike.verify(network, images, model, engine="dense")
     differing = 60 - found.predictions["quantised model"]
     assert found.lossless and 0 < differing == found.float64_predictions
     assert re.search(rf"float64 +{differing} of {differing}$", repr(found))
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     other = nn.Sequential(nn.Flatten(), nn.Linear(64, 50))
-    assert negspike.verify(network, images, other).float64_predictions < 30
+    assert negspike.verify(network, images, other, engine="dense").float64_predictions < 30
 
 
 def test_a_model_that_does_not_fit(model: nn.Module, images: torch.Tensor) -> None:
