@@ -54,6 +54,7 @@ def odd() -> Case:
     model = Odd()
     model(torch.randn(16, 2, 11, 8))
     for norm in model.norms:
+        assert isinstance(norm, nn.BatchNorm2d)
         nn.init.normal_(norm.weight)
     return negspike.convert(model.eval(), torch.zeros(1, 2, 11, 8)), torch.randn(6, 2, 11, 8).numpy()
 

@@ -86,7 +86,8 @@ def test_every_way_to_write_an_activation(name: str) -> None:
 def test_weights_are_those_of_the_spiking_network() -> None:
     model = Uses(F.relu).eval()
     quantised = negspike.quantize(model, images())
-    hidden, readout = (node.synapses[0] for node in negspike.convert(quantised, images()[:1]).nodes)
+    network = negspike.convert(quantised, images()[:1])
+    hidden, readout = (node.synapses[0] for node in (*network.populations, network.readout))
     weights = [weight.clone() for weight in weights_of(quantised)]
     for synapses, weight in zip((hidden, readout), weights, strict=True):
         assert synapses.weight is not None

@@ -41,6 +41,6 @@ def test_the_notebook(tmp_path: Path) -> None:
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert [cell.source for cell in cells] == [code.rstrip("\n") for code, _ in blocks()]
-    nbclient.NotebookClient(notebook, timeout=300, resources={"metadata": {"path": tmp_path}}).execute()
+    nbclient.NotebookClient(notebook, timeout=900, resources={"metadata": {"path": tmp_path}}).execute()
     said = "".join(output.get("text", "") for cell in cells for output in cell.outputs if output.name == "stdout")
     assert "lossless" in said and "SiLU is nothing that spikes can follow" in said
