@@ -33,15 +33,16 @@ Every classification model of `torchvision.models`, with random weights, as `pyt
 batch norms see {CALIBRATION} random images, then `quantize(model, images, levels={LEVELS})`, `convert` and `verify`,
 which simulates {IMAGES} images until they are silent. Each is converted, and **every neuron of every image equals the
 quantised ANN**, or it is refused with the line that is shown. Images are 64x64, or the least that the model takes.
-Seconds are those of one busy core, all of it together. Random weights say nothing about accuracy.
+Seconds are those of one busy core, all of it together. Random weights say nothing about accuracy. Where float32
+predicts otherwise than the network, it has rounded a neuron the other way ([conversion.md](conversion.md)).
 
 """
 COLUMNS = {
     "converted": "| model | side | populations | neurons | MACs | certified latency | silent after "
-    "| predictions equal | seconds |",
+    "| predictions equal in float32 | in float64 | seconds |",
     "refused": "| model | the line |",
 }
-RULES = {"converted": "| --- |" + " ---: |" * 8, "refused": "| --- | --- |"}
+RULES = {"converted": "| --- |" + " ---: |" * 9, "refused": "| --- | --- |"}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -90,7 +91,8 @@ def attempt(name: str) -> str:
     if not checked.lossless:
         return f"| {name} | FAILED: {one_line(ValueError(checked))} |"
     bound, latest = checked.latency_bound, checked.latest_silent_step
-    equal = f"{checked.predictions['quantised model']} of {IMAGES}"
+    alike = checked.predictions["quantised model"]
+    equal = f"{alike} of {IMAGES} | {alike + checked.float64_predictions} of {IMAGES}"
     counted = f"{len(network.populations)} | {network.neurons:,} | {network.macs:,} | {bound} | {latest} | {equal}"
     return f"| {name} | {side} | {counted} | {time.perf_counter() - start:.0f} |"
 

@@ -87,7 +87,7 @@ def test_weights_are_those_of_the_spiking_network() -> None:
     model = Uses(F.relu).eval()
     quantised = negspike.quantize(model, images())
     network = negspike.convert(quantised, images()[:1])
-    hidden, readout = (node.synapses[0] for node in (*network.populations, network.readout))
+    hidden, readout = network.populations[0].synapses[0], network.readout.synapses[0]
     weights = [weight.clone() for weight in weights_of(quantised)]
     for synapses, weight in zip((hidden, readout), weights, strict=True):
         assert synapses.weight is not None
