@@ -33,13 +33,14 @@ Every classification model of `torchvision.models`, with random weights, as `pyt
 batch norms see {CALIBRATION} random images, then `quantize(model, images, levels={LEVELS})`, `convert` and `verify`,
 which simulates {IMAGES} images until they are silent. Each is converted, and **every neuron of every image equals the
 quantised ANN**, or it is refused with the line that is shown. Images are 64x64, or the least that the model takes.
-Seconds are those of one busy core, all of it together. Random weights say nothing about accuracy. Where float32
-predicts otherwise than the network, it has rounded a neuron the other way ([conversion.md](conversion.md)).
+Seconds are wall time, all of it together, on one core of a busy machine. Random weights say nothing about accuracy.
+Where float32 predicts otherwise than the network, it has rounded a neuron the other way
+([conversion.md](conversion.md)).
 
 """
 COLUMNS = {
     "converted": "| model | side | populations | neurons | MACs | certified latency | silent after "
-    "| predictions equal in float32 | in float64 | seconds |",
+    "| predictions equal in float32 | or else in float64 | seconds |",
     "refused": "| model | the line |",
 }
 RULES = {"converted": "| --- |" + " ---: |" * 9, "refused": "| --- | --- |"}
