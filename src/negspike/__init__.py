@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from negspike.conversion.arrays import from_batchnorm
     from negspike.conversion.calibrate import quantize
     from negspike.conversion.convert import convert
+    from negspike.conversion.rounding import round_weights
+    from negspike.errors import InputError
     from negspike.results.verification import verify
     from negspike.spiking.graph import SpikingNetwork
     from negspike.spiking.recording import SimulationLog
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
+    "InputError",
     "QuantIdentity",
     "QuantReLU",
     "SimulationLog",
@@ -30,11 +33,13 @@ __all__ = [
     "from_batchnorm",
     "load",
     "quantize",
+    "round_weights",
     "simulate",
     "verify",
 ]
 
 _HOME = {
+    "InputError": "errors",
     "QuantIdentity": "training.quantizers",
     "QuantReLU": "training.quantizers",
     "SimulationLog": "spiking.recording",
@@ -43,6 +48,7 @@ _HOME = {
     "convert": "conversion.convert",
     "from_batchnorm": "conversion.arrays",
     "quantize": "conversion.calibrate",
+    "round_weights": "conversion.rounding",
     "simulate": "spiking.simulation",
     "verify": "results.verification",
 }

@@ -79,7 +79,31 @@ def test_every_way_to_write_an_activation(name: str) -> None:
     assert [one.name for one in network.populations] == ["function" if "module" in name else "relu"]
     assert model.state_dict().keys() == before.keys() <= quantised.state_dict().keys()
     for key, value in before.items():
-        assert torch.equal(model.state_dict()[key], value) and torch.equal(quantised.state_dict()[key], value)
+        assert torch.equal(model.state_dict()[key], value)
+        kept = quantised.state_dict()[key]  # weights are rounded to 24 bits, everything else is as it was
+        assert (kept - value).abs().max() <= ("weight" in key) * 2.0**-23 * value.abs().max()
+
+
+def test_weights_are_those_of_the_spiking_network() -> None:
+    model = Uses(F.relu).eval()
+    quantised = negspike.quantize(model, images())
+    network = negspike.convert(quantised, images()[:1])
+    hidden, readout = network.populations[0].synapses[0], network.readout.synapses[0]
+    weights = [weight.clone() for weight in weights_of(quantised)]
+    for synapses, weight in zip((hidden, readout), weights, strict=True):
+        assert synapses.weight is not None
+        ratio = synapses.weight.astype(float) / weight.detach().double().numpy().reshape(synapses.weight.shape)
+        factors = abs(ratio).reshape(len(ratio), -1).max(1)
+        assert (np.log2(factors) % 1 == 0).all()  # a power of two a channel, and nothing was rounded on the way
+        assert (abs(ratio) == factors[:, None, None, None]).all()
+    again = negspike.round_weights(quantised)
+    assert again is quantised and all(torch.equal(a, b) for a, b in zip(weights, weights_of(again), strict=True))
+    with OneLine(InputError, "weight_bits is 25", "2 to 24"):
+        negspike.round_weights(quantised, 25)
+
+
+def weights_of(model: nn.Module) -> list[torch.Tensor]:
+    return [module.weight for module in model.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
 
 
 def test_a_signed_hardtanh_has_counts_of_both_signs() -> None:

@@ -13,6 +13,7 @@ from torch import fx, nn
 
 from negspike.arguments import whole
 from negspike.conversion.reconstruct import Limits, reconstruct
+from negspike.conversion.rounding import round_weights
 from negspike.conversion.trace import check_module, tensor_of
 from negspike.errors import InputError, one_line
 from negspike.training.quantizers import QuantIdentity, QuantReLU
@@ -50,8 +51,8 @@ def quantize(
 
     Each ReLU, ReLU6 and Hardtanh, as a module, function or method, becomes a :class:`negspike.QuantReLU` of its own,
     and where a linear map reads another's result, as behind a linear bottleneck, a :class:`negspike.QuantIdentity` is
-    put between. Layer by layer, on what the quantised layers before give, the step is chosen. Weights and batch norm
-    stay as they are, under the names that they have, unless ``reconstruction_steps`` are asked for.
+    put between. Layer by layer, on what the quantised layers before give, the step is chosen. Weights are rounded to 24
+    bits (:func:`negspike.round_weights`); they and batch norm keep the names that they have.
 
     Args:
         model: made of what ``torch.fx`` can trace; it is left as it is.
@@ -82,7 +83,7 @@ def quantize(
         raise InputError(f"calibration images have shape {tuple(images.shape)}, expected (N, channels, height, width)")
     with torch.device("cpu"):  # not where the caller's new tensors would be, but where the model is
         rewriter = _Rewriter(model, count)
-        quantised = rewriter.rewrite()
+        quantised = round_weights(rewriter.rewrite())
     parameter = next(model.parameters(), None)
     if parameter is not None:
         images = images.to(parameter.device, parameter.dtype)
@@ -90,6 +91,7 @@ def quantize(
     _calibrate(quantised, images[:: -(-len(images) // CALIBRATION_IMAGES)], percentile, rewriter.activations)
     if updates:
         reconstruct(quantised, images, rewriter.activations, steps=updates)
+        round_weights(quantised)
     quantised.train(model.training)
     return quantised
 

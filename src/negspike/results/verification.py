@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, field
-from html import escape
 from typing import Any
 
 import numpy as np
 import torch
 
 from negspike.arguments import as_array
+from negspike.conversion.rounding import round_weights
 from negspike.errors import InputError, one_line
 from negspike.fixed_point import IMAGE_FRACTION_BITS, integer_images
 from negspike.results.evaluation import evaluate
 from negspike.spiking.graph import SpikingNetwork
 from negspike.spiking.simulation import UNTIL_SILENT, make_engine
+from negspike.tables import Table
 
 MODEL_BATCH = 50
+QUANTISED, FLOAT = "quantised model", "float model"
 
 
 @dataclass(frozen=True, repr=False)
-class Verification:
+class Verification(Table):
     """What :func:`verify` found; prints itself.
 
     Attributes:
@@ -31,6 +34,8 @@ class Verification:
         latest_silent_step: time steps after which the last silent image had fallen silent.
         latency_bound: the certified number of these steps, or None.
         predictions: images predicted alike by the spiking network and the integer ANN, and by each model given.
+        float64_predictions: of the images that the quantised model predicts otherwise, those that it predicts alike in
+            float64, on weights rounded as the network's: there the rounding of floats made the difference.
     """
 
     images: int
@@ -40,13 +45,17 @@ class Verification:
     latest_silent_step: int
     latency_bound: int | None
     predictions: dict[str, int] = field(hash=False)
+    float64_predictions: int = 0
 
     @property
     def lossless(self) -> bool:
         """Every image fell silent, and every neuron of it equals the integer ANN."""
         return self.silent_images == self.images and self.equal_neurons == self.neurons
 
-    def _rows(self) -> list[tuple[str, str]]:
+    def _table(self) -> tuple[str, list[tuple[str, str]]]:
+        title = "lossless" if self.lossless else "not yet silent"
+        if self.equal_neurons < self.neurons:
+            title = "NOT lossless"
         bound = "no bound" if self.latency_bound is None else f"certified {self.latency_bound}"
         rows = [
             ("images silent", f"{self.silent_images:,} of {self.images:,}"),
@@ -55,22 +64,10 @@ class Verification:
         ]
         for name, equal in self.predictions.items():
             rows.append((f"predictions equal to the {name}", f"{equal:,} of {self.images:,}"))
-        return rows
-
-    @property
-    def _title(self) -> str:
-        if self.equal_neurons < self.neurons:
-            return "NOT lossless"
-        return "lossless" if self.lossless else "not yet silent"
-
-    def __repr__(self) -> str:
-        rows = self._rows()
-        width = max(len(name) for name, _ in rows)
-        return "\n".join([self._title, *(f"  {name.ljust(width)}  {value}" for name, value in rows)])
-
-    def _repr_html_(self) -> str:
-        cells = "".join(f"<tr><td>{escape(name)}</td><td>{escape(value)}</td></tr>" for name, value in self._rows())
-        return f"<table><caption>{self._title}</caption>{cells}</table>"
+            if name == QUANTISED and equal < self.images:
+                others = self.images - equal
+                rows.append(("  the others, computed in float64", f"{self.float64_predictions:,} of {others:,}"))
+        return title, rows
 
 
 def verify(
@@ -106,10 +103,15 @@ def verify(
     silent = log.silent >= 0
     compared = int(silent.sum()) * network.neurons
     spiking = log.predictions
-    predictions = {"integer ANN": int((evaluation.integer_predictions == spiking).sum())}
-    for name, one in (("quantised model", model), ("float model", float_model)):
+    equal = {"integer ANN": evaluation.integer_predictions == spiking}
+    for name, one in ((QUANTISED, model), (FLOAT, float_model)):
         if one is not None:
-            predictions[name] = int((_predict(one, array, network.classes) == spiking).sum())
+            equal[name] = _predict(one, array, network.classes) == spiking
+    others = ~equal.get(QUANTISED, np.ones(len(array), bool))
+    exact = 0
+    if model is not None and others.any():
+        in_float64 = round_weights(copy.deepcopy(model).cpu(), network.weight_bits).double()
+        exact = int((_predict(in_float64, array[others], network.classes) == spiking[others]).sum())
     return Verification(
         images=len(array),
         silent_images=int(silent.sum()),
@@ -117,7 +119,8 @@ def verify(
         equal_neurons=compared - int(evaluation.differing_neurons[silent].sum()),
         latest_silent_step=int(log.silent.max(initial=0)),
         latency_bound=network.latency_bound,
-        predictions=predictions,
+        predictions={name: int(alike.sum()) for name, alike in equal.items()},
+        float64_predictions=exact,
     )
 
 

@@ -17,12 +17,15 @@ from negspike.fixed_point import integer_images
 from negspike.spiking import storage
 from negspike.spiking.bounds import latency_bound
 from negspike.spiking.integer_ann import IntegerAnn
-from negspike.spiking.nodes import INPUT, MaxPool, Neurons, Node, Readout, Shape, sources
+from negspike.spiking.nodes import INPUT, MaxPool, Neurons, Node, Readout, Shape, Sum, sources
 from negspike.spiking.validation import validate
+from negspike.tables import Table
+
+_OTHERS: tuple[tuple[str, type], ...] = (("max pools", MaxPool), ("sums", Sum))
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class SpikingNetwork:
+class SpikingNetwork(Table):
     """An integer spiking network with negative spikes, and at the same time the integer quantised ANN.
 
     Attributes:
@@ -177,13 +180,16 @@ class SpikingNetwork:
         """
         return storage.load(path, cls)
 
-    def __repr__(self) -> str:
+    def _table(self) -> tuple[str, list[tuple[str, str]]]:
+        counted = [(words, sum(isinstance(node, kind) for node in self.nodes)) for words, kind in _OTHERS]
         bound = "not bounded" if self.latency_bound is None else f"at most {self.latency_bound} time steps"
-        counted = {kind: sum(type(node).__name__ == kind for node in self.nodes) for kind in ("MaxPool", "Sum")}
-        extra = "".join(f", {number} {kind}" for kind, number in counted.items() if number)
-        return (
-            f"SpikingNetwork of {len(self.populations)} populations{extra}\n"
-            f"  image {self.input_shape} -> {self.neurons:,} neurons -> {self.classes} classes\n"
-            f"  {self.macs:,} multiply-accumulates an image, weights of {self.weight_bits} bits\n"
-            f"  latency: {bound}"
-        )
+        return "SpikingNetwork", [
+            ("image", " x ".join(map(str, self.input_shape))),
+            ("populations", str(len(self.populations))),
+            *((words, str(number)) for words, number in counted if number),
+            ("neurons", f"{self.neurons:,}"),
+            ("classes", f"{self.classes:,}"),
+            ("multiply-accumulates", f"{self.macs:,}"),
+            ("weights", f"{self.weight_bits} bits"),
+            ("latency", bound),
+        ]

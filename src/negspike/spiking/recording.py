@@ -12,6 +12,7 @@ from negspike.errors import InputError
 from negspike.spiking.graph import SpikingNetwork
 from negspike.spiking.logs import batch_logs, write_logs
 from negspike.spiking.nodes import Neurons
+from negspike.tables import Table
 
 
 @dataclass(eq=False)
@@ -85,7 +86,7 @@ _PER_STEP = ("spikes", "net_spikes", "sops", "relays", "positive", "negative")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class SimulationLog:
+class SimulationLog(Table):
     """What :func:`negspike.simulate` returns; N images, T time steps, P populations.
 
     Attributes:
@@ -192,13 +193,16 @@ class SimulationLog:
         logs = batch_logs(self.correct, self.spikes, self.net_spikes, self.sops, self.batch_size)
         write_logs(logs, Path(directory))
 
-    def __repr__(self) -> str:
-        images = len(self.predictions)
-        still = int((self.silent < 0).sum())
-        latest = f"the last one at step {self.silent.max(initial=0)}" if images > still else "none of them"
-        accuracy = "" if self.correct is None else f"  accuracy {self.correct[:, -1].mean():.2%} at the end\n"
-        return (
-            f"SimulationLog of {images} images, {self.timesteps} time steps, {len(self.positive)} populations\n"
-            f"{accuracy}  {images - still} images silent, {latest}; {still} still spiking\n"
-            f"  an image: {self.spikes[:, -1].mean():,.1f} spikes, {self.sops[:, -1].mean():,.1f} synaptic operations"
-        )
+    def _table(self) -> tuple[str, list[tuple[str, str]]]:
+        silent = self.silent[self.silent >= 0]
+        latest = f", the last one at step {silent.max()}" if len(silent) else ""
+        accuracy = [] if self.correct is None else [("accuracy", f"{self.correct[:, -1].mean():.2%}")]
+        return "SimulationLog", [
+            ("images", f"{len(self.silent):,}"),
+            ("time steps", f"{self.timesteps:,}"),
+            ("populations", str(len(self.positive))),
+            *accuracy,
+            ("images silent", f"{len(silent):,}{latest}"),
+            ("spikes an image", f"{self.spikes[:, -1].mean():,.1f}"),
+            ("synaptic operations an image", f"{self.sops[:, -1].mean():,.1f}"),
+        ]

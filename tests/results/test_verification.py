@@ -1,0 +1,75 @@
+"""The lossless check that prints itself, and how networks and logs show themselves."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import OneLine
+from torch import nn
+
+import negspike
+from negspike.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def model() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        *(nn.Conv2d(1, 6, 3), negspike.QuantReLU(step=0.2, levels=7), nn.MaxPool2d(2)),
+        *(nn.Conv2d(6, 8, 2), negspike.QuantReLU(step=0.1, levels=7), nn.Flatten(), nn.Linear(32, 50)),
+    ).eval()
+
+
+@pytest.fixture(scope="module")
+def images() -> torch.Tensor:
+    return torch.randn(60, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+
+
+def test_lossless(model: nn.Module, images: torch.Tensor) -> None:
+    network = negspike.convert(model, images[:1])
+    found = negspike.verify(network, images, model, float_model=nn.Sequential(nn.Flatten(), nn.Linear(64, 50)))
+    assert found.lossless and found.images == found.silent_images == 60
+    assert found.neurons == found.equal_neurons == 60 * network.neurons
+    assert found.latency_bound == network.latency_bound == 14 and 0 < found.latest_silent_step <= 14
+    assert found.predictions["integer ANN"] == found.predictions["quantised model"] == 60
+    assert found.predictions["float model"] < 60
+    assert "float64" not in repr(found) and repr(found).startswith("lossless\n")
+
+
+def test_what_rounding_makes_different_is_counted_and_explained(model: nn.Module, images: torch.Tensor) -> None:
+    network = negspike.convert(model, images[:1], weight_bits=4)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    found = negspike.verify(network, images, model, engine="dense")
+    differing = 60 - found.predictions["quantised model"]
+    assert found.lossless and 0 < differing == found.float64_predictions
+    assert re.search(rf"float64 +{differing} of {differing}$", repr(found))
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    other = nn.Sequential(nn.Flatten(), nn.Linear(64, 50))
+    assert negspike.verify(network, images, other, engine="dense").float64_predictions < 30
+
+
+def test_a_model_that_does_not_fit(model: nn.Module, images: torch.Tensor) -> None:
+    network = negspike.convert(model, images[:1])
+    with OneLine(InputError, "(60, 3)", "(60, 50)"):
+        negspike.verify(network, images, nn.Sequential(nn.Flatten(), nn.Linear(64, 3)))
+    with OneLine(InputError, "cannot take images of shape (1, 8, 8)"):
+        negspike.verify(network, images, nn.Linear(7, 50))
+
+
+def test_everything_prints_itself_in_a_dozen_lines(model: nn.Module, images: torch.Tensor) -> None:
+    network = negspike.convert(model, images[:1])
+    log = negspike.simulate(network, images, np.zeros(60, int))
+    shown: list[Any] = [network, log, negspike.verify(network, images, model)]
+    for one in shown:
+        lines = repr(one).splitlines()
+        assert 4 < len(lines) <= 12 and max(map(len, lines)) < 80
+        cells = re.findall(r"<td>(.*?)</td>", one._repr_html_())
+        assert [" ".join(pair) for pair in zip(cells[::2], cells[1::2], strict=True)] == [
+            " ".join(line.split()) for line in lines[1:]
+        ]
+    assert "max pools" in repr(network) and "accuracy" in repr(log)
+    assert "accuracy" not in repr(negspike.simulate(network, images))
