@@ -1,6 +1,7 @@
 """Tell what the configured experiment would cost on this machine, and whether it would go through."""
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -24,7 +25,9 @@ def summary(experiment):
         config.write_text(json.dumps(snakemake.config), encoding="utf-8")
         command = [snakemake.params.python, "-m", "snakemake", "--summary", "--snakefile", snakemake.params.snakefile]
         command += ["--configfile", str(config), "--cores", "1"]
-        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        # whatever the terminal is: folders have names beyond ASCII
+        environment = os.environ | {"PYTHONIOENCODING": "utf-8"}
+        result = subprocess.run(command, capture_output=True, encoding="utf-8", env=environment, check=False)
     if result.returncode:
         lines = [line.strip() for line in result.stderr.splitlines() if line.strip()]
         raise InputError("; ".join([*folder_problems(experiment)] or [f"snakemake --summary failed: {lines[-1:]}"]))
@@ -40,6 +43,7 @@ with rule_log(snakemake.log[0]) as report:
     speeds = measure(experiment, [job for job, todo in jobs.items() if todo], threads=threads, report=report)
     gpus = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
     lines = check(experiment, jobs, speeds, cores=cores, reserved=reserved, machine=machine, gpus=gpus)
+    sys.stdout.reconfigure(errors="backslashreplace")
     print(*lines, sep="\n", flush=True)
     with open(snakemake.log[0], "a", encoding="utf-8") as log:
         print(*lines, sep="\n", file=log)

@@ -8,13 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from threading import Lock
 from typing import Any
 
 import numpy as np
 import torch
 
+from negspike.machine import available_cores
+
 FLOAT32_EXACT = 1 << 24
+# of a process they stay as they are
+_cores = cache(available_cores)
 
 
 def weight_parts(weight: np.ndarray, largest: int = 1) -> list[tuple[np.ndarray, int]]:
@@ -58,8 +63,8 @@ def exact_arithmetic(threads: int | None) -> Iterator[None]:
             stack.enter_context(torch.autocast(device_type, enabled=False))
         stack.enter_context(_PROCESS)
         stack.callback(torch.set_num_threads, torch.get_num_threads())
-        if threads is not None:
-            torch.set_num_threads(threads)
+        # PyTorch's own choice knows no quota of a container
+        torch.set_num_threads(threads or min(torch.get_num_threads(), _cores()))
         yield
 
 
