@@ -19,6 +19,7 @@ os.environ |= {"PYTHONPATH": os.pathsep.join(filter(None, [str(PACKAGE), os.gete
 
 from negspike.config import resolve_config
 from negspike.errors import InputError
+from negspike.estimate.cost import RESERVED
 from negspike.fingerprint import code_of
 
 
@@ -57,11 +58,6 @@ PRECISIONS = ["fp32", *(f"k{k}" for k in LEVELS)]
 # resource is absent: some executors take gpu=0 for a request.
 NEEDS_GPU = EXPERIMENT.device == "cuda" or (EXPERIMENT.device == "auto" and shutil.which("nvidia-smi") is not None)
 GPU = {"gpu": 1} if NEEDS_GPU else {}
-# What the long jobs reserve; `snakemake check` compares it with what they need.
-RESERVED = {
-    "train_phase": {"threads": 1, "mem_mb": 4000},
-    "evaluate": {"threads": 4, "mem_mb": 4000},
-}
 
 
 wildcard_constraints:

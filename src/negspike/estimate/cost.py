@@ -17,6 +17,8 @@ from negspike.data.registry import dataset_spec
 from negspike.errors import InputError
 from negspike.training.topology import Topology
 
+# What the long jobs reserve; `check` compares it with what they need.
+RESERVED = {"train_phase": {"threads": 1, "mem_mb": 4000}, "evaluate": {"threads": 4, "mem_mb": 4000}}
 STAGES = ("download", "prepare_dataset", "train_phase", "convert", "evaluate", "summarize_training")
 SUMMARY_COLUMNS = ("output_file", "rule", "plan")
 _NETWORK = re.compile(r"([^/]+)/(seed\d+)/(fp32|k\d)/(?:phase(\d+)\.)?[^/]*")
@@ -83,6 +85,23 @@ def read_plan(summary: str) -> dict[Job, bool]:
         if found:
             job = Job(row["rule"], path.parent, found[1], found[2], found[3], int(found[4] or 0))
         jobs[job] = jobs.get(job, False) or row["plan"] != "no update"
+    return jobs
+
+
+def experiment_jobs(experiment: Experiment) -> list[Job]:
+    """The trainings, conversions and evaluations of a whole experiment, and the preparation of its data."""
+    data = sorted({experiment.definitions[net].dataset for net in experiment.nets})
+    jobs = [Job("prepare_dataset", Path(experiment.data) / dataset) for dataset in data]
+    for net in experiment.nets:
+        for seed in experiment.seeds:
+            for precision in ("fp32", *(f"k{k}" for k in experiment.k)):
+                folder = Path(experiment.results) / net / f"seed{seed}" / precision
+                about = (folder, net, f"seed{seed}", precision)
+                jobs += [Job("train_phase", *about, phase.number) for phase in experiment.definitions[net].phases]
+                rules = (
+                    ("summarize_training",) if precision == "fp32" else ("convert", "evaluate", "summarize_training")
+                )
+                jobs += [Job(rule, *about) for rule in rules]
     return jobs
 
 
