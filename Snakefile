@@ -41,3 +41,7 @@ rule all:
             precision=PRECISIONS,
         ),
     localrule: True
+
+
+# behind everything that a target can name
+include: "workflow/rules/messages.smk"

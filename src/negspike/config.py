@@ -70,6 +70,9 @@ class Evaluation(Section):
     engine: Literal["auto", "event", "dense", "reference"] = Field(
         description="`auto` is `event` on a CPU, `dense` on a GPU; `reference` is slow, for checks; same integers"
     )
+    shards: Annotated[int, Field(ge=1, le=10_000)] = Field(
+        1, description="parts of the test set, a job each, on as many machines of a cluster; the numbers are the same"
+    )
     timesteps_cap: Count = Field(description="with `timesteps: until_silent`, never more steps than this")
 
 
@@ -168,6 +171,11 @@ class Experiment(Section):
     def engine(self) -> str:
         """What simulates."""
         return self.evaluation.engine
+
+    @property
+    def shards(self) -> int:
+        """Parts of an evaluation."""
+        return self.evaluation.shards
 
     @property
     def timesteps_cap(self) -> int:
@@ -328,5 +336,6 @@ def _short(value: Any) -> str:
 def _suggest(word: Any, known: Iterable[str]) -> str:
     known = list(known)
     close = difflib.get_close_matches(word, known, n=1) if isinstance(word, str) else []
+    close = ["cuda"] if word == "gpu" and "cuda" in known else close  # which is nearer to cpu
     listing = f"there are {', '.join(known)}" if known else "no key belongs here"
     return f": did you mean '{close[0]}'? ({listing})" if close else f": {listing}"

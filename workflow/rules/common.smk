@@ -60,6 +60,10 @@ NEEDS_GPU = EXPERIMENT.device == "cuda" or (EXPERIMENT.device == "auto" and shut
 GPU = {"gpu": 1} if NEEDS_GPU else {}
 
 
+scattergather:
+    evaluation=EXPERIMENT.shards,
+
+
 wildcard_constraints:
     dataset="|".join(EXPERIMENT.sources),
     file="[a-z_]+",
@@ -68,6 +72,7 @@ wildcard_constraints:
     precision=r"fp32|k\d",
     k=r"\d",
     phase=r"[1-9]\d*",
+    scatteritem=r"\d+-of-\d+",
 
 
 def definition(wildcards):
