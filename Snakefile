@@ -33,13 +33,7 @@ rule all:
         rules.sparsity.output,
         rules.sops.output,
         rules.table.output,
-        expand(
-            "{results}/{net}/seed{seed}/{precision}/ann.json",
-            results=RESULTS,
-            net=NETS,
-            seed=SEEDS,
-            precision=PRECISIONS,
-        ),
+        [f"{RESULTS}/{net}/seed{seed}/{precision}/ann.json" for net, seed, precision in TRAININGS],
     localrule: True
 
 

@@ -13,10 +13,12 @@ import pytest
 import yaml
 from conftest import ROOT, OneLine
 
-from negspike.config import precision_level, resolve_config
+from negspike.config import resolve_config
 from negspike.config_reference import BEGIN, DOCUMENTATION, END, json_schema, key_table, with_key_table
 from negspike.config_reference import SCHEMA as JSON_SCHEMA
+from negspike.data.registry import dataset_spec
 from negspike.errors import InputError
+from negspike.precision import Precision
 
 PRESETS = sorted((ROOT / "presets").glob("*.yaml"))
 ABSENT = object()
@@ -68,9 +70,12 @@ def test_the_default_is_the_published_experiment(config: dict[str, Any]) -> None
         assert definition.topology.text == topology
         assert (definition.dataset, definition.topology.padding, definition.timesteps) == (dataset, padding, timesteps)
         assert definition.topology.width == 1.0
-        assert [(phase.epochs, phase.learning_rate) for phase in definition.phases] == schedules[name]
-        assert [phase.number for phase in definition.phases] == list(range(1, len(schedules[name]) + 1))
-        assert {phase.batch_size for phase in definition.phases} == {200}
+        assert [one.name for one in definition.quantization] == ["k0", "k1", "k2"]
+        for precision in (Precision("fp32"), *definition.quantization):
+            phases = definition.phases(precision)
+            assert [(phase.epochs, phase.learning_rate) for phase in phases] == schedules[name]
+            assert [phase.number for phase in phases] == list(range(1, len(schedules[name]) + 1))
+            assert {phase.batch_size for phase in phases} == {200} and not definition.starts(precision)
     archive = experiment.sources["cifar10"]["archive"]
     assert archive.sha256 == "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"
     assert archive.size == 170_052_171
@@ -94,7 +99,7 @@ def test_every_preset_has_its_own_folder() -> None:
 def schema_keys(schema: Any) -> Iterator[tuple[str, Any]]:
     """All properties, at any depth, each with its schema."""
     for section in (schema, *schema["$defs"].values()):
-        for name, entry in section["properties"].items():
+        for name, entry in section.get("properties", {}).items():
             yield name, schema["$defs"][entry["$ref"].rpartition("/")[2]] if "$ref" in entry else entry
 
 
@@ -129,7 +134,7 @@ def test_editors_find_nothing_wrong_in_what_ships(path: Path) -> None:
     jsonschema = pytest.importorskip("jsonschema", reason="jsonschema, which comes with Snakemake, is not installed")
     validator = jsonschema.Draft202012Validator(json_schema())
     assert list(validator.iter_errors(load(path))) == []
-    assert list(validator.iter_errors({"definitions": {"tiny": {"width": 0, "phases": []}}, "seed": [1]}))[2:]
+    assert list(validator.iter_errors({"definitions": {"tiny": {"width": 0, "batch_size": 1}}, "seed": [1]}))[2:]
 
 
 def test_every_value_is_explained_where_it_stands_first() -> None:
@@ -289,7 +294,7 @@ def test_whole_numbers_are_as_good_as_decimal_ones(config: dict[str, Any]) -> No
     definition = resolve_config(changed).definitions["mlp"]
     assert definition.science()["width"].__class__ is float
     assert definition.topology.width.__class__ is float
-    assert definition.phases[0].learning_rate.__class__ is float
+    assert definition.phases(Precision("fp32"))[0].learning_rate.__class__ is float
 
 
 def test_a_topology_of_one_dense_layer_is_a_number_to_yaml(config: dict[str, Any]) -> None:
@@ -317,7 +322,90 @@ def test_resolving_does_not_depend_on_the_order_of_keys(config: dict[str, Any]) 
 
 
 def test_precisions() -> None:
-    assert [precision_level(name) for name in ("fp32", "k0", "k2")] == [None, 0, 2]
-    for name in ("fp16", "k", "k-1", "k1\n", "k١", "2"):
+    parsed = [Precision.parse(name) for name in ("fp32", "k0", "k2", "levels3", "levels15")]
+    assert [(one.k, one.levels) for one in parsed] == [(None, None), (0, None), (2, None), (None, 3), (None, 15)]
+    assert [one.name for one in sorted(parsed, reverse=True)] == ["levels15", "levels3", "k2", "k0", "fp32"]
+    assert [str(one) for one in parsed] == ["FP32", "k = 0", "k = 2", "3 levels", "15 levels"]
+    for name in ("fp16", "k", "k-1", "k1\n", "k١", "2", "levels", "levels0"):
         with OneLine(InputError, repr(name), "fp32, k0"):
-            precision_level(name)
+            Precision.parse(name)
+
+
+def own(**changes: Any) -> dict[str, Any]:
+    """A data set of one's own; None leaves a key out."""
+    file = {"url": "file:///images.zip", "sha256": "0" * 64}
+    entry = {"format": "image_folder", "archive": file, "image_shape": [3, 24, 40], "classes": 5} | changes
+    return {key: value for key, value in entry.items() if value is not None}
+
+
+def test_a_model_on_data_of_ones_own(config: dict[str, Any]) -> None:
+    config["datasets"]["leaves"] = own(resize=True, crop=[20, 32], mean=[0.5] * 3, std=[0.2] * 3)
+    config["definitions"]["mine"] = {
+        **{"dataset": "leaves", "model": "my_nets.py:build", "arguments": {"num_classes": 5}, "timesteps": 9},
+        **{
+            "batch_size": 20,
+            "phases": [],
+            "weights": "w.safetensors",
+            "quantization": [{"levels": 3}, 1, {"levels": 15}],
+        },
+        "finetuning": [{"epochs": 2, "learning_rate": 1e-4}],
+    }
+    mine = resolve_config(config).definitions["mine"]
+    assert mine.spec.input_shape == (3, 20, 32) and mine.spec.classes == 5
+    assert [one.name for one in mine.quantization] == ["k1", "levels3", "levels15"]
+    assert mine.phases(Precision("fp32")) == () and mine.starts(Precision("fp32"))
+    assert [phase.epochs for phase in mine.phases(Precision("levels", 3))] == [2] and mine.starts(Precision("k", 1))
+    science = mine.science()
+    assert science["model"] == "my_nets.py:build" and "topology" not in science
+    assert dataset_spec(json.loads(json.dumps(science))["dataset"]) == mine.spec
+
+
+def test_a_topology_from_its_fp32_weights(config: dict[str, Any]) -> None:
+    config["definitions"]["mlp"] |= {"init": "fp32", "finetuning": [{"epochs": 2, "learning_rate": 1e-4}]}
+    mlp = resolve_config(config).definitions["mlp"]
+    assert [phase.epochs for phase in mlp.phases(Precision("k", 1))] == [2] and mlp.starts(Precision("k", 1))
+    assert [phase.epochs for phase in mlp.phases(Precision("fp32"))] == [150] and not mlp.starts(Precision("fp32"))
+
+
+MINE = {
+    "dataset": "digits",
+    "model": "a.b",
+    "timesteps": 9,
+    "batch_size": 2,
+    "phases": [{"epochs": 1, "learning_rate": 1}],
+}
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        ("definitions.cnn1.model", "a.b", ["'definitions.cnn1.topology' does not go with 'model'"]),
+        ("definitions.cnn1.model", "resnet18", ["'definitions.cnn1.model' is 'resnet18'", "text that matches"]),
+        ("definitions.cnn1.arguments", {"a": 1}, ["'definitions.cnn1.arguments' belongs to 'model'"]),
+        ("definitions.cnn1.topology", ABSENT, ["'definitions.cnn1.topology' is missing", "'model'"]),
+        ("definitions.cnn1.quantization", [{"levels": 0}], ["quantization[0].levels' is 0", "at least 1"]),
+        ("definitions.cnn1.quantization", [{"level": 3}], ["quantization[0].level' is unknown", "'levels'"]),
+        ("definitions.cnn1.quantization", [9], ["quantization[0]' is 9", "at most 8"]),
+        ("definitions.cnn1.quantization", [1, {"levels": 3}, {"levels": 3}], ["each entry once"]),
+        ("definitions.cnn1.init", "fp16", ["'definitions.cnn1.init' is 'fp16'", "scratch, fp32"]),
+        ("definitions.cnn1.finetuning", [{"epochs": 0}], ["finetuning[0]"]),
+        ("definitions.mine", MINE | {"width": 1.0}, ["'definitions.mine.width' does not go with 'model'"]),
+        ("definitions.mine", MINE | {"arguments": [3]}, ["'definitions.mine.arguments' is [3]", "a mapping"]),
+        ("definitions.mine", MINE | {"dataset": "digit"}, ["'definitions.mine.dataset' is 'digit'", "'digits'"]),
+        ("datasets.leaves", own(format="folder"), ["'datasets.leaves.format' is 'folder'", "image_folder"]),
+        ("datasets.leaves", own(classes=None), ["'datasets.leaves.classes' is missing"]),
+        ("datasets.leaves", own(image_shape=[24, 40]), ["'datasets.leaves.image_shape"]),
+        ("datasets.leaves", own(archive=None), ["'datasets.leaves' has no file", "archive or folder"]),
+        ("datasets.leaves", own(folder="images"), ["'datasets.leaves' has archive, folder"]),
+        ("datasets.leaves", own(mean=[0.5], std=[0.2]), ["leaves", "1 mean", "3"]),
+        ("datasets.leaves", own(crop=[50, 50]), ["leaves", "crop"]),
+        ("datasets.leaves", own(augmentation="flip"), ["augmentation' is 'flip'", "crop_mirror"]),
+        ("datasets.leaves", own(colour=3), ["'datasets.leaves.colour' is unknown"]),
+        ("datasets.my-leaves", own(), ["'datasets.my-leaves' is unknown"]),
+    ],
+)
+def test_what_is_wrong_with_models_levels_and_own_data(
+    path: str, value: Any, words: list[str], config: dict[str, Any]
+) -> None:
+    with OneLine(InputError, *words):
+        resolve_config(change(config, path, value))

@@ -87,7 +87,7 @@ def planned_jobs(output: str) -> set[str]:
         assert rule is not None
         found = re.search(r"^    wildcards: (.*)$", block, re.MULTILINE)
         wildcards = dict(pair.split("=") for pair in found[1].split(", ")) if found else {}
-        names = {"seed": "seed{}", "k": "k{}", "phase": "phase{}"}
+        names = {"seed": "seed{}", "phase": "phase{}"}
         parts = [names.get(key, "{}").format(value) for key, value in wildcards.items()]
         jobs.add(" ".join([rule[1], "/".join(sorted(parts, key=_depth))]).strip())
     assert jobs or "Nothing to be done" in output, output
@@ -95,7 +95,7 @@ def planned_jobs(output: str) -> set[str]:
 
 
 def _depth(part: str) -> int:
-    order = (r"seed\d+", r"k\d|fp32", r"phase\d+")
+    order = (r"seed\d+", r"k\d|levels\d+|fp32", r"phase\d+")
     return next((place for place, pattern in enumerate(order, 1) if re.fullmatch(pattern, part)), 0)
 
 

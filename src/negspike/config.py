@@ -9,15 +9,27 @@ from functools import cached_property
 from math import prod
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError, create_model, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    Discriminator,
+    Field,
+    JsonValue,
+    PrivateAttr,
+    Tag,
+    ValidationError,
+    create_model,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
-from negspike.data.registry import DATASETS, Source, dataset_spec
+from negspike.data.registry import AUGMENTATIONS, DATASETS, FORMATS, DatasetSpec, Source
 from negspike.errors import InputError
+from negspike.precision import Precision
 from negspike.training.schedule import Phase
 from negspike.training.topology import Topology, parse_topology
 
-PRECISIONS = "fp32, k0, k1, ..."
 EXPECTED_TIMESTEPS = 100
 # Aliases of aliases make a few lines of YAML into billions of entries, one of itself into an endless one. No
 # experiment has as many, or so deep.
@@ -57,10 +69,15 @@ class Section(BaseModel):
     def _know_every_key(cls, given: Any) -> Any:
         """Before anything else: an unknown key explains the one that is missing beside it."""
         known = [field.alias or name for name, field in cls.model_fields.items()]
-        for key in given if isinstance(given, dict) else ():
-            if key not in known:
+        for key, entry in given.items() if isinstance(given, dict) else ():
+            if key not in known and not cls._takes(key, entry):
                 raise PydanticCustomError("unknown", "unknown", {"key": key, "known": known})
         return given
+
+    @classmethod
+    def _takes(cls, key: str, entry: Any) -> bool:
+        """Whether an entry of another name may stand there."""
+        return False
 
 
 class Evaluation(Section):
@@ -83,18 +100,66 @@ class Training(Section):
     learning_rate: float = Field(gt=0, le=1, description="Adam's, constant; a phase starts from the weights before it")
 
 
-class Definition(Section):
-    """A net: its topology, its dataset and how it is trained and simulated."""
+class Levels(Section):
+    """A quantiser with a largest count, and a learned step for each layer."""
 
-    dataset: Literal[tuple(DATASETS)] = Field(description="one of the datasets")  # type: ignore[valid-type]
-    tokens: Tokens = Field(alias="topology", description="the layers, see below; a number is a fully connected one")
-    padding: Literal["same", "valid"] = Field(description="of convolutions and learned pooling")
-    width: float = Field(gt=0, le=1_000_000, description="multiplies every number of outputs")
+    levels: int = Field(ge=1, lt=1 << 24, description="activations are 0 to this many steps; 15 takes 4 bits")
+
+
+# A tag, so that there is one error for an entry and not one for each kind.
+Quantization = Annotated[
+    Annotated[Level, Tag("k")] | Annotated[Levels, Tag("levels")],
+    Discriminator(lambda given: "levels" if isinstance(given, dict | Levels) else "k"),
+]
+
+
+class Definition(Section):
+    """A net: a topology or a model of one's own, its dataset and how it is trained and simulated."""
+
+    dataset: str = Field(description="one of the datasets")
+    tokens: Tokens | None = Field(
+        None, alias="topology", description="the layers, see below; a number is a fully connected one"
+    )
+    padding: Literal["same", "valid"] | None = Field(None, description="of convolutions and learned pooling")
+    width: float | None = Field(None, gt=0, le=1_000_000, description="multiplies every number of outputs")
+    model: str | None = Field(
+        None,
+        pattern=r"^([A-Za-z_]\w*(\.[A-Za-z_]\w*)+|[^:]+\.py:[A-Za-z_]\w*)$",
+        description="instead of a topology: what makes the model, `package.module.function` or `file.py:function`",
+    )
+    arguments: dict[str, JsonValue] = Field({}, description="of the model's function, by name")
+    weights: str | None = Field(
+        None, min_length=1, description="what the FP32 net starts from: a state dict in .safetensors or of torch.save"
+    )
+    own_quantization: Distinct[Quantization] | None = Field(
+        None, alias="quantization", description="of this net, k or `levels: L`; without it, `quantization_levels`"
+    )
+    init: Literal["scratch", "fp32"] = Field(
+        "scratch", description="what quantised trainings start from; a model's, and levels, from the FP32 net always"
+    )
     timesteps: Timesteps = Field(
         description="T: how long an image is simulated; or until no neuron of any image spikes"
     )
     batch_size: Annotated[Count, Field(ge=2)] = Field(description="images a training step")
-    schedule: ListOf[Training] = Field(alias="phases", description="the training, phase by phase")
+    schedule: Annotated[tuple[Training, ...], _as_tuple] = Field(
+        alias="phases", description="the training, phase by phase; may be empty where there are `weights`"
+    )
+    finetuning: Annotated[tuple[Training, ...], _as_tuple] = Field(
+        (), description="the phases of quantised trainings from the FP32 net; none: quantised without training"
+    )
+    _spec: DatasetSpec | None = PrivateAttr(None)
+    _quantization: tuple[Precision, ...] = PrivateAttr(())
+
+    @property
+    def spec(self) -> DatasetSpec:
+        """Of its dataset."""
+        assert self._spec is not None, "set by resolve_config"
+        return self._spec
+
+    @property
+    def quantization(self) -> tuple[Precision, ...]:
+        """Its quantised versions, sorted."""
+        return self._quantization
 
     @cached_property
     def topology(self) -> Topology:
@@ -103,8 +168,8 @@ class Definition(Section):
         Raises:
             InputError: it is no topology, or no machine could hold it.
         """
-        spec = dataset_spec(self.dataset)
-        found = parse_topology(str(self.tokens), spec.input_shape, self.padding, self.width, spec.classes)
+        assert self.padding is not None and self.width is not None, "checked by resolve_config"
+        found = parse_topology(str(self.tokens), self.spec.input_shape, self.padding, self.width, self.spec.classes)
         for layer in found.layers:
             for number, what in ((prod(layer.weight_shape), "weights"), (layer.neurons, "neurons")):
                 if number > LARGEST_LAYER:
@@ -114,10 +179,18 @@ class Definition(Section):
                     )
         return found
 
-    @property
-    def phases(self) -> tuple[Phase, ...]:
+    def from_fp32(self, precision: Precision) -> bool:
+        """Whether a quantised training starts from the FP32 net's weights."""
+        quantised = precision.kind != "fp32"
+        return quantised and (self.init == "fp32" or self.model is not None or precision.levels is not None)
+
+    def starts(self, precision: Precision) -> bool:
+        """Whether a training starts from weights that are there: phase 0."""
+        return self.from_fp32(precision) or (precision.kind == "fp32" and self.weights is not None)
+
+    def phases(self, precision: Precision) -> tuple[Phase, ...]:
         """The training schedule."""
-        numbered = enumerate(self.schedule, start=1)
+        numbered = enumerate(self.finetuning if self.from_fp32(precision) else self.schedule, start=1)
         return tuple(Phase(number, each.epochs, each.learning_rate, self.batch_size) for number, each in numbered)
 
     @property
@@ -127,7 +200,15 @@ class Definition(Section):
 
     def science(self) -> dict[str, Any]:
         """What a network is, without its schedule: small, plain and in a fixed order, as a parameter should be."""
-        return {"dataset": self.dataset, "topology": str(self.tokens), "padding": self.padding, "width": self.width}
+        dataset = {"dataset": dataset_science(self.spec)}
+        if self.model is not None:
+            return dataset | {"model": self.model, "arguments": self.arguments}
+        return dataset | {"topology": str(self.tokens), "padding": self.padding, "width": self.width}
+
+
+def dataset_science(spec: DatasetSpec) -> str | dict[str, Any]:
+    """What a dataset is, as a parameter: the name of one that is known, or all of what one's own is."""
+    return spec.name if DATASETS.get(spec.name) == spec else spec.plain()
 
 
 class File(Section):
@@ -135,13 +216,78 @@ class File(Section):
 
     url: str = Field(pattern="^(https|http|file)://", description="where it is downloaded or copied from")
     sha256: str = Field(pattern="^[0-9a-f]{64}$", description="checksum of the whole file")
-    size: Annotated[int, Field(ge=1, le=10**15)] | Literal[None] = Field(None, description="bytes, if known")
+    size: Annotated[int, Field(ge=1, le=10**15)] | Literal[None] = Field(None, description="bytes; null if not known")
 
 
-def _section(name: str, fields: dict[str, Any], *, optional: bool = False) -> Any:
-    """A section of the datasets, whose keys the registry knows."""
-    known: Any = {key: (kind, None if optional else ...) for key, kind in fields.items()}
+_FILES = sorted({file for files in FORMATS.values() for file in files})
+_Size = Annotated[int, Field(ge=1, le=65_535)]
+
+
+class _Pictures(Section):
+    """A data set of one's own: what its files hold, and how its images are presented (docs/experiment.md)."""
+
+    format: Literal[tuple(FORMATS)] = Field(description="what its files are")  # type: ignore[valid-type]
+    image_shape: Annotated[tuple[_Size, _Size, _Size], _as_tuple] = Field(description="channels, height and width")
+    classes: int = Field(ge=2, le=65_536, description="labels are 0 to one less")
+    folder: str | None = Field(None, min_length=1, description="of `image_folder`, instead of an archive of it")
+    resize: bool = Field(False, description="images of other sizes are scaled and cut; else they are refused")
+    crop: Annotated[tuple[_Size, _Size], _as_tuple] | None = Field(
+        None, description="height and width that networks see, in the centre for test images"
+    )
+    padding: int = Field(
+        0, ge=0, le=1_000, description="zeros around training images before they are cropped at random"
+    )
+    pixel_levels: int = Field(255, ge=1, le=65_535, description="pixels are divided by this")
+    mean: Annotated[tuple[float, ...], _as_tuple] = Field((), description="then less the mean, one number a channel")
+    std: Annotated[tuple[float, ...], _as_tuple] = Field((), description="then divided by this, one number a channel")
+    standardize: bool = Field(False, description="instead, each image by its own mean and standard deviation")
+    augmentation: Literal[tuple(AUGMENTATIONS)] = Field(  # type: ignore[valid-type]
+        "none", description="what happens to training images at random"
+    )
+    validation: int = Field(0, ge=0, description="training images, the last ones, that are held out")
+
+
+_sources: Any = {name: (File | None, Field(None, description="where this file comes from")) for name in _FILES}
+Pictures: Any = create_model("Pictures", __base__=_Pictures, __doc__=_Pictures.__doc__, **_sources)
+
+
+def _own_spec(name: str, pictures: Any) -> DatasetSpec:
+    """Raises InputError: its values do not go with one another, or its files are not those of its format."""
+    spec = DatasetSpec(
+        name=name,
+        levels=pictures.pixel_levels,
+        **{key: getattr(pictures, key) for key in DatasetSpec.__dataclass_fields__ if key not in ("name", "levels")},
+    )
+    given = {key for key in ("folder", *_FILES) if getattr(pictures, key) is not None}
+    folder = spec.format == "image_folder" and given == {"folder"}
+    if given != set(spec.files) and not folder:
+        files = ", ".join(spec.files) or "no file"
+        either = " or folder" if spec.format == "image_folder" else ""
+        raise InputError(
+            f"config key 'datasets.{name}' has {', '.join(sorted(given)) or 'no file'}: {spec.format} is read from"
+            f" {files}{either}"
+        )
+    return spec
+
+
+class _Datasets(Section):
+    """Where the files of each dataset come from, and what those of one's own are."""
+
+    model_config = {"extra": "allow"}
+    __pydantic_extra__: dict[str, Pictures] = Field(init=False)
+
+    @classmethod
+    def _takes(cls, key: str, entry: Any) -> bool:
+        return re.fullmatch("[A-Za-z0-9_]+", key) is not None and isinstance(entry, dict) and "format" in entry
+
+
+def _known_files(name: str, files: Iterable[str]) -> Any:
+    known: Any = dict.fromkeys(files, (File, ...))
     return create_model(name, __base__=Section, __doc__="Where its files come from.", **known)
+
+
+_known: Any = {name: (_known_files(name, spec.files), None) for name, spec in DATASETS.items()}
+Datasets: Any = create_model("Datasets", __base__=_Datasets, __doc__=_Datasets.__doc__, **_known)
 
 
 class Experiment(Section):
@@ -156,11 +302,7 @@ class Experiment(Section):
     weight_bits: int = Field(ge=2, le=24, description="width of the integer weights, sign included")
     evaluation: Evaluation
     definitions: dict[Name, Definition] = Field(description="the nets, by name")
-    datasets: _section(  # type: ignore[valid-type]
-        "Datasets",
-        {name: _section(name, dict.fromkeys(spec.files, File)) for name, spec in DATASETS.items()},
-        optional=True,
-    )
+    datasets: Datasets
 
     @property
     def batch_size(self) -> int:
@@ -182,27 +324,30 @@ class Experiment(Section):
         """The most time steps of an evaluation until silent."""
         return self.evaluation.timesteps_cap
 
+    @cached_property
+    def specs(self) -> dict[str, DatasetSpec]:
+        """Every dataset by name.
+
+        Raises:
+            InputError: values of one of the user's do not go with one another.
+        """
+        return DATASETS | {name: _own_spec(name, pictures) for name, pictures in self.datasets.model_extra.items()}
+
+    def folder(self, dataset: str) -> str | None:
+        """Where the images of a dataset lie that is no archive."""
+        own = self.datasets.model_extra.get(dataset)
+        return own.folder if own else None
+
     @property
     def sources(self) -> dict[str, dict[str, Source]]:
         """Where each file of each dataset is downloaded from."""
         return {
-            dataset: {name: Source(file.url, file.sha256, file.size) for name, file in sorted(files)}
+            dataset: {
+                name: Source(file.url, file.sha256, file.size) for name, file in sorted(files) if isinstance(file, File)
+            }
             for dataset, files in self.datasets
             if files is not None
         }
-
-
-def precision_level(precision: str) -> int | None:
-    """The quantisation level of a precision folder: None for ``fp32``, 1 for ``k1``.
-
-    Raises:
-        InputError: it is neither.
-    """
-    if precision == "fp32":
-        return None
-    if re.fullmatch(r"k[0-9]{1,2}", precision):
-        return int(precision[1:])
-    raise InputError(f"precision {precision!r} is unknown: there are {PRECISIONS}")
 
 
 def resolve_config(config: Mapping[str, Any]) -> Experiment:
@@ -220,9 +365,9 @@ def resolve_config(config: Mapping[str, Any]) -> Experiment:
         raise InputError(_explain(error.errors(include_url=False), config)) from None
     for name, definition in experiment.definitions.items():
         try:
-            _ = definition.topology
+            _resolve(definition, experiment)
         except InputError as error:
-            raise InputError(f"config key 'definitions.{name}': {error}") from error
+            raise InputError(f"config key 'definitions.{name}{error}") from error
     for net in experiment.nets:
         if net not in experiment.definitions:
             known = _suggest(net, experiment.definitions)
@@ -231,6 +376,33 @@ def resolve_config(config: Mapping[str, Any]) -> Experiment:
         if definition.dataset not in experiment.sources:
             raise InputError(f"config key 'datasets.{definition.dataset}' is missing: net '{name}' needs it")
     return experiment
+
+
+def _resolve(definition: Definition, experiment: Experiment) -> None:
+    """Complete a definition by what stands elsewhere; an error goes on with the rest of its key's name."""
+    specs = experiment.specs
+    if definition.dataset not in specs:
+        raise InputError(f".dataset' is {_short(definition.dataset)}{_suggest(definition.dataset, specs)}")
+    definition._spec = specs[definition.dataset]
+    entries = definition.own_quantization or experiment.k
+    definition._quantization = tuple(
+        sorted(Precision.of(None, one.levels) if isinstance(one, Levels) else Precision.of(one) for one in entries)
+    )
+    if not definition.schedule and definition.weights is None:
+        raise InputError(".phases' is []: expected at least 1 entry, or 'weights' of a trained net")
+    written = {"topology": definition.tokens, "padding": definition.padding, "width": definition.width}
+    if definition.model is not None:
+        if given := [key for key, value in written.items() if value is not None]:
+            raise InputError(f".{given[0]}' does not go with 'model': give one of 'topology' and 'model'")
+        return
+    if missing := [key for key, value in written.items() if value is None]:
+        raise InputError(f".{missing[0]}' is missing" + ("; or give 'model'" if missing[0] == "topology" else ""))
+    if definition.arguments:
+        raise InputError(".arguments' belongs to 'model', of which there is none")
+    try:
+        _ = definition.topology
+    except InputError as error:
+        raise InputError(f"': {error}") from error
 
 
 def _check_form(value: Any, known: dict[int, int], path: tuple[str | int, ...] = ()) -> int:

@@ -19,7 +19,7 @@ SCHEMA = Path("workflow", "schemas", "config.schema.json")
 DOCUMENTATION = Path("docs", "configuration.md")
 BEGIN = "<!-- keys: written by python -m negspike.config_reference -->"
 END = "<!-- end of keys -->"
-_KINDS = {"integer": "whole number", "number": "number", "string": "text", "null": "null"}
+_KINDS = {"integer": "whole number", "number": "number", "string": "text", "object": "mapping"}
 
 
 class _WithoutTitles(GenerateJsonSchema):
@@ -38,7 +38,10 @@ def json_schema() -> dict[str, Any]:
 def key_table() -> str:
     """A Markdown table of all keys: what is right and what it means."""
     schema = json_schema()
-    keys = {re.sub(r"^datasets\.\w+\.\w+", "datasets.<dataset>.<file>", key): entry for key, entry in _keys(schema)}
+    known = r"^datasets\.\w+\.\w+"
+    keys = {re.sub(known, "datasets.<dataset>.<file>", key): entry for key, entry in _keys(schema)}
+    # of one's own dataset, files are written as those of others
+    keys = {key: entry for key, entry in keys.items() if "#/$defs/File" not in str(entry)}
     rows = [f"| `{key}` | {_value(entry)} | {entry['description']} |" for key, entry in keys.items()]
     return "\n".join(("| key | value | meaning |", "| --- | --- | --- |", *rows))
 
@@ -55,8 +58,10 @@ def _keys(schema: dict[str, Any], path: str = "", sections: Any = None) -> Itera
         schema = sections[schema["$ref"].rpartition("/")[2]]
     inner = {f"{path}.{key}".lstrip("."): entry for key, entry in schema.get("properties", {}).items()}
     inner |= {f"{path}.<name>": entry for entry in schema.get("patternProperties", {}).values()}
+    other = schema.get("additionalProperties")
+    inner |= {f"{path}.<name>": other} if isinstance(other, dict) and "default" not in schema else {}
     inner |= {f"{path}[]": entry for entry in [schema.get("items", {})] if "$ref" in entry}
-    if not inner and schema.get("type") != "object":
+    if not inner and (schema.get("type") != "object" or "default" in schema):
         yield path, schema
     for key, entry in inner.items():
         yield from _keys(entry, key, sections)
@@ -64,12 +69,16 @@ def _keys(schema: dict[str, Any], path: str = "", sections: Any = None) -> Itera
 
 def _value(schema: dict[str, Any]) -> str:
     """What may stand there, in words."""
-    if "anyOf" in schema:
-        return " or ".join(_value(choice) for choice in schema["anyOf"])
+    if choices := schema.get("anyOf") or schema.get("oneOf"):
+        return " or ".join(_value(choice) for choice in choices if choice.get("type") != "null")
+    if "$ref" in schema:
+        return "`levels: L`"
+    if schema.get("type") == "boolean":
+        return "`true`, `false`"
     if "enum" in schema or schema.get("const") is not None:
         return ", ".join(f"`{choice}`" for choice in schema.get("enum", [schema.get("const")]))
     if schema["type"] == "array":
-        return f"list of: {_value(schema['items'])}"
+        return f"list of: {_value(schema.get('items') or schema['prefixItems'][0])}"
     words = [_KINDS[schema["type"]]]
     words += [f"from {schema['minimum']:,}"] if "minimum" in schema else []
     words += [f"above {schema['exclusiveMinimum']:,}"] if "exclusiveMinimum" in schema else []

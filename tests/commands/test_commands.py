@@ -125,15 +125,15 @@ def test_each_error_is_one_line(here: Path, capsys: pytest.CaptureFixture[str]) 
     capsys.readouterr()
     replaced = {"my_nets.py:build": 1, "w.safetensors": 3, "images/": 5}
     for old, new, words in (
-        ("my_nets.py:build", "my_nets.py", ["expected a file or module"]),
+        ("my_nets.py:build", "my_nets.py", ["my_nets.py:build"]),
         ("my_nets.py:build", "nowhere.py:build", ["nowhere.py", "no such file"]),
-        ("my_nets.py:build", "no.such.module:build", ["no.such", "No module named"]),
-        ("my_nets.py:build", "my_nets.py:missing", ["no 'missing'"]),
+        ("my_nets.py:build", "no.such.module.build", ["no.such", "No module named"]),
+        ("my_nets.py:build", "my_nets.py:missing", ["no function missing", "there are build, broken"]),
         ("my_nets.py:build", "my_nets.py:broken", ["RuntimeError: no weights here nor there"]),
-        ("my_nets.py:build", "my_nets.py:answer", ["not callable"]),
-        ("w.safetensors", "other.pt", ["other.pt", "weights of another model"]),
+        ("my_nets.py:build", "my_nets.py:answer", ["no function answer"]),
+        ("w.safetensors", "other.pt", ["other.pt", "weights of another net"]),
         ("w.safetensors", "broken.npz", ["broken.npz", "no state dict"]),
-        ("w.safetensors", "none.pt", ["none.pt", "no such file"]),
+        ("w.safetensors", "none.pt", ["none.pt", "No such file"]),
         ("images/", "nothing", ["nothing", "no such folder"]),
         ("images/", "empty/none", ["there is no image"]),
         ("images/", "broken.npz", ["broken.npz"]),

@@ -23,6 +23,7 @@ from negspike.data.registry import Source
 from negspike.errors import InputError
 from negspike.estimate.check import PROBLEM, WARNING, check, folder_problems, look_for
 from negspike.estimate.cost import (
+    RESERVED,
     Job,
     Speed,
     Speeds,
@@ -33,12 +34,20 @@ from negspike.estimate.cost import (
     read_plan,
     total_seconds,
 )
-from negspike.estimate.probe import calibrated_network, evaluation_speed, measure, seconds_per_image, training_speed
+from negspike.estimate.probe import (
+    calibrated_network,
+    evaluation_speed,
+    measure,
+    run_of,
+    seconds_per_image,
+    training_speed,
+)
 from negspike.machine import Machine
+from negspike.precision import Precision
+from negspike.training.network import Network
 
 CPU = torch.device("cpu")
 MACHINE = Machine(cores=4, load=0.0, memory=16 * 10**9, available=12 * 10**9)
-RESERVED = {"train_phase": {"threads": 1, "mem_mb": 4000}, "evaluate": {"threads": 4, "mem_mb": 4000}}
 THREADS = {"train_phase": 1, "evaluate": 4}
 
 
@@ -58,9 +67,10 @@ def every_job(config: Experiment) -> dict[Job, bool]:
         jobs.append(Job("prepare_dataset", Path(config.data) / dataset))
     for net in config.nets:
         for seed in (f"seed{seed}" for seed in config.seeds):
-            for precision in ("fp32", *(f"k{k}" for k in config.k)):
+            for each in (Precision("fp32"), *config.definitions[net].quantization):
+                precision, phases = each.name, config.definitions[net].phases(each)
                 about = (Path(config.results) / net / seed / precision, net, seed, precision)
-                jobs += [Job("train_phase", *about, phase.number) for phase in config.definitions[net].phases]
+                jobs += [Job("train_phase", *about, phase.number) for phase in phases]
                 jobs += [Job(rule, *about) for rule in ("convert", "evaluate") if precision != "fp32"]
     return dict.fromkeys(jobs, True)
 
@@ -127,18 +137,22 @@ def test_the_total_is_bound_by_cores_by_gpus_or_by_one_network(tmp_path: Path) -
 
 
 def test_images_are_counted_in_the_prepared_file_where_there_is_one(tmp_path: Path) -> None:
-    assert image_counts("fashion_mnist", tmp_path) == (50_000, 10_000, 10_000)
-    np.savez(tmp_path / "fashion_mnist.npz", train_labels=np.zeros(120, np.uint8), test_labels=np.zeros(7, np.uint8))
-    assert image_counts("fashion_mnist", tmp_path) == (100, 20, 7)
-    (tmp_path / "cifar10.npz").write_bytes(b"damaged")
-    assert image_counts("cifar10", tmp_path) == (50_000, 0, 10_000)
+    config = experiment(tmp_path)
+    data = Path(config.data)
+    data.mkdir()
+    assert image_counts("fashion_mnist", config) == (50_000, 10_000, 10_000)
+    np.savez(data / "fashion_mnist.npz", train_labels=np.zeros(120, np.uint8), test_labels=np.zeros(7, np.uint8))
+    assert image_counts("fashion_mnist", config) == (100, 20, 7)
+    (data / "cifar10.npz").write_bytes(b"damaged")
+    assert image_counts("cifar10", config) == (50_000, 0, 10_000)
 
 
 def test_a_wider_net_is_measured_slower_and_takes_more(tmp_path: Path) -> None:
     narrow, wide = experiment(tmp_path), experiment(tmp_path, tiny={"width": 32.0})
     options: dict[str, Any] = {"device": CPU, "threads": 1, "seconds": 0.3}
-    for case, k in ((training_speed, None), (training_speed, 1), (evaluation_speed, 1)):
-        assert case(wide, "tiny", k, **options).image > 2 * case(narrow, "tiny", k, **options).image > 0
+    for case, precision in ((training_speed, "fp32"), (training_speed, "k1"), (evaluation_speed, "k1")):
+        fast, slow = (case(config, "tiny", precision, **options).image for config in (narrow, wide))
+        assert slow > 2 * fast > 0
     assert disk_bytes(every_job(wide), wide, 1) > disk_bytes(every_job(narrow), narrow, 1)
     training = next(job for job in every_job(wide) if job.rule == "train_phase")
     assert job_memory(training, wide) > job_memory(training, narrow) + 4 * 16 * 10**6
@@ -166,8 +180,8 @@ def test_only_what_is_to_be_done_is_measured(tmp_path: Path) -> None:
 
 def test_a_calibrated_network_fires(tmp_path: Path) -> None:
     images = torch.rand(32, 1, 8, 8)
-    network = calibrated_network(experiment(tmp_path).definitions["tiny"].topology, 1, 16, images.numpy())
-    network.eval()
+    network = calibrated_network(run_of(experiment(tmp_path), "tiny", "k1"), images).eval()
+    assert isinstance(network, Network)
     with torch.inference_mode():
         assert 0.1 < (network.blocks[0](images) > 0).float().mean() < 0.6
 

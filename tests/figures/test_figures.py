@@ -222,11 +222,11 @@ def test_results_of_the_workflow(tmp_path: Path) -> None:
     assert results.fp32 == {"small": (0.8, 0.9)}
     run = results.curves[0]
     assert (run.images, run.timesteps, run.neurons, run.reference_operations) == (10, 5, 7, 9)
-    chosen = collect(tmp_path, [("small", 1, 1), ("small", 1, 0)])
+    chosen = collect(tmp_path, [("small", 1, "k1"), ("small", 1, "k0")])
     assert [(run.seed, run.k) for run in chosen.curves] == [(1, 1), (1, 0)]
     assert chosen.fp32 == {"small": (0.9,)}
     with OneLine(InputError, "k2", "no evaluation.json", "'small'"):
-        collect(tmp_path, [("small", 0, 2)])
+        collect(tmp_path, [("small", 0, "k2")])
 
 
 def test_results_that_contradict_themselves_are_refused(tmp_path: Path) -> None:

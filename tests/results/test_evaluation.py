@@ -21,6 +21,7 @@ from negspike import SpikingNetwork, simulate
 from negspike.data.dataset import Dataset, load_dataset, save_dataset
 from negspike.data.images import prepare_images
 from negspike.errors import InputError
+from negspike.precision import Precision
 from negspike.results.evaluation import Evaluation, NotLosslessError, check_belongs, describe_layers, evaluate
 from negspike.spiking import dense
 from negspike.spiking.event import engine as event
@@ -33,11 +34,12 @@ from negspike.spiking.simulation import make_engine
 from negspike.stages.convert import convert
 from negspike.stages.evaluate import Inputs, evaluate_shard, evaluate_spiking, gather_shards
 from negspike.stages.run import Hardware, Run, Simulation
-from negspike.training.network import predict
+from negspike.training.network import Network, predict
 from negspike.training.weights import save_weights
 
 NET = {"dataset": "digits", "topology": "4C3-P2-6C3-12", "padding": "same", "width": 1.0}
 K, TIMESTEPS, BATCH = 1, 60, 10
+ONE = Precision("k", K)
 
 
 def evaluated(
@@ -57,15 +59,15 @@ def tiny(**origin: Any) -> SpikingNetwork:
 
 def test_check_belongs(digits: Dataset) -> None:
     path = Path("results/spiking.npz")
-    check_belongs(tiny(dataset="digits", data_checksum=digits.checksum), path, 1, digits)
-    check_belongs(tiny(), path, 1, digits)  # of a network from outside nothing is known
+    check_belongs(tiny(dataset="digits", data_checksum=digits.checksum), path, ONE, digits)
+    check_belongs(tiny(), path, ONE, digits)  # of a network from outside nothing is known
     with OneLine(InputError, "spiking.npz", "k = 1", "k = 2"):
-        check_belongs(tiny(dataset="digits", data_checksum=digits.checksum), path, 2, digits)
+        check_belongs(tiny(dataset="digits", data_checksum=digits.checksum), path, Precision("k", 2), digits)
     with OneLine(InputError, "spiking.npz", "fashion_mnist", "digits"):
-        check_belongs(tiny(dataset="fashion_mnist", data_checksum=digits.checksum), path, 1, digits)
+        check_belongs(tiny(dataset="fashion_mnist", data_checksum=digits.checksum), path, ONE, digits)
     for origin in ({"dataset": "digits", "data_checksum": "0" * 64}, {"data_checksum": "0" * 64}):
         with OneLine(InputError, "spiking.npz", "digits images", "000000000000...", digits.checksum[:12]):
-            check_belongs(tiny(**origin), path, 1, digits)
+            check_belongs(tiny(**origin), path, ONE, digits)
 
 
 # --- the lossless check ---------------------------------------------------------------------------------------------
@@ -243,7 +245,9 @@ class Workspace:
         loaded = load_dataset("digits", self.dataset)
         self.images, self.labels = prepare_images(loaded.spec, loaded.test.pixels), loaded.test.labels
         self.run = Run("tiny", NET, 1, f"k{K}", 16)
-        self.network = self.run.network()
+        network = self.run.network()
+        assert isinstance(network, Network)
+        self.network = network
         with torch.no_grad():
             for block in self.network.blocks:
                 norm: Any = block.norm

@@ -123,6 +123,7 @@ def test_table(tmp_path: Path) -> None:
         "net": "small",
         "seed": "1",
         "k": "2",
+        "levels": "",
         "accuracy": str(5 / 7),
         "settled_step": "2",
         "still_spiking": "false",

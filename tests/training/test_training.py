@@ -89,7 +89,8 @@ def test_it_learns_and_keeps_a_history(digits: Dataset, tmp_path: Path) -> None:
     network = start(digits, topology="8C3-P2-16")
     history = train(network, digits, tmp_path / "checkpoint", Phase(2, 4, 3e-3, 50)).history
     assert [(row.phase, row.epoch, row.learning_rate) for row in history] == [(2, i, 3e-3) for i in range(1, 5)]
-    assert history[-1].loss < 0.5 * history[0].loss
+    first, last = history[0].loss, history[-1].loss
+    assert first is not None and last is not None and last < 0.5 * first
     assert history[-1].test_accuracy > 0.8
     assert all(row.validation_accuracy is None for row in history)
 

@@ -148,8 +148,8 @@ def test_the_report_has_every_figure_with_a_caption(finished_copy: Finished, tmp
     assert len(captions) == 4 and len(set(captions)) == 4
     for caption in captions:
         assert "tiny: 8C3-P2-32" in caption and "T = 30" in caption and "{" not in caption
-    assert sum("k = 0, 1." in caption for caption in captions) == 3
-    assert "Nets: small, tiny; k = 0, 1;" in html
+    assert sum("k = 0, k = 1." in caption for caption in captions) == 3
+    assert "Nets: small, tiny; k = 0, 1," in html
 
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")

@@ -17,10 +17,13 @@ CONFIG = RULES.parents[1] / "config.yaml"
 sys.path.insert(0, str(PACKAGE))
 os.environ |= {"PYTHONPATH": os.pathsep.join(filter(None, [str(PACKAGE), os.getenv("PYTHONPATH")]))}
 
-from negspike.config import resolve_config
+from negspike.config import dataset_science, resolve_config
 from negspike.errors import InputError
 from negspike.estimate.cost import RESERVED
+from negspike.files import file_sha256
 from negspike.fingerprint import code_of
+from negspike.precision import Precision
+from negspike.user_files import FOLDERS, find_file, listing_checksum
 
 
 def typed(value, given):
@@ -49,11 +52,41 @@ try:
 except InputError as error:
     raise WorkflowError(str(error)) from None
 
+# Files that the configuration names lie in the current folder, or beside one of the files of configuration.
+folders = [str(Path(path).absolute().parent) for path in reversed(workflow.configfiles)]
+os.environ[FOLDERS] = os.pathsep.join(dict.fromkeys([*folders, str(CONFIG.parent)]))
+
+
+def config_file(key, name):
+    """A file or folder that the configuration names."""
+    try:
+        return find_file(name)
+    except InputError as error:
+        raise WorkflowError(f"config key '{key}': {error}") from None
+
+
+# Of models in a file of the user's, what is in it.
+MODEL_FILES = {}
+for net in EXPERIMENT.nets:
+    each = EXPERIMENT.definitions[net]
+    if each.weights:
+        config_file(f"definitions.{net}.weights", each.weights)
+    if each.model and ":" in each.model:
+        path = config_file(f"definitions.{net}.model", each.model.rpartition(":")[0])
+        MODEL_FILES[net] = {"sha256": file_sha256(path)}
+    if images := EXPERIMENT.folder(each.dataset):
+        config_file(f"datasets.{each.dataset}.folder", images)
+
 RESULTS = EXPERIMENT.results
 DATA = EXPERIMENT.data
-# Sorted, so that the order in the config is of no consequence.
-NETS, SEEDS, LEVELS = sorted(EXPERIMENT.nets), sorted(EXPERIMENT.seeds), sorted(EXPERIMENT.k)
-PRECISIONS = ["fp32", *(f"k{k}" for k in LEVELS)]
+# Sorted, so that the order in the config is of no consequence: net, seed and precision of each spiking network.
+NETS, SEEDS = sorted(EXPERIMENT.nets), sorted(EXPERIMENT.seeds)
+RUNS = [
+    (net, seed, precision.name)
+    for net, seed in product(NETS, SEEDS)
+    for precision in EXPERIMENT.definitions[net].quantization
+]
+TRAININGS = [*product(NETS, SEEDS, ["fp32"]), *RUNS]
 # "auto" takes a GPU where there is one; the profile says how many this machine or cluster has to give. Without one the
 # resource is absent: some executors take gpu=0 for a request.
 NEEDS_GPU = EXPERIMENT.device == "cuda" or (EXPERIMENT.device == "auto" and shutil.which("nvidia-smi") is not None)
@@ -69,8 +102,8 @@ wildcard_constraints:
     file="[a-z_]+",
     net="|".join(EXPERIMENT.definitions),
     seed=r"\d+",
-    precision=r"fp32|k\d",
-    k=r"\d",
+    precision=r"fp32|k\d|levels\d+",
+    quantized=r"k\d|levels\d+",
     phase=r"[1-9]\d*",
     scatteritem=r"\d+-of-\d+",
 
@@ -81,13 +114,26 @@ def definition(wildcards):
 
 
 def net_science(wildcards):
-    """What the net is, as a parameter: only what decides its numbers."""
-    return definition(wildcards).science()
+    """What the net is, as a parameter: only what decides its numbers; of a model in a file, what is in that."""
+    science = definition(wildcards).science()
+    return science | MODEL_FILES.get(wildcards.net, {})
+
+
+def quantization(wildcards):
+    """The precision of a job, taken apart."""
+    return Precision.parse(wildcards.get("precision") or wildcards.quantized)
 
 
 def dataset_images(wildcards):
     """The prepared images of the net's dataset."""
     return f"{DATA}/{definition(wildcards).dataset}.npz"
+
+
+def folder_listing(wildcards):
+    """Of images in a folder, a checksum of their names and sizes; not of their times, which a copy changes."""
+    if (name := EXPERIMENT.folder(wildcards.dataset)) is None:
+        return None
+    return listing_checksum(config_file(f"datasets.{wildcards.dataset}.folder", name))
 
 
 def code(script, without=()):
@@ -111,14 +157,28 @@ def growing(amount):
 
 
 def previous_phase(wildcards):
-    """The weights a phase starts from; none for the first."""
+    """The weights a phase starts from; none for the first, unless there is a phase 0."""
     phase = int(wildcards.phase)
-    return [f"{RESULTS}/{{net}}/seed{{seed}}/{{precision}}/phase{phase - 1}.pt"] if phase > 1 else []
+    started = phase > 1 or definition(wildcards).starts(quantization(wildcards))
+    return [f"{RESULTS}/{{net}}/seed{{seed}}/{{precision}}/phase{phase - 1}.pt"] if started else []
+
+
+def start_weights(wildcards):
+    """What phase 0 is made of: the FP32 net's last weights, or for itself those of the configuration."""
+    if wildcards.precision == "fp32":
+        return str(config_file(f"definitions.{wildcards.net}.weights", definition(wildcards).weights))
+    return last_weights(wildcards.net, wildcards.seed, "fp32")
+
+
+def last_weights(net, seed, precision):
+    """The weights after a training's last phase."""
+    phases = EXPERIMENT.definitions[net].phases(Precision.parse(precision))
+    return f"{RESULTS}/{net}/seed{seed}/{precision}/phase{len(phases)}.pt"
 
 
 def phase_settings(wildcards):
     """What this phase does, as a parameter."""
-    phases = definition(wildcards).phases
+    phases = definition(wildcards).phases(quantization(wildcards))
     if int(wildcards.phase) > len(phases):
         raise WorkflowError(
             f"net '{wildcards.net}' has {len(phases)} phases, phase{wildcards.phase}.pt is none of them"
@@ -128,35 +188,33 @@ def phase_settings(wildcards):
 
 def all_phases(suffix):
     """Paths of a net's phases, first to last."""
-    return lambda wildcards: [
-        f"{RESULTS}/{{net}}/seed{{seed}}/{{precision}}/phase{phase.number}{suffix}"
-        for phase in definition(wildcards).phases
-    ]
+
+    def paths(wildcards):
+        precision = quantization(wildcards)
+        phases = [0] * definition(wildcards).starts(precision)
+        phases += [phase.number for phase in definition(wildcards).phases(precision)]
+        return [f"{RESULTS}/{{net}}/seed{{seed}}/{{precision}}/phase{number}{suffix}" for number in phases]
+
+    return paths
 
 
-def trained_weight_bits(wildcards):
-    """Full precision does not depend on the width of the integer weights."""
-    return None if wildcards.precision == "fp32" else EXPERIMENT.weight_bits
+def weight_bits(wildcards):
+    """Full precision does not depend on the width of the integer weights; models train without rounding them."""
+    if quantization(wildcards).kind == "fp32":
+        return None
+    return 24 if definition(wildcards).model else EXPERIMENT.weight_bits
 
 
 def final_weights(wildcards):
     """The quantised network's weights after its last phase."""
-    return f"{RESULTS}/{{net}}/seed{{seed}}/k{{k}}/phase{len(definition(wildcards).phases)}.pt"
+    return last_weights(wildcards.net, wildcards.seed, wildcards.quantized)
 
 
 def simulations(file):
     """One file of every simulated network of the configuration."""
-    return expand(
-        "{results}/{net}/seed{seed}/k{k}/{file}",
-        results=RESULTS,
-        net=NETS,
-        seed=SEEDS,
-        k=LEVELS,
-        file=file,
-    )
+    return [f"{RESULTS}/{net}/seed{seed}/{precision}/{file}" for net, seed, precision in RUNS]
 
 
-RUNS = list(product(NETS, SEEDS, LEVELS))
 FIGURES = ("accuracy_speed", "sparsity", "sops")
 
 

@@ -1,4 +1,4 @@
-# In:  nothing, or the URLs under 'datasets' in the config
+# In:  the URLs and folders under 'datasets' in the config
 # Out: data/{dataset}/{file}.gz, the archives as downloaded; data/{dataset}.npz, their images and labels as arrays
 
 
@@ -43,5 +43,7 @@ rule prepare_dataset:
         runtime=10,
     params:
         code=code("prepare_dataset.py"),
+        dataset=lambda wildcards: dataset_science(EXPERIMENT.specs[wildcards.dataset]),
+        folder=folder_listing,
     script:
         "../scripts/prepare_dataset.py"

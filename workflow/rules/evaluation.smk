@@ -1,5 +1,5 @@
 # In:  weights after a net's last phase, data/{dataset}.npz
-# Out: {results}/{net}/seed{seed}/k{k}/spiking.npz, the integer spiking network;
+# Out: {results}/{net}/seed{seed}/{quantized}/spiking.npz, the integer spiking network;
 #      .../{accuracy,sop_num,spike_collect,spike_num}.txt, the four logs, with evaluation.npz and evaluation.json;
 #      .../shards/{scatteritem}.npz, parts of these, until they are put together
 
@@ -8,11 +8,11 @@ rule convert:
     input:
         weights=final_weights,
     output:
-        spiking=f"{RESULTS}/{{net}}/seed{{seed}}/k{{k}}/spiking.npz",
+        spiking=f"{RESULTS}/{{net}}/seed{{seed}}/{{quantized}}/spiking.npz",
     log:
-        f"{RESULTS}/logs/{{net}}/seed{{seed}}/k{{k}}/convert.log",
+        f"{RESULTS}/logs/{{net}}/seed{{seed}}/{{quantized}}/convert.log",
     benchmark:
-        f"{RESULTS}/benchmarks/{{net}}/seed{{seed}}/k{{k}}/convert.tsv"
+        f"{RESULTS}/benchmarks/{{net}}/seed{{seed}}/{{quantized}}/convert.tsv"
     localrule: True
     conda:
         "../../envs/environment.yaml"
@@ -23,13 +23,13 @@ rule convert:
     params:
         code=code("convert.py"),
         net=net_science,
-        weight_bits=EXPERIMENT.weight_bits,
+        weight_bits=weight_bits,
     script:
         "../scripts/convert.py"
 
 
 # In one job, or scattered over many that are gathered to the same bytes.
-EVALUATION = f"{RESULTS}/{{net}}/seed{{seed}}/k{{k}}"
+EVALUATION = f"{RESULTS}/{{net}}/seed{{seed}}/{{quantized}}"
 EVALUATED = {name: f"{EVALUATION}/{name}.txt" for name in ("accuracy", "sop_num", "spike_collect", "spike_num")}
 EVALUATED |= {"arrays": f"{EVALUATION}/evaluation.npz", "summary": f"{EVALUATION}/evaluation.json"}
 if EXPERIMENT.shards == 1:
@@ -42,9 +42,9 @@ if EXPERIMENT.shards == 1:
         output:
             **EVALUATED,
         log:
-            f"{RESULTS}/logs/{{net}}/seed{{seed}}/k{{k}}/evaluate.log",
+            f"{RESULTS}/logs/{{net}}/seed{{seed}}/{{quantized}}/evaluate.log",
         benchmark:
-            f"{RESULTS}/benchmarks/{{net}}/seed{{seed}}/k{{k}}/evaluate.tsv"
+            f"{RESULTS}/benchmarks/{{net}}/seed{{seed}}/{{quantized}}/evaluate.tsv"
         conda:
             "../../envs/environment.yaml"
         threads: RESERVED["evaluate"]["threads"]
@@ -55,7 +55,7 @@ if EXPERIMENT.shards == 1:
         params:
             code=code("evaluate.py"),
             net=net_science,
-            weight_bits=EXPERIMENT.weight_bits,
+            weight_bits=weight_bits,
             timesteps=lambda wildcards: definition(wildcards).timesteps,
             timesteps_cap=timesteps_cap,
             batch_size=EXPERIMENT.batch_size,
@@ -72,9 +72,9 @@ else:
         output:
             shard=temp(f"{EVALUATION}/shards/{{scatteritem}}.npz"),
         log:
-            f"{RESULTS}/logs/{{net}}/seed{{seed}}/k{{k}}/evaluate/{{scatteritem}}.log",
+            f"{RESULTS}/logs/{{net}}/seed{{seed}}/{{quantized}}/evaluate/{{scatteritem}}.log",
         benchmark:
-            f"{RESULTS}/benchmarks/{{net}}/seed{{seed}}/k{{k}}/evaluate/{{scatteritem}}.tsv"
+            f"{RESULTS}/benchmarks/{{net}}/seed{{seed}}/{{quantized}}/evaluate/{{scatteritem}}.tsv"
         conda:
             "../../envs/environment.yaml"
         threads: RESERVED["evaluate"]["threads"]
@@ -85,7 +85,7 @@ else:
         params:
             code=code("evaluate_shard.py"),
             net=net_science,
-            weight_bits=EXPERIMENT.weight_bits,
+            weight_bits=weight_bits,
             timesteps=lambda wildcards: definition(wildcards).timesteps,
             timesteps_cap=timesteps_cap,
         script:
@@ -93,14 +93,16 @@ else:
 
     rule evaluate:
         input:
-            shards=gather.evaluation(f"{RESULTS}/{{{{net}}}}/seed{{{{seed}}}}/k{{{{k}}}}/shards/{{scatteritem}}.npz"),
+            shards=gather.evaluation(
+                f"{RESULTS}/{{{{net}}}}/seed{{{{seed}}}}/{{{{quantized}}}}/shards/{{scatteritem}}.npz"
+            ),
             spiking=rules.convert.output.spiking,
         output:
             **EVALUATED,
         log:
-            f"{RESULTS}/logs/{{net}}/seed{{seed}}/k{{k}}/evaluate.log",
+            f"{RESULTS}/logs/{{net}}/seed{{seed}}/{{quantized}}/evaluate.log",
         benchmark:
-            f"{RESULTS}/benchmarks/{{net}}/seed{{seed}}/k{{k}}/evaluate.tsv"
+            f"{RESULTS}/benchmarks/{{net}}/seed{{seed}}/{{quantized}}/evaluate.tsv"
         localrule: True
         conda:
             "../../envs/environment.yaml"
@@ -111,7 +113,7 @@ else:
         params:
             code=code("gather_evaluation.py"),
             net=net_science,
-            weight_bits=EXPERIMENT.weight_bits,
+            weight_bits=weight_bits,
             timesteps=lambda wildcards: definition(wildcards).timesteps,
             timesteps_cap=timesteps_cap,
             batch_size=EXPERIMENT.batch_size,

@@ -1,4 +1,4 @@
-# In:  {results}/{net}/seed{seed}/k{k}/: the four logs and evaluation.json; {results}/{net}/seed{seed}/fp32/ann.json
+# In:  {results}/{net}/seed{seed}/{quantized}/: the four logs and evaluation.json; {results}/{net}/seed{seed}/fp32/ann.json
 # Out: {results}/figs/{accuracy_speed,sparsity,sops}.{pdf,svg,png,csv}, the CSV holds the numbers that are drawn;
 #      {results}/table.csv, one line a network, and {results}/summary.md, the same for people, shown at the end of a run
 

@@ -1,6 +1,32 @@
-# In:  data/{dataset}.npz
-# Out: {results}/{net}/seed{seed}/{precision}/phase{p}.pt, weights after phase p, with phase{p}.csv, its history;
+# In:  data/{dataset}.npz; weights of a trained net, if the configuration names some
+# Out: {results}/{net}/seed{seed}/{precision}/phase{p}.pt, weights after phase p, with phase{p}.csv, its history; phase 0,
+#      where there is one, is what training starts from: the FP32 net quantised, or weights from elsewhere;
 #      .../ann.json, test accuracy and how it was made, with history.csv, every epoch of all phases
+
+
+rule initialize:
+    input:
+        source=start_weights,
+        images=dataset_images,
+    output:
+        weights=f"{RESULTS}/{{net}}/seed{{seed}}/{{precision}}/phase0.pt",
+        history=f"{RESULTS}/{{net}}/seed{{seed}}/{{precision}}/phase0.csv",
+    log:
+        f"{RESULTS}/logs/{{net}}/seed{{seed}}/{{precision}}/phase0.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/{{net}}/seed{{seed}}/{{precision}}/phase0.tsv"
+    conda:
+        "../../envs/environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=growing(RESERVED["train_phase"]["mem_mb"]),
+        runtime=growing(60),
+    params:
+        code=code("initialize.py"),
+        net=net_science,
+        weight_bits=weight_bits,
+    script:
+        "../scripts/initialize.py"
 
 
 rule train_phase:
@@ -25,7 +51,7 @@ rule train_phase:
         code=code("train_phase.py"),
         net=net_science,
         phase=phase_settings,
-        weight_bits=trained_weight_bits,
+        weight_bits=weight_bits,
     script:
         "../scripts/train_phase.py"
 
@@ -51,6 +77,6 @@ rule summarize_training:
     params:
         code=code("summarize_training.py"),
         net=net_science,
-        weight_bits=trained_weight_bits,
+        weight_bits=weight_bits,
     script:
         "../scripts/summarize_training.py"

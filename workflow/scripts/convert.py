@@ -9,7 +9,7 @@ from negspike.stages.run import Run
 with rule_log(snakemake.log[0]) as report:
     params, wildcards = snakemake.params, snakemake.wildcards
     convert(
-        Run(wildcards.net, params.net, int(wildcards.seed), f"k{wildcards.k}", params.weight_bits),
+        Run(wildcards.net, params.net, int(wildcards.seed), wildcards.quantized, params.weight_bits),
         weights=Path(snakemake.input.weights),
         output=Path(snakemake.output.spiking),
         report=report,

@@ -9,7 +9,7 @@ from negspike.stages.run import Hardware, Run, Simulation
 with rule_log(snakemake.log[0]) as report:
     params, wildcards = snakemake.params, snakemake.wildcards
     evaluate_spiking(
-        Run(wildcards.net, params.net, int(wildcards.seed), f"k{wildcards.k}", params.weight_bits),
+        Run(wildcards.net, params.net, int(wildcards.seed), wildcards.quantized, params.weight_bits),
         Simulation(params.timesteps, params.timesteps_cap, params.batch_size, snakemake.config["evaluation"]["engine"]),
         inputs=Inputs(*(Path(snakemake.input[name]) for name in ("spiking", "weights", "images"))),
         directory=Path(snakemake.output.summary).parent,

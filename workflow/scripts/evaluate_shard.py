@@ -10,7 +10,7 @@ with rule_log(snakemake.log[0]) as report:
     params, wildcards = snakemake.params, snakemake.wildcards
     number, _, shards = wildcards.scatteritem.partition("-of-")
     evaluate_shard(
-        Run(wildcards.net, params.net, int(wildcards.seed), f"k{wildcards.k}", params.weight_bits),
+        Run(wildcards.net, params.net, int(wildcards.seed), wildcards.quantized, params.weight_bits),
         Simulation(params.timesteps, params.timesteps_cap, 1, snakemake.config["evaluation"]["engine"]),
         shard=(int(number), int(shards)),
         inputs=Inputs(*(Path(snakemake.input[name]) for name in ("spiking", "weights", "images"))),

@@ -9,7 +9,7 @@ from negspike.stages.run import Run, Simulation
 with rule_log(snakemake.log[0]) as report:
     params, wildcards = snakemake.params, snakemake.wildcards
     gather_shards(
-        Run(wildcards.net, params.net, int(wildcards.seed), f"k{wildcards.k}", params.weight_bits),
+        Run(wildcards.net, params.net, int(wildcards.seed), wildcards.quantized, params.weight_bits),
         Simulation(params.timesteps, params.timesteps_cap, params.batch_size),
         shards=[Path(path) for path in snakemake.input.shards],
         spiking=Path(snakemake.input.spiking),

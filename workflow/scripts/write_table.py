@@ -8,7 +8,7 @@ from negspike.results.metrics import write_table
 from negspike.results.summary import write_summary
 
 with rule_log(snakemake.log[0]):
-    # {results}/{net}/seed{seed}/k{k}/accuracy.txt; not the config's folder, which a module may have moved
+    # {results}/{net}/seed{seed}/{quantized}/accuracy.txt; not the config's folder, which a module may have moved
     folder = Path(snakemake.input.accuracy[0]).parents[3]
     results = collect(folder, snakemake.params.runs)
     write_table(results.curves, snakemake.output.table)

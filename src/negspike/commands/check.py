@@ -6,6 +6,7 @@ All of it is counted from its beginning; `snakemake check` in a clone counts wha
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -27,7 +28,10 @@ def run(options: argparse.Namespace) -> int:
     from negspike.estimate.cost import RESERVED, experiment_jobs
     from negspike.estimate.probe import measure
     from negspike.machine import read_machine
+    from negspike.user_files import FOLDERS
 
+    if options.config:  # files that it names may lie beside it
+        os.environ[FOLDERS] = str(options.config.parent)
     experiment, machine = read_configuration(options.config), read_machine()
     cores = options.cores or machine.cores
     jobs = dict.fromkeys(experiment_jobs(experiment), True)

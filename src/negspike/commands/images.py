@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def add_model_options(parser: argparse.ArgumentParser, *, positional: bool) -> None:
     """A model by name, and its weights."""
-    what = "my_nets.py:build or package.module:build, which is a model or makes one"
+    what = "my_nets.py:build or package.module.build, a function that makes it"
     parser.add_argument("model" if positional else "--model", metavar="MODEL", help=what)
     parser.add_argument("--weights", type=Path, metavar="FILE", help="its weights, .safetensors or a state dict")
 
@@ -55,9 +55,12 @@ def simulation_options(options: argparse.Namespace) -> dict[str, Any]:
 
 def read_model(name: str, weights: Path | None) -> nn.Module:
     """A model by name, in evaluation mode, with the weights given."""
-    from negspike.training.models import load_model
+    from negspike.training.models import load_state, make_model
 
-    return load_model(name, weights).eval()
+    model = make_model(name)
+    if weights is not None:
+        load_state(model, weights)
+    return model.eval()
 
 
 def read_prepared(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
 from math import isfinite
+from typing import Any
 
 import numpy as np
 
@@ -127,6 +128,10 @@ class DatasetSpec:
         """Labels are stored as this."""
         return np.min_scalar_type(self.classes - 1)
 
+    def plain(self) -> dict[str, Any]:
+        """All of it in plain values, of which :func:`dataset_spec` makes the same spec again."""
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+
     def _problems(self) -> Iterator[str]:
         if self.format not in FORMATS:
             yield f"format {self.format!r} is unknown: there are {', '.join(FORMATS)}"
@@ -185,14 +190,16 @@ _SPECS = (
 DATASETS = {spec.name: spec for spec in _SPECS}
 
 
-def dataset_spec(name: str | DatasetSpec) -> DatasetSpec:
-    """The spec of a dataset by name; a spec of one's own stays what it is.
+def dataset_spec(name: str | Mapping[str, Any] | DatasetSpec) -> DatasetSpec:
+    """The spec of a dataset by name, or of its plain values; a spec of one's own stays what it is.
 
     Raises:
         InputError: there is none of that name.
     """
     if isinstance(name, DatasetSpec):
         return name
+    if isinstance(name, Mapping):
+        return DatasetSpec(**name)
     if name not in DATASETS:
         raise InputError(f"dataset {name!r} is unknown: there are {', '.join(DATASETS)}")
     return DATASETS[name]

@@ -6,6 +6,7 @@ import re
 import zipfile
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from itertools import product
 from math import prod
 from pathlib import Path
 from typing import NamedTuple
@@ -13,15 +14,16 @@ from typing import NamedTuple
 import numpy as np
 
 from negspike.config import Experiment
-from negspike.data.registry import dataset_spec
 from negspike.errors import InputError
-from negspike.training.topology import Topology
+from negspike.estimate.size import net_size
+from negspike.precision import Precision
+from negspike.training.schedule import Phase
 
 # What the long jobs reserve; `check` compares it with what they need.
 RESERVED = {"train_phase": {"threads": 1, "mem_mb": 4000}, "evaluate": {"threads": 4, "mem_mb": 4000}}
-STAGES = ("download", "prepare_dataset", "train_phase", "convert", "evaluate", "summarize_training")
+STAGES = ("download", "prepare_dataset", "initialize", "train_phase", "convert", "evaluate", "summarize_training")
 SUMMARY_COLUMNS = ("output_file", "rule", "plan")
-_NETWORK = re.compile(r"([^/]+)/(seed\d+)/(fp32|k\d)/(?:phase(\d+)\.)?[^/]*")
+_NETWORK = re.compile(r"([^/]+)/(seed\d+)/(fp32|k\d|levels\d+)/(?:phase(\d+)\.)?[^/]*")
 # Training images, held-out ones included, and test images of the official archives.
 STANDARD_IMAGES = {
     "cifar10": (50_000, 10_000),
@@ -94,39 +96,42 @@ def experiment_jobs(experiment: Experiment) -> list[Job]:
     """The trainings, conversions and evaluations of a whole experiment, and the preparation of its data."""
     data = sorted({experiment.definitions[net].dataset for net in experiment.nets})
     jobs = [Job("prepare_dataset", Path(experiment.data) / dataset) for dataset in data]
-    for net in experiment.nets:
-        for seed in experiment.seeds:
-            for precision in ("fp32", *(f"k{k}" for k in experiment.k)):
-                folder = Path(experiment.results) / net / f"seed{seed}" / precision
-                about = (folder, net, f"seed{seed}", precision)
-                jobs += [Job("train_phase", *about, phase.number) for phase in experiment.definitions[net].phases]
-                rules = (
-                    ("summarize_training",) if precision == "fp32" else ("convert", "evaluate", "summarize_training")
-                )
-                jobs += [Job(rule, *about) for rule in rules]
+    for net, seed in product(experiment.nets, experiment.seeds):
+        definition = experiment.definitions[net]
+        for precision in (Precision("fp32"), *definition.quantization):
+            folder = Path(experiment.results) / net / f"seed{seed}" / precision.name
+            about = (folder, net, f"seed{seed}", precision.name)
+            jobs += [Job("initialize", *about)] if definition.starts(precision) else []
+            jobs += [Job("train_phase", *about, phase.number) for phase in definition.phases(precision)]
+            jobs += [Job(rule, *about) for rule in ("convert", "evaluate") if precision.kind != "fp32"]
+            jobs.append(Job("summarize_training", *about))
     return jobs
 
 
-def image_counts(dataset: str, data: Path | str) -> tuple[int, int, int]:
+def image_counts(dataset: str, experiment: Experiment) -> tuple[int, int, int]:
     """Training, held-out and test images: of the prepared file where there is one, else of the official archives.
 
     Of other data, as long as they are not prepared, ASSUMED_IMAGES.
     """
     train, test = STANDARD_IMAGES.get(dataset, ASSUMED_IMAGES)
     try:
-        with np.load(Path(data) / f"{dataset}.npz") as arrays:
+        with np.load(Path(experiment.data) / f"{dataset}.npz") as arrays:
             train, test = len(arrays["train_labels"]), len(arrays["test_labels"])
     except (OSError, KeyError, TypeError, ValueError, zipfile.BadZipFile):
         pass  # not there yet, or damaged, which is for the job that reads it to say
-    held_out = min(dataset_spec(dataset).validation, train // 6)
+    held_out = min(experiment.specs[dataset].validation, train // 6)
     return train - held_out, held_out, test
 
 
 def job_images(job: Job, experiment: Experiment) -> int:
     """Images that a training shows in all its epochs, or that an evaluation simulates."""
     definition = experiment.definitions[job.net]
-    train, _, test = image_counts(definition.dataset, experiment.data)
-    return train * definition.phases[job.phase - 1].epochs if job.rule == "train_phase" else test
+    train, _, test = image_counts(definition.dataset, experiment)
+    return train * _phase(job, experiment).epochs if job.rule == "train_phase" else test
+
+
+def _phase(job: Job, experiment: Experiment) -> Phase:
+    return experiment.definitions[job.net].phases(Precision.parse(job.precision))[job.phase - 1]
 
 
 def job_seconds(job: Job, experiment: Experiment, speeds: Speeds) -> float:
@@ -135,7 +140,7 @@ def job_seconds(job: Job, experiment: Experiment, speeds: Speeds) -> float:
         return 0.0 if job.rule == "download" else speeds.startup
     images = float(job_images(job, experiment))
     if job.rule == "train_phase":
-        train, held_out, test = image_counts(experiment.definitions[job.net].dataset, experiment.data)
+        train, held_out, test = image_counts(experiment.definitions[job.net].dataset, experiment)
         images *= 1 + TEST_SHARE * (held_out + test) / train
     return speeds.startup + images * speeds.images[job.rule, job.net, job.precision].image
 
@@ -171,26 +176,26 @@ def disk_bytes(todo: Iterable[Job], experiment: Experiment, trainings: int) -> t
         else:
             results += SMALL_FILES
             definition = experiment.definitions[job.net]
-            weights = 4.0 * parameters(definition.topology)
-            if job.rule in ("train_phase", "convert"):
+            weights = 4.0 * net_size(definition).parameters
+            if job.rule in ("initialize", "train_phase", "convert"):
                 results += weights
             if job.rule == "train_phase":
                 states.append(2 * 3 * weights)  # with Adam's two averages, the new file beside the old one
             if job.rule == "evaluate":
                 steps = job_images(job, experiment) * definition.expected_timesteps
-                results += RECORDED * steps * float(1 << int(job.precision[1:]))
+                results += RECORDED * steps * _counts(job.precision)
     return results, data, sum(sorted(states)[-trainings:])
 
 
-def parameters(topology: Topology) -> int:
-    """Trained numbers of a net: weights, and two for each channel's batch norm."""
-    layers = sum(prod(layer.weight_shape) + 2 * layer.out_shape[0] for layer in topology.layers)
-    return layers + topology.classes * topology.features
+def _counts(precision: str) -> float:
+    """How large counts become, next to those of k = 0, where they are 2 or 3."""
+    found = Precision.parse(precision)
+    return float(1 << found.k) if found.k is not None else max(1.0, (found.levels or 0) / 3)
 
 
 def _stored(dataset: str, experiment: Experiment) -> int:
     """Bytes of the prepared images."""
-    return sum(image_counts(dataset, experiment.data)) * prod(dataset_spec(dataset).image_shape)
+    return sum(image_counts(dataset, experiment)) * prod(experiment.specs[dataset].image_shape)
 
 
 def job_memory(job: Job, experiment: Experiment) -> float:
@@ -200,12 +205,12 @@ def job_memory(job: Job, experiment: Experiment) -> float:
     if job.rule not in ("train_phase", "evaluate"):
         return PROCESS
     definition = experiment.definitions[job.net]
-    topology, (_, held_out, test) = definition.topology, image_counts(definition.dataset, experiment.data)
+    size, (_, held_out, test) = net_size(definition), image_counts(definition.dataset, experiment)
     # all images, and once more while they are checked; those to test with in float32 and, while prepared, float64
-    images = 2 * _stored(definition.dataset, experiment) + 28 * prod(topology.input_shape) * (held_out + test)
+    images = 2 * _stored(definition.dataset, experiment) + 28 * prod(definition.spec.input_shape) * (held_out + test)
     if job.rule == "train_phase":
         # weights, gradients and Adam's averages; five float32 for every neuron until its gradient is known
-        batch = definition.phases[job.phase - 1].batch_size
-        return PROCESS + images + 16 * parameters(topology) + 20 * batch * topology.neurons
-    recorded = test * definition.expected_timesteps * (40 + 16 * len(topology.layers))
-    return PROCESS + images + ENGINE + recorded + 24 * parameters(topology)
+        batch = definition.batch_size
+        return PROCESS + images + 16 * size.parameters + 20 * batch * size.neurons
+    recorded = test * definition.expected_timesteps * (40 + 16 * size.populations)
+    return PROCESS + images + ENGINE + recorded + 24 * size.parameters

@@ -9,24 +9,26 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import nn
 
-from negspike.config import Experiment, precision_level
+from negspike.config import Experiment
 from negspike.console import format_duration
-from negspike.conversion.arrays import from_network
 from negspike.data.dataset import Dataset, Images
 from negspike.data.images import prepare_images
-from negspike.data.registry import DatasetSpec, dataset_spec
+from negspike.data.registry import DatasetSpec
 from negspike.devices import choose_device, make_deterministic
 from negspike.estimate.cost import Job, Speed, Speeds
+from negspike.estimate.size import net_size
+from negspike.precision import Precision
 from negspike.spiking.simulation import make_engine
-from negspike.training.network import Network
+from negspike.stages.convert import spiking_network
+from negspike.stages.run import Run
 from negspike.training.phase import _train_epoch
 from negspike.training.schedule import Phase
-from negspike.training.topology import Topology
 
 PROBE_SECONDS = 10.0
 FIRST_BATCH = 16
@@ -71,23 +73,25 @@ def measure(
     speeds: dict[tuple[str, str, str], Speed] = {}
     for rule, net, precision in sorted(cases):
         finer = [key for key in speeds if key[:2] == ("train_phase", net) and "fp32" not in (key[2], precision)]
-        if rule == "train_phase" and finer:  # quantised networks take equally long, whatever their k
+        if rule == "train_phase" and finer:  # quantised networks take equally long, whatever they are quantised to
             speeds[rule, net, precision] = speeds[finer[0]]
             continue
         case = training_speed if rule == "train_phase" else evaluation_speed
-        k, share = precision_level(precision), seconds / len(cases)
-        speeds[rule, net, precision] = case(experiment, net, k, device=device, threads=threads[rule], seconds=share)
+        share = seconds / len(cases)
+        speeds[rule, net, precision] = case(
+            experiment, net, precision, device=device, threads=threads[rule], seconds=share
+        )
     return Speeds(startup, speeds)
 
 
 def training_speed(
-    experiment: Experiment, net: str, k: int | None, *, device: torch.device, threads: int, seconds: float
+    experiment: Experiment, net: str, precision: str, *, device: torch.device, threads: int, seconds: float
 ) -> Speed:
     """Time training steps of a net, with full batches where there is time for them."""
     make_deterministic(threads)
     definition = experiment.definitions[net]
-    spec, full = dataset_spec(definition.dataset), max(definition.phases[0].batch_size, 2)
-    network = Network(definition.topology, k, experiment.weight_bits)
+    spec, full = definition.spec, definition.batch_size
+    network = run_of(experiment, net, precision).network()
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     images = Images(random_pixels(spec, full), np.arange(full) % spec.classes)
     dataset = Dataset(spec, images, images, images, checksum="")
@@ -105,15 +109,15 @@ def training_speed(
 
 
 def evaluation_speed(
-    experiment: Experiment, net: str, k: int | None, *, device: torch.device, threads: int, seconds: float
+    experiment: Experiment, net: str, precision: str, *, device: torch.device, threads: int, seconds: float
 ) -> Speed:
     """Time the simulation of a net with random weights, and the integer ANN that it is compared with."""
-    assert k is not None
     torch.set_num_threads(threads)
     definition = experiment.definitions[net]
-    spec, timesteps = dataset_spec(definition.dataset), definition.expected_timesteps
+    spec, timesteps = definition.spec, definition.expected_timesteps
     images = prepare_images(spec, random_pixels(spec, CALIBRATION_IMAGES))
-    network = from_network(calibrated_network(definition.topology, k, experiment.weight_bits, images), {})
+    run = run_of(experiment, net, precision)
+    network = spiking_network(run, calibrated_network(run, torch.from_numpy(images)))
     engine = make_engine(network, experiment.engine, threads=threads, device=experiment.device)
     several = np.resize(images, (max(engine.chunk_size, threads, COMPARED_IMAGES), *images.shape[1:]))
     encoded = network.encode(several)
@@ -122,7 +126,7 @@ def evaluation_speed(
     # later steps are cheaper where neurons have fallen silent, so all of them are simulated unless it takes too long
     steps = max(1, min(timesteps, int(LONGEST_SIMULATION / step)))
     image, _ = seconds_per_image(lambda count: engine.run(encoded[:count], steps), threads, len(encoded), seconds)
-    together = max(COMPARED_IMAGES, min(len(several), COMPARED_MACS // definition.topology.macs))
+    together = max(COMPARED_IMAGES, min(len(several), COMPARED_MACS // max(1, net_size(definition).macs)))
     compared, _ = seconds_per_image(lambda count: network.activations(several[:count]), together, together, seconds / 4)
     note = "" if steps == timesteps else f"from {steps} of {timesteps} steps"
     return Speed(image * timesteps / steps + compared, note)
@@ -133,9 +137,16 @@ def random_pixels(spec: DatasetSpec, count: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, min(spec.levels, 255) + 1, (count, *spec.image_shape), dtype=np.uint8)
 
 
-def calibrated_network(topology: Topology, k: int, weight_bits: int, images: np.ndarray) -> Network:
+def run_of(experiment: Experiment, net: str, precision: str) -> Run:
+    """The first of the networks that are trained."""
+    definition, quantised = experiment.definitions[net], Precision.parse(precision).kind != "fp32"
+    bits = 24 if definition.model else experiment.weight_bits
+    return Run(net, definition.science(), 0, precision, bits if quantised else None)
+
+
+def calibrated_network(run: Run, images: torch.Tensor) -> nn.Module:
     """A network with random weights whose batch norms have the statistics of ``images``, so that it fires."""
-    network = Network(topology, k, weight_bits)
+    network = replace(run, precision="fp32", weight_bits=None).network()
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = None  # the mean over what it sees, not a running one
@@ -143,8 +154,8 @@ def calibrated_network(topology: Topology, k: int, weight_bits: int, images: np.
             nn.init.constant_(module.bias, CALIBRATED_BETA)
     network.train()
     with torch.no_grad():
-        network(torch.from_numpy(images))
-    return network
+        network(images)
+    return run.from_fp32(network.eval(), images)
 
 
 def seconds_per_image(run: Callable[[int], object], smallest: int, full: int, seconds: float) -> tuple[float, int]:

@@ -81,16 +81,18 @@ def build(kind: str, curves: Sequence[Curves], fp32: Mapping[str, Sequence[float
     for net, runs in nets.items():
         if len({run.timesteps for run in runs}) > 1:
             raise InputError(f"figure '{kind}': the runs of {net} differ in their number of time steps")
-    levels = sorted({run.k for run in curves})
+    precisions = sorted({run.precision for run in curves})
     columns = 1 if len(nets) == 1 else 2
     with matplotlib.rc_context(STYLE):
         figure = Figure()
         FigureCanvasAgg(figure)
         panels = []
         for net, runs in nets.items():
-            groups = [(k, [run for run in runs if run.k == k]) for k in levels]
+            groups = [(one, [run for run in runs if run.precision == one]) for one in precisions]
             axes = figure.add_axes((0, 0, 1, 1), label=net)
-            panels.append(Panel(axes, net, [group for group in groups if group[1]], tuple(fp32.get(net, ())), levels))
+            panels.append(
+                Panel(axes, net, [group for group in groups if group[1]], tuple(fp32.get(net, ())), precisions)
+            )
             _KINDS[kind].draw_panel(panels[-1])
         arrange(figure, [panels[start : start + columns] for start in range(0, len(panels), columns)])
     return figure

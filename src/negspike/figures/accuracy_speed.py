@@ -18,18 +18,20 @@ def draw_panel(panel: Panel) -> None:
     axes = panel.axes
     highest = []
     finals = []
-    for k, runs in panel.groups:
+    for precision, runs in panel.groups:
         values = [100 * run.accuracy for run in runs]
         settled = [run.settled_step for run in runs]
         accuracy = f"{spread([100 * run.final_accuracy for run in runs], 2)} %"
         line = panel.line(
-            k, values, legend_label(k, accuracy, f"settled at {step_range(settled)}", still_spiking(runs))
+            precision,
+            values,
+            legend_label(precision, accuracy, f"settled at {step_range(settled)}", still_spiking(runs)),
         )
         at = np.unique(settled)
         axes.plot(
             at,
             np.mean(values, axis=0)[at - 1],
-            gid=f"settled k{k}",
+            gid=f"settled {precision.name}",
             color=line.get_color(),
             marker=line.get_marker(),
             markersize=6.5 if len(runs) == 1 else 5,

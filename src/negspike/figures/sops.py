@@ -16,13 +16,13 @@ def draw_panel(panel: Panel) -> None:
     reference = panel.groups[0][1][0].reference_operations
     largest = max(reference, *(float(run.sops[-1]) for _, runs in panel.groups for run in runs))
     scale, unit = next(((scale, unit) for scale, unit in _UNITS if largest >= 10 * scale), (1.0, ""))
-    for k, runs in panel.groups:
+    for precision, runs in panel.groups:
         sops = [float(run.sops[-1]) / scale for run in runs]
         share = spread([100 * run.sops_over_reference for run in runs], 1)
         label = legend_label(
-            k, f"{spread(sops, _digits(sops))}{unit} SOPs", f"{share} % of the ANN", still_spiking(runs)
+            precision, f"{spread(sops, _digits(sops))}{unit} SOPs", f"{share} % of the ANN", still_spiking(runs)
         )
-        panel.line(k, [run.sops / scale for run in runs], label)
+        panel.line(precision, [run.sops / scale for run in runs], label)
     operations = reference / scale
     label = f"ANN: {operations:.{_digits([operations])}f}{unit} operations"
     panel.axes.axhline(operations, color=GREY, linestyle=DASHED, linewidth=1.0, zorder=1.5, label=label)

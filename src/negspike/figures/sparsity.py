@@ -10,12 +10,14 @@ from negspike.results.metrics import Curves
 
 def draw_panel(panel: Panel) -> None:
     """Draw one net's cumulative spikes a neuron and image: all, and positive minus negative."""
-    for k, runs in panel.groups:
+    for precision, runs in panel.groups:
         spikes = spread([float(run.spikes_per_neuron[-1]) for run in runs], 3)
         share = spread([100 * run.negative_share for run in runs], 1)
-        label = legend_label(k, f"{spikes} spikes per neuron", f"{share} % negative", still_spiking(runs))
-        panel.line(k, [run.spikes_per_neuron for run in runs], label)
-        panel.line(k, [run.net_spikes_per_neuron for run in runs], "_net", linestyle=DOTTED, markerfacecolor="white")
+        label = legend_label(precision, f"{spikes} spikes per neuron", f"{share} % negative", still_spiking(runs))
+        panel.line(precision, [run.spikes_per_neuron for run in runs], label)
+        panel.line(
+            precision, [run.net_spikes_per_neuron for run in runs], "_net", linestyle=DOTTED, markerfacecolor="white"
+        )
     panel.axes.plot([], [], color=GREY, label="all spikes, positive and negative")
     panel.axes.plot([], [], color=GREY, linestyle=DOTTED, label="net spikes, positive minus negative")
     panel.axes.set_ylim(bottom=0)

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+from negspike.precision import Precision
 from negspike.results.metrics import Curves, Series
 
 # Okabe and Ito's palette tells colours apart for every kind of colour vision, the markers do on black-and-white paper.
@@ -52,28 +53,28 @@ STYLE: dict[Any, Any] = {
 
 @dataclass(frozen=True)
 class Panel:
-    """One net's panel: the runs of each k and where they are drawn."""
+    """One net's panel: the runs of each precision and where they are drawn."""
 
     axes: Axes
     net: str
-    groups: list[tuple[int, list[Curves]]]
+    groups: list[tuple[Precision, list[Curves]]]
     fp32: tuple[float, ...]
-    levels: list[int]
+    precisions: list[Precision]
 
     @property
     def timesteps(self) -> int:
         """T of every run of this net."""
         return self.groups[0][1][0].timesteps
 
-    def style(self, k: int) -> dict[str, Any]:
-        """Colour and marker of a quantisation level, the same in every panel."""
-        index = self.levels.index(k)
+    def style(self, precision: Precision) -> dict[str, Any]:
+        """Colour and marker of a precision, the same in every panel."""
+        index = self.precisions.index(precision)
         return {"color": _COLOURS[index % len(_COLOURS)], "marker": _MARKERS[index % len(_MARKERS)]}
 
-    def line(self, k: int, values: Sequence[Series], label: str, **style: Any) -> Line2D:
+    def line(self, precision: Precision, values: Sequence[Series], label: str, **style: Any) -> Line2D:
         """The mean of the seeds as a line and, of several, their range as a band."""
         steps = np.arange(1, self.timesteps + 1)
-        look = self.style(k) | {"markevery": self.marked_steps(k), "label": label} | style
+        look = self.style(precision) | {"markevery": self.marked_steps(precision), "label": label} | style
         if len(values) > 1:
             self.axes.fill_between(
                 steps, np.min(values, axis=0), np.max(values, axis=0), color=look["color"], alpha=0.2, linewidth=0
@@ -81,9 +82,9 @@ class Panel:
         (line,) = self.axes.plot(steps, np.mean(values, axis=0), **look)
         return line
 
-    def marked_steps(self, k: int) -> list[int]:
-        """Indices of a few steps, even on the logarithmic axis, so that the markers of different k stay apart."""
-        shift = (self.levels.index(k) + 0.5) / len(self.levels)
+    def marked_steps(self, precision: Precision) -> list[int]:
+        """Indices of a few steps, even on the logarithmic axis, so that markers of different precisions stay apart."""
+        shift = (self.precisions.index(precision) + 0.5) / len(self.precisions)
         count = 5
         steps = self.timesteps ** ((np.arange(count) + shift) / count)
         return sorted({round(float(step)) - 1 for step in steps})
@@ -148,9 +149,9 @@ def spread(values: Sequence[float], digits: int) -> str:
     return mean if lowest == highest else f"{mean} ({lowest}–{highest})"
 
 
-def legend_label(k: int, *parts: str) -> str:
+def legend_label(precision: Precision, *parts: str) -> str:
     """A legend entry; parts that do not fit its line go on the next."""
-    lines = [f"k = {k}: {parts[0]}"]
+    lines = [f"{precision}: {parts[0]}"]
     for part in filter(None, parts[1:]):
         if len(lines[-1]) + 2 + len(part) > _LABEL:
             lines[-1] += ","
@@ -178,8 +179,8 @@ def table_by_step(header: Sequence[str], curves: Sequence[Curves], row: Callable
     """CSV with a row for each run and step; numbers in as many digits as bring the same number back."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("net", "seed", "k", "timestep", *header))
+    writer.writerow(("net", "seed", "k", "levels", "timestep", *header))
     for run in curves:
         for index in range(run.timesteps):
-            writer.writerow((run.net, run.seed, run.k, index + 1, *row(run, index)))
+            writer.writerow((run.net, run.seed, run.k, run.levels, index + 1, *row(run, index)))
     return text.getvalue()

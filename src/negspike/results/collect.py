@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from negspike.errors import InputError
+from negspike.precision import Precision
 from negspike.results.metrics import Curves, curves_from_logs
 from negspike.spiking.logs import NAMES, read_logs
 
@@ -33,7 +34,7 @@ class Results:
 
 def collect(
     directory: Path | str,
-    runs: Iterable[tuple[str, int, int]] | None = None,
+    runs: Iterable[tuple[str, int, str]] | None = None,
     *,
     definitions: Mapping[str, Definition] | None = None,
     batch_size: int = 50,
@@ -41,14 +42,15 @@ def collect(
 ) -> Results:
     """Read the logs below a folder: those of the workflow, or those somebody else wrote in the published format.
 
-    A simulation is a folder ``{net}/seed{seed}/k{k}`` or, as one repetition, ``{net}/k{k}`` (seed 0). The workflow's
-    have an ``evaluation.json`` beside the four logs, which says what the network was; for others the net's name must
-    be one of ``definitions``. The accuracy of the full-precision net is taken from ``{net}/seed{seed}/fp32/ann.json``
-    where that exists.
+    A simulation is a folder ``{net}/seed{seed}/k{k}`` or, as one repetition, ``{net}/k{k}`` (seed 0); for other
+    quantisers ``levels{L}`` stands in the place of ``k{k}``. The workflow's have an ``evaluation.json`` beside the four
+    logs, which says what the network was; for others the net's name must be one of ``definitions``. The accuracy of the
+    full-precision net is taken from ``{net}/seed{seed}/fp32/ann.json`` where that exists.
 
     Args:
         directory: the folder of the nets' folders.
-        runs: (net, seed, k) of the simulations wanted, in the order of the figures; all there are if None.
+        runs: (net, seed, folder) of the simulations wanted, such as ``("cnn1", 0, "k1")``, in the order of the figures;
+            all there are if None.
         definitions: the nets of the configuration, for logs without ``evaluation.json``.
         batch_size: images of a batch, for logs without ``evaluation.json``.
         images: how many images these logs are about; batches times ``batch_size`` if None.
@@ -57,12 +59,16 @@ def collect(
         InputError: no log is found, a log is wrong, or it is not known what network it is about.
     """
     directory = Path(directory)
-    folders = _find_runs(directory) if runs is None else {run: _run_folder(directory, *run) for run in runs}
+    if runs is None:
+        folders = _find_runs(directory)
+    else:
+        wanted = [(net, seed, Precision.parse(name)) for net, seed, name in runs]
+        folders = {run: _run_folder(directory, *run) for run in wanted}
     if not folders:
         raise InputError(f"{directory}: no logs here; they are looked for in <net>/k<k>/ and <net>/seed<seed>/k<k>/")
     curves = tuple(
-        _read_run(folder, net, seed, k, definitions or {}, batch_size, images)
-        for (net, seed, k), folder in folders.items()
+        _read_run(folder, net, seed, precision, definitions or {}, batch_size, images)
+        for (net, seed, precision), folder in folders.items()
     )
     longest = {run.net: max(other.timesteps for other in curves if other.net == run.net) for run in curves}
     # Simulated until silent, each for as long as it took.
@@ -75,21 +81,24 @@ def collect(
     return Results(curves, fp32)
 
 
-def _run_folder(directory: Path, net: str, seed: int, k: int) -> Path:
-    with_seed = directory / net / f"seed{seed}" / f"k{k}"
-    without = directory / net / f"k{k}"
+def _run_folder(directory: Path, net: str, seed: int, precision: Precision) -> Path:
+    with_seed = directory / net / f"seed{seed}" / precision.name
+    without = directory / net / precision.name
     return without if seed == 0 and without.is_dir() and not with_seed.is_dir() else with_seed
 
 
-def _find_runs(directory: Path) -> dict[tuple[str, int, int], Path]:
-    """Every folder with at least one of the four logs, sorted by (net, seed, k)."""
-    found: dict[tuple[str, int, int], Path] = {}
-    for path in (*directory.glob("*/k*"), *directory.glob("*/seed*/k*")):
-        match = re.fullmatch(r"(?P<net>[^/]+)/(seed(?P<seed>\d+)/)?k(?P<k>\d+)", path.relative_to(directory).as_posix())
+def _find_runs(directory: Path) -> dict[tuple[str, int, Precision], Path]:
+    """Every folder with at least one of the four logs, sorted by (net, seed, precision)."""
+    found: dict[tuple[str, int, Precision], Path] = {}
+    for path in (*directory.glob("*/*"), *directory.glob("*/seed*/*")):
+        match = re.fullmatch(
+            r"(?P<net>[^/]+)/(seed(?P<seed>\d+)/)?(?P<name>k\d{1,2}|levels\d{1,8})",
+            path.relative_to(directory).as_posix(),
+        )
         if match and any((path / f"{name}.txt").exists() for name in NAMES):
-            run = (match["net"], int(match["seed"] or 0), int(match["k"]))
+            run = (match["net"], int(match["seed"] or 0), Precision.parse(match["name"]))
             if run in found:
-                raise InputError(f"{path} and {found[run]} are both seed {run[1]}, k = {run[2]} of {run[0]}")
+                raise InputError(f"{path} and {found[run]} are both seed {run[1]}, {run[2]} of {run[0]}")
             found[run] = path
     return dict(sorted(found.items()))
 
@@ -98,7 +107,7 @@ def _read_run(
     folder: Path,
     net: str,
     seed: int,
-    k: int,
+    precision: Precision,
     definitions: Mapping[str, Definition],
     batch_size: int,
     images: int | None,
@@ -107,10 +116,11 @@ def _read_run(
     if evaluation.is_file():
         integers = ("seed", "k", "images", "timesteps", "batch_size", "neurons", "reference_operations")
         facts = _read_json(evaluation, "net", *integers)
-        if (facts["net"], facts["seed"], facts["k"]) != (net, seed, k):
+        about = Precision.of(facts["k"], facts.get("levels"))
+        if (facts["net"], facts["seed"], about) != (net, seed, precision):
             raise InputError(
-                f"{evaluation}: it is about {facts['net']}, seed {facts['seed']}, k = {facts['k']}, but its folder is"
-                f" that of {net}, seed {seed}, k = {k}"
+                f"{evaluation}: it is about {facts['net']}, seed {facts['seed']}, {about}, but its folder is"
+                f" that of {net}, seed {seed}, {precision}"
             )
         logs = read_logs(folder, facts["timesteps"], facts["batch_size"], signed=facts.get("signed") is True)
         batch_size, images = facts["batch_size"], facts["images"]
@@ -123,6 +133,8 @@ def _read_run(
                 " logs have? Give its definition that number"
             )
         logs = read_logs(folder, timesteps, batch_size)
+        if definitions[net].model is not None:
+            raise InputError(f"{folder}: no evaluation.json here, which says how many neurons model '{net}' has")
         topology = definitions[net].topology
         neurons, operations = topology.neurons, topology.reference_operations
         images = logs.batches * batch_size if images is None else images
@@ -135,7 +147,14 @@ def _read_run(
             f" {math.ceil(images / batch_size)} batches of {batch_size}"
         )
     return curves_from_logs(
-        logs, net=net, seed=seed, k=k, images=images, neurons=neurons, reference_operations=operations
+        logs,
+        net=net,
+        seed=seed,
+        images=images,
+        neurons=neurons,
+        reference_operations=operations,
+        k=precision.k,
+        levels=precision.levels,
     )
 
 

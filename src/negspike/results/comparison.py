@@ -32,7 +32,7 @@ def numbers_of(results: Results) -> Numbers:
     for run in results.curves:
         values = (run.final_accuracy, run.settled_step, run.spikes[-1], run.net_spikes[-1], run.sops[-1])
         for metric, value in zip(METRICS, values, strict=True):
-            numbers[run.net, f"k{run.k}", metric].append(float(value))
+            numbers[run.net, run.precision.name, metric].append(float(value))
     return numbers
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from negspike.data.dataset import Dataset
 from negspike.errors import InputError
 from negspike.files import atomic_path
+from negspike.precision import Precision
 from negspike.spiking.dense import largest_float32_sum
 from negspike.spiking.graph import SpikingNetwork
 from negspike.spiking.recording import SimulationLog
@@ -70,15 +71,15 @@ class Evaluation:
         }
 
 
-def check_belongs(network: SpikingNetwork, path: Path, k: int, dataset: Dataset) -> None:
-    """Refuse to evaluate a spiking network as another k or on other data than its own.
+def check_belongs(network: SpikingNetwork, path: Path, precision: Precision, dataset: Dataset) -> None:
+    """Refuse to evaluate a spiking network as another precision or on other data than its own.
 
     Raises:
         InputError: which of the two does not belong to it.
     """
-    converted = network.origin.get("k")
-    if converted != k:
-        raise InputError(f"{path}: converted for k = {converted}, it cannot be evaluated as k = {k}")
+    converted = Precision.parse(str(network.origin.get("precision", f"k{network.origin.get('k')}")))
+    if converted != precision:
+        raise InputError(f"{path}: converted for {converted}, it cannot be evaluated as {precision}")
     name, checksum = network.origin.get("dataset"), network.origin.get("data_checksum")
     if name is not None and name != dataset.spec.name:
         raise InputError(f"{path}: trained on {name}, it cannot be evaluated on {dataset.spec.name}")

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from negspike.errors import InputError
 from negspike.files import write_text
+from negspike.precision import Precision
 from negspike.spiking.logs import Logs
 
 Series = npt.NDArray[np.float64]
@@ -28,7 +29,7 @@ class Curves:
     Attributes:
         net: name of the net.
         seed: training repetition.
-        k: quantisation level, activations are multiples of 2^-k.
+        k: quantisation level, activations are multiples of 2^-k; None where there are ``levels``.
         images: N, how many were simulated.
         accuracy: fraction of the images whose prediction is right at this step.
         spikes: spikes so far, positive and negative, mean of an image.
@@ -36,11 +37,12 @@ class Curves:
         sops: synaptic operations so far, mean of an image.
         neurons: outputs of all spiking layers.
         reference_operations: additions an image of the reference ANN, 3 for each multiply-accumulate.
+        levels: the largest count of its activations, or None.
     """
 
     net: str
     seed: int
-    k: int
+    k: int | None
     images: int
     accuracy: Series
     spikes: Series
@@ -48,6 +50,12 @@ class Curves:
     sops: Series
     neurons: int
     reference_operations: int
+    levels: int | None = None
+
+    @property
+    def precision(self) -> Precision:
+        """k or levels."""
+        return Precision.of(self.k, self.levels)
 
     @property
     def timesteps(self) -> int:
@@ -125,13 +133,21 @@ def settled_step(correct: npt.NDArray[np.int64]) -> int:
 
 
 def curves_from_logs(
-    logs: Logs, *, net: str, seed: int, k: int, images: int, neurons: int, reference_operations: int
+    logs: Logs,
+    *,
+    net: str,
+    seed: int,
+    images: int,
+    neurons: int,
+    reference_operations: int,
+    k: int | None = None,
+    levels: int | None = None,
 ) -> Curves:
     """Means of an image over the whole test set.
 
     Args:
         logs: the four logs, (batches, T).
-        net, seed, k: which network it was.
+        net, seed, k, levels: which network it was.
         images: N, of all batches together; the last may be smaller than the others.
         neurons: outputs of all spiking layers.
         reference_operations: additions an image of the reference ANN.
@@ -139,11 +155,11 @@ def curves_from_logs(
     Raises:
         InputError: there are more batches than images, or more right answers than images.
     """
-    correct = logs.accuracy.sum(axis=0)
+    correct, which = logs.accuracy.sum(axis=0), Precision.of(k, levels)
     if images < logs.batches:
-        raise InputError(f"{net}, k = {k}: {logs.batches} batches in the logs cannot hold {images} images")
+        raise InputError(f"{net}, {which}: {logs.batches} batches in the logs cannot hold {images} images")
     if correct.max() > images:
-        raise InputError(f"{net}, k = {k}: the logs have {correct.max()} right answers for {images} images")
+        raise InputError(f"{net}, {which}: the logs have {correct.max()} right answers for {images} images")
     return Curves(
         net=net,
         seed=seed,
@@ -155,6 +171,7 @@ def curves_from_logs(
         sops=logs.sop_num.sum(axis=0) / images,
         neurons=neurons,
         reference_operations=reference_operations,
+        levels=levels,
     )
 
 
@@ -167,6 +184,7 @@ def write_table(curves: Sequence[Curves], path: Path | str) -> None:
             "net",
             "seed",
             "k",
+            "levels",
             "accuracy",
             "settled_step",
             "still_spiking",
@@ -182,6 +200,7 @@ def write_table(curves: Sequence[Curves], path: Path | str) -> None:
                 run.net,
                 run.seed,
                 run.k,
+                run.levels,
                 run.final_accuracy,
                 run.settled_step,
                 str(run.still_spiking).lower(),

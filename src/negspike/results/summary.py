@@ -49,7 +49,7 @@ def _simulated(results: Results, evaluations: Sequence[Path]) -> Iterator[tuple[
         facts = json.loads(path.read_text(encoding="utf-8"))
         equal = facts["lossless_check"]["silent_images_equal_to_integer_ann"]
         yield (
-            *(run.net, str(run.seed), f"k{run.k}"),
+            *(run.net, str(run.seed), run.precision.name),
             f"{facts['accuracy']['integer_ann']:.2%}",
             f"{run.final_accuracy:.2%}",
             f"{equal:,} of {run.images:,}",

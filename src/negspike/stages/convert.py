@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import torch
+from torch import nn
+
 from negspike.conversion.arrays import from_network
+from negspike.conversion.convert import convert as convert_model
 from negspike.errors import InputError
 from negspike.files import file_sha256
+from negspike.spiking.graph import SpikingNetwork
 from negspike.stages.run import Report, Run
+from negspike.training.network import Network
 from negspike.training.weights import checkpoint_path, load_weights
 
 
@@ -24,11 +31,23 @@ def convert(run: Run, *, weights: Path, output: Path, report: Report) -> None:
     origin = {
         "net": run.name,
         "seed": run.seed,
-        "dataset": run.net["dataset"],
+        "precision": run.precision,
+        "dataset": run.spec.name,
         "data_checksum": made["data_checksum"],
         "weights_sha256": file_sha256(weights),
     }
-    converted = from_network(network, origin)
+    made_of = spiking_network(run, network)
+    converted = replace(made_of, origin=dict(made_of.origin) | origin)
     converted.save(output)
     checkpoint_path(weights).unlink(missing_ok=True)
-    report(f"{run.name}, {run.precision}: {len(converted.populations)} spiking layers, {converted.neurons:,} neurons")
+    report(
+        f"{run.name}, {run.quantization}: {len(converted.populations)} spiking layers, {converted.neurons:,} neurons"
+    )
+
+
+def spiking_network(run: Run, network: nn.Module) -> SpikingNetwork:
+    """Convert a quantised network of this run."""
+    if isinstance(network, Network) and network.k is not None:
+        return from_network(network, {})
+    assert run.weight_bits is not None, "quantised"
+    return convert_model(network.eval(), torch.zeros(1, *run.spec.input_shape), weight_bits=run.weight_bits)

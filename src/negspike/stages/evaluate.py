@@ -115,7 +115,7 @@ def _simulate(
     started = time.monotonic()
     torch.set_num_threads(hardware.threads)
     device = choose_device(hardware.device)
-    data = load_dataset(run.net["dataset"], inputs.dataset)
+    data = load_dataset(run.spec, inputs.dataset)
     network = _load(run, inputs, data)
     number, shards = shard
     count = len(data.test.labels)
@@ -179,7 +179,8 @@ def _write(
         {
             "net": run.name,
             "seed": run.seed,
-            "k": run.k,
+            "k": run.quantization.k,
+            "levels": run.quantization.levels,
             "images": len(labels),
             "timesteps": log.timesteps,
             "until_silent": simulation.timesteps == UNTIL_SILENT,
@@ -209,17 +210,17 @@ def _write(
         },
     )
     report(
-        f"{run.name}, k = {run.k}: accuracy {(log.predictions == labels).mean():.2%}; {lossless['silent_images']} of "
-        f"{lossless['images']} images silent, all equal to the integer ANN in every neuron; predictions that differ "
-        f"between PyTorch's float32 ANN and the spiking network: {differences['float32_ann_and_spiking_network']}"
+        f"{run.name}, {run.quantization}: accuracy {(log.predictions == labels).mean():.2%}; "
+        f"{lossless['silent_images']} of {lossless['images']} images silent, all equal to the integer ANN in every "
+        "neuron; predictions that differ between PyTorch's float32 ANN and the spiking network: "
+        f"{differences['float32_ann_and_spiking_network']}"
     )
 
 
 def _load(run: Run, inputs: Inputs, data: Dataset) -> SpikingNetwork:
     """The spiking network, if it is the one that belongs to this run, its weights and data."""
     network = SpikingNetwork.load(inputs.spiking)
-    assert run.k is not None, "full precision has no spiking network"
-    check_belongs(network, inputs.spiking, run.k, data)
+    check_belongs(network, inputs.spiking, run.quantization, data)
     if network.origin.get("weights_sha256") not in (None, file_sha256(inputs.weights)):
         raise InputError(f"{inputs.spiking}: not converted from {inputs.weights}; convert again")
     return network

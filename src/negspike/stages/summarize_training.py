@@ -40,8 +40,6 @@ def summarize_training(
             "phases": [phase["phase"] for phase in phases],
             "seed": last["seed"],
             "parameters": sum(parameter.numel() for parameter in network.parameters()),
-            "neurons": network.topology.neurons,
-            "reference_operations": network.topology.reference_operations,
             "data_checksum": last["data_checksum"],
             "environment": sessions[-1]["environment"],
             "same_environment_throughout": all(

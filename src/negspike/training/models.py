@@ -1,96 +1,125 @@
-"""Models of other people's: by the name of what makes them, with weights from a file that nothing is unpickled from."""
+"""A PyTorch model of the user's, by the name of what makes it, and the weights it was trained to."""
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
 from torch import nn
 
 from negspike.errors import InputError, one_line
-from negspike.training.weights import read_tensors
+from negspike.training.topology import Shape
+from negspike.training.weights import check_shapes, read_tensors
+from negspike.user_files import find_file
 
-_NESTED = ("state_dict", "model", "weights")
 
-
-def load_model(name: str, weights: Path | None = None, **arguments: Any) -> nn.Module:
-    """A model as ``nets.py:build`` or ``package.module:build``, a model or a function that makes one.
+def build_model(
+    name: str, arguments: Mapping[str, Any], *, input_shape: Shape, classes: int, seed: int = 0
+) -> nn.Module:
+    """A float model with its initial weights, the same for the same seed.
 
     Args:
-        name: file or module, a colon and the name in it. The code is run: trust it.
-        weights: a ``.safetensors`` file, or a state dict that :func:`torch.save` wrote.
-        arguments: of the function.
+        name: ``package.module.function`` or ``file.py:function``; a class will do.
+        arguments: of the function, by name.
+        input_shape: of its images, (channels, height, width).
+        classes: how many logits it should give.
+        seed: of the initial weights; the random numbers of others stay as they are.
 
     Raises:
-        InputError: the file, the name in it or the weights are missing or wrong, or making the model fails.
+        InputError: it cannot be made, is no ``nn.Module``, or does not take these images to so many logits.
     """
-    place, colon, attribute = name.rpartition(":")
-    if not colon or not attribute:
-        raise InputError(f"model {name!r}: expected a file or module and a name in it, such as my_nets.py:build")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = make_model(name, arguments)
     try:
-        made = getattr(_module(place), attribute)
-    except AttributeError:
-        raise InputError(f"model {name!r}: {place} has no {attribute!r}") from None
-    if not isinstance(made, nn.Module) or isinstance(made, type):
-        try:
-            made = made(**arguments)
-        except Exception as error:
-            raise InputError(f"model {name!r}: {type(error).__name__}: {one_line(error)[:300]}") from error
-    if not isinstance(made, nn.Module):
-        raise InputError(f"model {name!r}: a {type(made).__name__}, expected a torch.nn.Module")
-    if weights is not None:
-        _load(made, weights)
-    return made
-
-
-def _module(place: str) -> Any:
-    try:
-        if not place.endswith(".py"):
-            return importlib.import_module(place)
-        path = Path(place).resolve()
-        if not path.is_file():
-            raise InputError(f"model: {place}: there is no such file")
-        spec = importlib.util.spec_from_file_location(path.stem, path)
-        assert spec is not None and spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[path.stem] = module
-        sys.path.insert(0, str(path.parent))  # what it imports may lie beside it
-        try:
-            spec.loader.exec_module(module)
-        finally:
-            sys.path.remove(str(path.parent))
-        return module
-    except InputError:
-        raise
+        with torch.no_grad():
+            logits = model.eval()(torch.zeros(2, *input_shape))
     except Exception as error:
-        raise InputError(f"model: {place}: {type(error).__name__}: {one_line(error)[:300]}") from error
+        raise InputError(f"model {name}: images of shape {input_shape} do not go through it, {_kind(error)}") from error
+    found = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+    if found != (2, classes):
+        raise InputError(
+            f"model {name}: two images give {found}, expected logits of shape {(2, classes)}, one a class of the "
+            "dataset; say so in its 'arguments'"
+        )
+    return model
 
 
-def _load(model: nn.Module, path: Path) -> None:
-    if not path.is_file():
-        raise InputError(f"{path}: there is no such file")
+def make_model(name: str, arguments: Mapping[str, Any] | None = None) -> nn.Module:
+    """What a function gives, by its name as in :func:`build_model`; a colon before it will do in any name.
+
+    Raises:
+        InputError: it cannot be found or made, or is no ``nn.Module``.
+    """
+    function = _function(name)
+    try:
+        model = function(**arguments or {})
+    except Exception as error:
+        raise InputError(f"model {name}: {_kind(error)}; its arguments are {dict(arguments or {})}") from error
+    if not isinstance(model, nn.Module):
+        raise InputError(f"model {name}: it gives a {type(model).__name__}, expected a torch.nn.Module")
+    return model
+
+
+def load_state(model: nn.Module, path: Path) -> None:
+    """Weights from elsewhere: a state dict as ``.safetensors``, or as ``torch.save`` writes it; nothing is unpickled.
+
+    Raises:
+        InputError: the file is damaged, or its weights are not those of the model.
+    """
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 
-            state: dict[str, Any] = load_file(path)
+            state = load_file(path)
         else:
             state = read_tensors(path)
-            nested = [state[key] for key in _NESTED if isinstance(state.get(key), dict)]
-            state = nested[0] if nested else state
+            state = inner if isinstance(inner := state.get("state_dict"), dict) else state
     except Exception as error:
-        raise InputError(
-            f"{path}: no state dict that can be read without unpickling ({one_line(error)[:200]}); expected a "
-            ".safetensors file or torch.save(model.state_dict(), path)"
-        ) from error
-    wrong = {name: value for name, value in state.items() if not isinstance(value, torch.Tensor)}
-    if wrong:
-        raise InputError(f"{path}: {next(iter(wrong))!r} is no tensor; expected a state dict")
+        raise InputError(f"{path}: no state dict in .safetensors or of torch.save ({_kind(error)})") from error
+    strange = [name for name, value in state.items() if not isinstance(value, torch.Tensor)]
+    if strange:
+        raise InputError(f"{path}: {strange[0]!r} is no tensor; save model.state_dict()")
+    check_shapes(model, state, path)
+    model.load_state_dict(state)
+
+
+def _function(name: str) -> Any:
+    if name.endswith(".py"):
+        raise InputError(f"model {name}: a file and a function in it are expected, such as {name}:build")
+    where, _, attribute = name.rpartition(":" if ":" in name else ".")
     try:
-        model.load_state_dict(state)
-    except RuntimeError as error:
-        raise InputError(f"{path}: weights of another model: {one_line(error)[:300]}") from None
+        module = _load(find_file(where)) if where.endswith(".py") else importlib.import_module(where)
+    except InputError as error:
+        raise InputError(f"model {name}: {error}") from error
+    except Exception as error:
+        raise InputError(f"model {name}: {where} cannot be imported, {_kind(error)}") from error
+    if not callable(function := getattr(module, attribute, None)):
+        there = [key for key, value in vars(module).items() if callable(value) and value.__module__ == module.__name__]
+        raise InputError(
+            f"model {name}: {where} has no function {attribute}; there are {', '.join(there[:10]) or 'none'}"
+        )
+    return function
+
+
+def _load(path: Path) -> ModuleType:
+    name = f"negspike_model_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None, "the name ends in .py"
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    sys.path.insert(0, str(path.resolve().parent))  # what it imports may lie beside it
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.pop(0)
+    return module
+
+
+def _kind(error: BaseException) -> str:
+    return f"{type(error).__name__}: {one_line(error)[:200]}"

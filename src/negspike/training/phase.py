@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from negspike.console import Progress
 from negspike.data.augmentation import training_images
@@ -29,7 +30,7 @@ from negspike.devices import environment
 from negspike.errors import InputError
 from negspike.files import write_text
 from negspike.fingerprint import code_of
-from negspike.training.network import Network, predict
+from negspike.training.network import predict
 from negspike.training.schedule import Phase
 from negspike.training.weights import read_tensors, write_tensors
 
@@ -41,10 +42,10 @@ class Epoch:
     """One row of the history table.
 
     Attributes:
-        phase, epoch: count from 1; epochs count within their phase.
+        phase, epoch: count from 1; epochs count within their phase. Both 0: before any training.
         learning_rate: of Adam.
-        loss: mean cross-entropy over the epoch's training images.
-        training_accuracy: over the same images, while the weights were changing.
+        loss: mean cross-entropy over the epoch's training images; None before any training.
+        training_accuracy: over the same images, while the weights were changing; None as well.
         validation_accuracy: after the epoch; None for a dataset that holds out no image.
         test_accuracy: after the epoch. It is recorded, never used to choose a model.
         seconds: that training and testing took.
@@ -53,8 +54,8 @@ class Epoch:
     phase: int
     epoch: int
     learning_rate: float
-    loss: float
-    training_accuracy: float
+    loss: float | None
+    training_accuracy: float | None
     validation_accuracy: float | None
     test_accuracy: float
     seconds: float = field(compare=False)
@@ -75,13 +76,14 @@ class PhaseResult:
 
 
 def train_phase(
-    network: Network,
+    network: nn.Module,
     dataset: Dataset,
     phase: Phase,
     seed: int,
     device: torch.device,
     checkpoint: Path,
     report: Callable[[str], None] = print,
+    about: str = "",
 ) -> PhaseResult:
     """Train ``network`` in place for one phase; its last epoch is the model, as published.
 
@@ -94,6 +96,7 @@ def train_phase(
         checkpoint: the state after the last finished epoch; used when it belongs to these very settings, replaced
             otherwise. It stays when the phase is finished; the caller removes it once the result is safe.
         report: takes progress lines.
+        about: what the network computes, as far as its weights and ``print(network)`` do not say it.
 
     Raises:
         InputError: there are fewer than two images, or the loss or a weight is no longer finite.
@@ -106,13 +109,9 @@ def train_phase(
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     pixels = torch.from_numpy(dataset.train.pixels).to(device)
     labels = torch.from_numpy(dataset.train.labels).to(device)
-    held_out = {
-        name: _Evaluation.prepare(dataset, images, device)
-        for name, images in (("validation", dataset.validation), ("test", dataset.test))
-        if len(images.labels)
-    }
+    held_out = _held_out(dataset, device)
     optimizer = torch.optim.Adam(network.parameters(), lr=phase.learning_rate)
-    settings = _settings(network, dataset, phase, seed)
+    settings = _settings(network, dataset, phase, seed, about)
     history, sessions = _resume(checkpoint, settings, network, optimizer, report)
     already, here = len(history), environment(device, torch.get_num_threads())
     if history:
@@ -163,8 +162,17 @@ def train_phase(
     return PhaseResult(history, sessions)
 
 
+def start_row(network: nn.Module, dataset: Dataset, device: torch.device) -> Epoch:
+    """What a network reaches before any training."""
+    started = time.monotonic()
+    network.to(device)
+    accuracies = {name: evaluation.accuracy(network) for name, evaluation in _held_out(dataset, device).items()}
+    seconds = round(time.monotonic() - started, 3)
+    return Epoch(0, 0, 0.0, None, None, accuracies.get("validation"), accuracies["test"], seconds)
+
+
 def _train_epoch(
-    network: Network,
+    network: nn.Module,
     dataset: Dataset,
     pixels: torch.Tensor,
     labels: torch.Tensor,
@@ -175,6 +183,7 @@ def _train_epoch(
 ) -> tuple[float, float]:
     """One pass; mean loss and training accuracy."""
     network.train()
+    torch.manual_seed(random.initial_seed())  # of the model's own: dropout
     order = torch.randperm(len(labels), generator=random).to(labels.device)
     total_loss = torch.zeros((), dtype=torch.float64, device=labels.device)
     correct = torch.zeros((), dtype=torch.int64, device=labels.device)
@@ -209,8 +218,16 @@ class _Evaluation:
         prepared = torch.from_numpy(prepare_images(dataset.spec, images.pixels)).to(device)
         return cls(prepared.contiguous(memory_format=torch.channels_last), torch.from_numpy(images.labels).to(device))
 
-    def accuracy(self, network: Network) -> float:
+    def accuracy(self, network: nn.Module) -> float:
         return (predict(network, self.images) == self.labels).double().mean().item()
+
+
+def _held_out(dataset: Dataset, device: torch.device) -> dict[str, _Evaluation]:
+    return {
+        name: _Evaluation.prepare(dataset, images, device)
+        for name, images in (("validation", dataset.validation), ("test", dataset.test))
+        if len(images.labels)
+    }
 
 
 def _generator(*key: int) -> torch.Generator:
@@ -218,7 +235,7 @@ def _generator(*key: int) -> torch.Generator:
     return torch.Generator().manual_seed(int(state >> np.uint64(1)))
 
 
-def _settings(network: Network, dataset: Dataset, phase: Phase, seed: int) -> str:
+def _settings(network: nn.Module, dataset: Dataset, phase: Phase, seed: int, about: str) -> str:
     """Everything that decides the weights, as text; the starting weights by their checksum.
 
     A checkpoint of other code is no more worth than finished weights, which Snakemake redoes.
@@ -226,10 +243,9 @@ def _settings(network: Network, dataset: Dataset, phase: Phase, seed: int) -> st
     digest = hashlib.sha256()
     for name, value in sorted(network.state_dict().items()):
         digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
-    topology = network.topology
     return (
-        f"{topology.text} {topology.padding} {topology.width} k={network.k} weight_bits={network.weight_bits} "
-        f"data={dataset.checksum} seed={seed} {phase} start={digest.hexdigest()} code={code_of(Path(__file__))}"
+        f"{network} {about} data={dataset.checksum} seed={seed} {phase} start={digest.hexdigest()} "
+        f"code={code_of(Path(__file__))}"
     )
 
 
@@ -244,7 +260,7 @@ def _changes(before: dict[str, Any], now: dict[str, Any]) -> str:
 def _resume(
     checkpoint: Path,
     settings: str,
-    network: Network,
+    network: nn.Module,
     optimizer: torch.optim.Optimizer,
     report: Callable[[str], None],
 ) -> tuple[list[Epoch], list[dict[str, Any]]]:
@@ -271,7 +287,7 @@ def _resume(
 def _save_checkpoint(
     path: Path,
     settings: str,
-    network: Network,
+    network: nn.Module,
     optimizer: torch.optim.Optimizer,
     history: list[Epoch],
     sessions: list[dict[str, Any]],

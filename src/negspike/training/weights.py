@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from negspike.errors import InputError
 from negspike.files import write_bytes
-from negspike.training.network import Network
 
 
 def read_tensors(path: Path) -> dict[str, Any]:
@@ -37,13 +37,13 @@ def write_tensors(path: Path, stored: Mapping[str, Any]) -> None:
     write_bytes(path, content.getbuffer())
 
 
-def save_weights(network: Network, path: Path, metadata: Mapping[str, str | int | float | bool | None]) -> None:
+def save_weights(network: nn.Module, path: Path, metadata: Mapping[str, str | int | float | bool | None]) -> None:
     """Write a network's weights, on the CPU, and how they were made; read with :func:`load_weights`."""
     weights = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
     write_tensors(path, {"weights": weights, "metadata": dict(metadata)})
 
 
-def load_weights(network: Network, path: Path) -> dict[str, Any]:
+def load_weights(network: nn.Module, path: Path) -> dict[str, Any]:
     """Load weights into ``network`` and return their metadata.
 
     Raises:
@@ -53,22 +53,32 @@ def load_weights(network: Network, path: Path) -> dict[str, Any]:
         stored = read_tensors(path)
         weights: dict[str, torch.Tensor] = stored["weights"]
         metadata: dict[str, Any] = dict(stored["metadata"])
-        found = {name: tuple(value.shape) for name, value in weights.items()}
+        _ = {name: value.shape for name, value in weights.items()}
     except FileNotFoundError as error:
         raise InputError(f"{path}: there is no such file") from error
     except Exception as error:
         raise InputError(
             f"{path}: not a weights file of this workflow ({type(error).__name__}); delete it and run again"
         ) from error
-    expected = {name: tuple(value.shape) for name, value in network.state_dict().items()}
-    for name in sorted(expected.keys() | found.keys()):
-        if expected.get(name) != found.get(name):
-            raise InputError(
-                f"{path}: weights of another net: {name} has shape {found.get(name)}, "
-                f"topology {network.topology.text} needs {expected.get(name)}"
-            )
+    check_shapes(network, weights, path)
     network.load_state_dict(weights)
     return metadata
+
+
+def check_shapes(network: nn.Module, weights: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Refuse weights that are not those of a network.
+
+    Raises:
+        InputError: the first tensor that is missing, too many or of another shape.
+    """
+    expected = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    found = {name: tuple(value.shape) for name, value in weights.items()}
+    for name in sorted(expected.keys() | found.keys()):
+        if expected.get(name) != found.get(name):
+            of = getattr(getattr(network, "topology", None), "text", type(network).__name__)
+            raise InputError(
+                f"{path}: weights of another net: {name} has shape {found.get(name)}, {of} needs {expected.get(name)}"
+            )
 
 
 def checkpoint_path(weights: Path) -> Path:

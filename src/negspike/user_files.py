@@ -1,0 +1,35 @@
+"""Files that a configuration names: in the current folder, or beside one of the files that the configuration is in."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+from negspike.errors import InputError
+
+# Folders of the files of configuration; set by the workflow for all of its jobs.
+FOLDERS = "NEGSPIKE_CONFIG_FOLDERS"
+
+
+def find_file(name: str) -> Path:
+    """The path of a file or folder, relative if it lies below the current folder.
+
+    Raises:
+        InputError: there is none; it says where it was looked for.
+    """
+    folders = ["", *filter(None, os.environ.get(FOLDERS, "").split(os.pathsep))]
+    for folder in folders:
+        path = Path(folder, name)
+        if path.exists():
+            return path
+    places = ", ".join(dict.fromkeys(str(Path(folder).absolute()) for folder in folders))
+    raise InputError(f"{name}: there is no such file; looked for in {places}")
+
+
+def listing_checksum(folder: Path) -> str:
+    """Of the names and sizes of all files below a folder."""
+    files = sorted(
+        (path.relative_to(folder).as_posix(), path.stat().st_size) for path in folder.rglob("*") if path.is_file()
+    )
+    return hashlib.sha256(repr(files).encode()).hexdigest()
