@@ -13,6 +13,8 @@ DIGITS = 12
 NO_DIFFERENCE = {
     "__init__": "names",
     "config": "checks the configuration on every run; its values are parameters",
+    "config_errors": "as config",
+    "config_sections": "as config",
     "console": "what is said while a rule runs",
     "data/download": "a file with the right checksum is the right file",
     "devices": "where it is computed, and how that is recorded",

@@ -42,8 +42,10 @@ from negspike.estimate.probe import (
     seconds_per_image,
     training_speed,
 )
+from negspike.estimate.size import net_size
 from negspike.machine import Machine
 from negspike.precision import Precision
+from negspike.stages.convert import spiking_network
 from negspike.training.network import Network
 
 CPU = torch.device("cpu")
@@ -156,6 +158,30 @@ def test_a_wider_net_is_measured_slower_and_takes_more(tmp_path: Path) -> None:
     assert disk_bytes(every_job(wide), wide, 1) > disk_bytes(every_job(narrow), narrow, 1)
     training = next(job for job in every_job(wide) if job.rule == "train_phase")
     assert job_memory(training, wide) > job_memory(training, narrow) + 4 * 16 * 10**6
+
+
+def test_a_model_is_measured_as_a_topology_is(tmp_path: Path) -> None:
+    model = {"dataset": "digits", "model": f"{ROOT}/examples/residual_networks.py:residual", "timesteps": 20}
+    model |= {
+        "arguments": {"widths": [4, 8], "blocks": 1, "inputs": 1},
+        "quantization": [{"levels": 3}],
+        "batch_size": 50,
+    }
+    model |= {"phases": [{"epochs": 2, "learning_rate": 1e-3}], "finetuning": [{"epochs": 1, "learning_rate": 1e-3}]}
+    config = experiment(tmp_path, nets=["mine"], definitions={"mine": model})
+    size, run = net_size(config.definitions["mine"]), run_of(config, "mine", "levels3")
+    network = spiking_network(run, run.network())
+    assert (size.neurons, size.populations) == (network.neurons, len(network.populations))
+    assert 3 * size.macs == network.reference_operations
+    options: dict[str, Any] = {"device": CPU, "threads": 1, "seconds": 0.2}
+    for case, precision in ((training_speed, "levels3"), (evaluation_speed, "levels3")):
+        assert case(config, "mine", precision, **options).image > 0
+    jobs = every_job(config)
+    speeds = speeds_of(config, 0.01)
+    assert sum(job_seconds(job, config, speeds) - 1 for job in jobs if job.rule == "train_phase") == pytest.approx(
+        3 * 0.01 * (1438 + 359 / 3)
+    )
+    assert min(disk_bytes(jobs, config, 1)) > 0 and all(job_memory(job, config) > 0 for job in jobs)
 
 
 def test_as_many_images_are_timed_as_there_is_time_for(monkeypatch: pytest.MonkeyPatch) -> None:
