@@ -248,3 +248,27 @@ def test_steps_are_chosen_on_images_of_all_classes(data: Path, monkeypatch: pyte
     prepared = prepare_images(loaded.spec, loaded.train.pixels)
     labels = {int(loaded.train.labels[(prepared == one.numpy()).all((1, 2, 3))][0]) for one in seen[0]}
     assert len(seen[0]) == 20 and labels == set(range(10))
+
+
+def test_a_step_moves_by_its_own_share_and_stays_above_0(data: Path) -> None:
+    """Adam moves each number by its rate: a step of a thousandth would be negative after one batch."""
+    run = Run("net", MODEL, 0, "levels3", 24)
+    source = train_one(replace(run, precision="fp32", weight_bits=None), data, None)
+    initialize(run, source=source, dataset=data, hardware=CPU, report=lambda _: None, **paths(run, 0))
+    stored = torch.load(paths(run, 0)["output"], weights_only=True)
+    name = next(name for name in stored["weights"] if name.endswith(".step"))
+    stored["weights"][name].fill_(1e-3)
+    torch.save(stored, paths(run, 0)["output"])
+    network = run.network()
+    load_weights(network, train_one(run, data, 0))
+    assert 1e-4 < network.state_dict()[name] < 1e-2
+    with OneLine(InputError, "step is no longer above 0", "lower learning_rate (1.0)"):
+        train(
+            run,
+            Phase(2, 1, 1.0, 20),
+            dataset=data,
+            previous=paths(run, 0)["output"],
+            hardware=CPU,
+            report=lambda _: None,
+            **paths(run, 2),
+        )

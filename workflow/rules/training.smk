@@ -19,6 +19,7 @@ rule initialize:
         "../../envs/environment.yaml"
     threads: 1
     resources:
+        **GPU,
         mem_mb=growing(RESERVED["train_phase"]["mem_mb"]),
         runtime=growing(60),
     params:

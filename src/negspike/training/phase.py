@@ -31,6 +31,7 @@ from negspike.errors import InputError
 from negspike.files import write_text
 from negspike.fingerprint import code_of
 from negspike.training.network import predict
+from negspike.training.quantizers import QuantIdentity, QuantReLU
 from negspike.training.schedule import Phase
 from negspike.training.weights import read_tensors, write_tensors
 
@@ -110,7 +111,7 @@ def train_phase(
     pixels = torch.from_numpy(dataset.train.pixels).to(device)
     labels = torch.from_numpy(dataset.train.labels).to(device)
     held_out = _held_out(dataset, device)
-    optimizer = torch.optim.Adam(network.parameters(), lr=phase.learning_rate)
+    optimizer = _optimizer(network, phase.learning_rate)
     settings = _settings(network, dataset, phase, seed, about)
     history, sessions = _resume(checkpoint, settings, network, optimizer, report)
     already, here = len(history), environment(device, torch.get_num_threads())
@@ -142,6 +143,11 @@ def train_phase(
                     f"phase {phase.number}, epoch {epoch}: {name} is no longer finite; "
                     f"lower learning_rate ({phase.learning_rate})"
                 )
+        if any(step.item() <= 0 for step in _steps(network)):
+            raise InputError(
+                f"phase {phase.number}, epoch {epoch}: a quantiser's step is no longer above 0; "
+                f"lower learning_rate ({phase.learning_rate})"
+            )
         accuracies = {name: evaluation.accuracy(network) for name, evaluation in held_out.items()}
         row = Epoch(
             phase.number,
@@ -160,6 +166,20 @@ def train_phase(
         )
         _save_checkpoint(checkpoint, settings, network, optimizer, history, sessions)
     return PhaseResult(history, sessions)
+
+
+def _steps(network: nn.Module) -> list[torch.Tensor]:
+    quantisers = (module for module in network.modules() if isinstance(module, QuantReLU | QuantIdentity))
+    return [module.step for module in quantisers if module.step.requires_grad]
+
+
+def _optimizer(network: nn.Module, learning_rate: float) -> torch.optim.Optimizer:
+    """Adam. It changes a number by about its rate, whatever its size: a quantiser's step by that share of itself."""
+    steps = _steps(network)
+    others = [one for one in network.parameters() if all(one is not step for step in steps)]
+    groups: list[dict[str, Any]] = [{"params": others}]
+    groups += [{"params": [step], "lr": learning_rate * step.item()} for step in steps]
+    return torch.optim.Adam(groups, lr=learning_rate)
 
 
 def start_row(network: nn.Module, dataset: Dataset, device: torch.device) -> Epoch:
