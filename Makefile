@@ -1,4 +1,5 @@
 # make setup   the environment, in .venv
+# make setup-dev   with what tests, linters and the API reference need (python docs/api.py api)
 # make demo    all three figures from real handwritten digits, in minutes
 # make test    every test, and the linters
 # make test-fast   the linters, and the tests that take seconds: no Slurm, the workflow runs once
@@ -10,10 +11,12 @@ CONSTRAINTS := envs/constraints.txt
 # one process a core; the groups and their order: tests/conftest.py
 PYTEST := $(BIN)/pytest -n $(CORES)
 
-.PHONY: setup demo test test-fast lint benchmark clean
+.PHONY: setup setup-dev demo test test-fast lint benchmark clean
 .DELETE_ON_ERROR:
 
 setup: .venv/setup
+
+setup-dev: .venv/setup-dev
 
 demo: .venv/setup
 	$(BIN)/snakemake --cores $(CORES) --configfile presets/digits.yaml
@@ -40,6 +43,8 @@ clean:
 	rm -rf .venv
 
 .venv/python:
+	@command -v $(PYTHON) >/dev/null || \
+		{ echo "there is no $(PYTHON) here; name a Python of 3.11 or newer that is: make PYTHON=python3.12 ..." >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "negspike needs Python 3.11 or newer; name one with: make PYTHON=python3.12 ..." >&2; exit 1; }
 	$(PYTHON) -m venv .venv

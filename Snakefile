@@ -35,3 +35,7 @@ rule all:
         rules.table.output,
         [f"{RESULTS}/{net}/seed{seed}/{precision}/ann.json" for net, seed, precision in TRAININGS],
     localrule: True
+
+
+# behind everything that a target can name
+include: "workflow/rules/messages.smk"

@@ -48,6 +48,9 @@ class Evaluation(Section):
     engine: Literal["auto", "event", "dense", "reference"] = Field(
         description="`auto` is `event` on a CPU, `dense` on a GPU; `reference` is slow, for checks; same integers"
     )
+    shards: Annotated[int, Field(ge=1, le=10_000)] = Field(
+        1, description="parts of the test set, a job each, on as many machines of a cluster; the numbers are the same"
+    )
     timesteps_cap: Count = Field(description="with `timesteps: until_silent`, never more steps than this")
 
 
@@ -203,6 +206,11 @@ class Experiment(Section):
     def engine(self) -> str:
         """What simulates."""
         return self.evaluation.engine
+
+    @property
+    def shards(self) -> int:
+        """Parts of an evaluation."""
+        return self.evaluation.shards
 
     @property
     def timesteps_cap(self) -> int:

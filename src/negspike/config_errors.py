@@ -122,5 +122,6 @@ def suggest(word: Any, known: Iterable[str]) -> str:
     """What goes on behind a word that is none of those that are known."""
     known = list(known)
     close = difflib.get_close_matches(word, known, n=1) if isinstance(word, str) else []
+    close = ["cuda"] if word == "gpu" and "cuda" in known else close  # which is nearer to cpu
     listing = f"there are {', '.join(known)}" if known else "no key belongs here"
     return f": did you mean '{close[0]}'? ({listing})" if close else f": {listing}"

@@ -23,6 +23,7 @@ from negspike.data.registry import Source
 from negspike.errors import InputError
 from negspike.estimate.check import PROBLEM, WARNING, check, folder_problems, look_for
 from negspike.estimate.cost import (
+    RESERVED,
     Job,
     Speed,
     Speeds,
@@ -49,7 +50,6 @@ from negspike.training.network import Network
 
 CPU = torch.device("cpu")
 MACHINE = Machine(cores=4, load=0.0, memory=16 * 10**9, available=12 * 10**9)
-RESERVED = {"train_phase": {"threads": 1, "mem_mb": 4000}, "evaluate": {"threads": 4, "mem_mb": 4000}}
 THREADS = {"train_phase": 1, "evaluate": 4}
 
 

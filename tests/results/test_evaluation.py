@@ -32,7 +32,7 @@ from negspike.spiking.logs import read_logs
 from negspike.spiking.recording import Recording
 from negspike.spiking.simulation import make_engine
 from negspike.stages.convert import convert
-from negspike.stages.evaluate import evaluate_spiking
+from negspike.stages.evaluate import Inputs, evaluate_shard, evaluate_spiking, gather_shards
 from negspike.stages.run import Hardware, Run, Simulation
 from negspike.training.network import Network, predict
 from negspike.training.weights import save_weights
@@ -263,9 +263,7 @@ class Workspace:
         evaluate_spiking(
             replace(self.run, precision=f"k{k}"),
             Simulation(TIMESTEPS, TIMESTEPS, BATCH, engine),
-            spiking=self.spiking,
-            weights=self.weights,
-            dataset=self.dataset,
+            inputs=Inputs(self.spiking, self.weights, self.dataset),
             directory=directory,
             hardware=Hardware("cpu", 1),
             report=lines.append,
@@ -388,3 +386,77 @@ def test_a_defective_engine_writes_nothing(
     with pytest.raises(NotLosslessError):
         workspace.evaluate(tmp_path / "out", "dense")
     assert list(tmp_path.iterdir()) == []
+
+
+# --- in shards ------------------------------------------------------------------------------------------------------
+
+
+def in_shards(workspace: Workspace, folder: Path, shards: int, timesteps: int | str, engines: tuple[str, ...]) -> Path:
+    """The evaluation in parts, each by one of the engines, in turn; the folder of what was gathered."""
+    inputs = Inputs(workspace.spiking, workspace.weights, workspace.dataset)
+    for number in range(1, shards + 1):
+        evaluate_shard(
+            workspace.run,
+            Simulation(timesteps, 500, 1, engines[number % len(engines)]),
+            shard=(number, shards),
+            inputs=inputs,
+            output=folder / f"{number}.npz",
+            hardware=Hardware("cpu", 1),
+            report=lambda line: None,
+        )
+    gather_shards(
+        workspace.run,
+        Simulation(timesteps, 500, BATCH),
+        shards=[folder / f"{number}.npz" for number in range(1, shards + 1)],
+        spiking=workspace.spiking,
+        directory=folder / "out",
+        report=lambda line: None,
+    )
+    return folder / "out"
+
+
+@pytest.mark.parametrize(("shards", "steps"), [(1, TIMESTEPS), (3, TIMESTEPS), (33, TIMESTEPS), (4, "until_silent")])
+def test_shards_are_gathered_to_the_bytes_of_one_job(
+    shards: int, steps: int | str, workspace: Workspace, tmp_path: Path
+) -> None:
+    one = workspace.directory
+    if steps == "until_silent":
+        one = tmp_path / "one"
+        evaluate_spiking(
+            workspace.run,
+            Simulation(steps, 500, BATCH),
+            inputs=Inputs(workspace.spiking, workspace.weights, workspace.dataset),
+            directory=one,
+            hardware=Hardware("cpu", 1),
+            report=lambda line: None,
+        )
+    gathered = in_shards(workspace, tmp_path, shards, steps, ("auto",))
+    for name in ("accuracy.txt", "spike_num.txt", "spike_collect.txt", "sop_num.txt", "evaluation.npz"):
+        assert (gathered / name).read_bytes() == (one / name).read_bytes(), name
+    found, expected = (json.loads((folder / "evaluation.json").read_text()) for folder in (gathered, one))
+    assert found.pop("wall_seconds") > 0 and expected.pop("wall_seconds") > 0
+    assert found == expected
+
+
+def test_machines_with_different_engines_agree(workspace: Workspace, tmp_path: Path) -> None:
+    gathered = in_shards(workspace, tmp_path, 3, TIMESTEPS, ("dense", "reference"))
+    for name in ("accuracy.txt", "spike_num.txt", "spike_collect.txt", "sop_num.txt", "evaluation.npz"):
+        assert (gathered / name).read_bytes() == (workspace.directory / name).read_bytes(), name
+    assert json.loads((gathered / "evaluation.json").read_text())["engine"] == "dense and reference"
+
+
+def test_shards_that_do_not_fit_are_refused(workspace: Workspace, tmp_path: Path) -> None:
+    with OneLine(InputError, "evaluation.shards", "is 34", "33 test images"):
+        in_shards(workspace, tmp_path, 34, TIMESTEPS, ("auto",))
+    in_shards(workspace, tmp_path, 2, TIMESTEPS, ("auto",))
+    (tmp_path / "2.npz").write_bytes((tmp_path / "2.npz").read_bytes()[:-40])
+    shards = [tmp_path / "1.npz", tmp_path / "2.npz"]
+    arguments: dict[str, Any] = {"directory": tmp_path / "none", "report": lambda line: None}
+    simulation = Simulation(TIMESTEPS, TIMESTEPS, BATCH)
+    with OneLine(InputError, "2.npz", "a part of an evaluation", "delete it"):
+        gather_shards(workspace.run, simulation, shards=shards, spiking=workspace.spiking, **arguments)
+    other = tmp_path / "other.npz"
+    replace(SpikingNetwork.load(workspace.spiking), origin={"k": K}).save(other)
+    with OneLine(InputError, "1.npz", "another network"):
+        gather_shards(workspace.run, simulation, shards=shards[:1], spiking=other, **arguments)
+    assert not (tmp_path / "none").exists()

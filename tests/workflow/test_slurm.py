@@ -170,6 +170,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Run]]:
         start("whole", ONE_K)
         # threads are a machine's, as memory is; what they are must not change what is computed here
         start("one_k", ONE_K, "--set-threads", "evaluate=2", "--", ACCURACY)
+        start("sharded", ONE_K | {"evaluation": {"shards": 3}}, "--", ACCURACY)
         # with --profile, profiles/default is read as well: its number of GPUs must not hold back a cluster's
         gpu = ["--set-resources", "train_phase:gpu=1"]
         start("one_gpu", ONE_K, *gpu, "--", *FIRST_PHASES, profile="--profile")
@@ -246,6 +247,18 @@ def test_one_k_alone(whole: Path, runs: dict[str, Run]) -> None:
         ("evaluate_wildcards_tiny_0_1", "2"),
     ]
     assert (folder / ACCURACY).read_bytes() == (whole / ACCURACY).read_bytes()
+
+
+def test_an_evaluation_in_shards(whole: Path, runs: dict[str, Run]) -> None:
+    """Each shard is a job of its own; what they are gathered to, where Snakemake runs, are the bytes of one job."""
+    folder = runs["sharded"].finished()
+    shards = [job for job in jobs(folder) if job.rule.startswith("rule_evaluate")]
+    names = sorted(f"rule_evaluate_shard_wildcards_tiny_0_1_{number}-of-3" for number in (1, 2, 3))
+    assert sorted(job.rule for job in shards) == names
+    assert {(job.state, job.cpus) for job in shards} == {("COMPLETED", "4")}
+    for name in ("accuracy.txt", "sop_num.txt", "spike_collect.txt", "spike_num.txt", "evaluation.npz"):
+        paths = [(where / ACCURACY).with_name(name) for where in (folder, whole)]
+        assert paths[0].read_bytes() == paths[1].read_bytes(), name
 
 
 def test_a_cancelled_training_goes_on_where_it_was(uninterrupted: Path, runs: dict[str, Run]) -> None:

@@ -6,6 +6,7 @@ import csv
 import hashlib
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -50,6 +51,44 @@ def test_a_second_run_has_nothing_to_do(finished_copy: Finished) -> None:
     assert "Nothing to be done" in finished_copy.snakemake()
 
 
+def test_a_run_ends_with_its_table(finished_copy: Finished) -> None:
+    (finished_copy.folder / "results/tiny/summary.md").unlink()
+    output = finished_copy.snakemake()
+    summary = (finished_copy.folder / "results/tiny/summary.md").read_text()
+    assert output.endswith(summary)
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in summary.splitlines() if line.startswith("|")]
+    assert [row[:3] for row in rows[2:]] == [[net, "0", p] for net in ("small", "tiny") for p in ("fp32", "k0", "k1")]
+    with open(finished_copy.folder / "results/tiny/table.csv") as stream:
+        table = {(row["net"], f"k{row['k']}"): row for row in csv.DictReader(stream)}
+    for row in rows[2:]:
+        if row[2] != "fp32":
+            expected = table[row[0], row[2]]
+            assert row[4] == f"{float(expected['accuracy']):.2%}" and row[5] == "359 of 359"
+            assert row[6].rstrip(" *") == expected["settled_step"]
+            assert row[7] == f"{float(expected['sops_per_image']):,.0f}"
+    assert summary.rstrip().endswith("Figures: results/tiny/figs/")
+    (finished_copy.folder / "results/tiny/figs/sops.csv").unlink()
+    assert summary not in finished_copy.snakemake("--", "results/tiny/figs/sops.csv")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["results/tiny/tiny/sed0/k1/accuracy.txt"], ["did you mean results/tiny/tiny/seed0/k1/accuracy.txt?"]),
+        (["sopss"], ["did you mean sops?"]),
+        (["results/digits/figs/sops.pdf"], ["is a result of presets/digits.yaml", "--configfile presets/digits.yaml"]),
+        (["nothing/like/it"], ["no rule makes nothing/like/it", "results/tiny/figs/accuracy_speed.pdf"]),
+        (["--config", "device=gpu", "--"], ["config key 'device' is 'gpu'", "did you mean 'cuda'?"]),
+    ],
+)
+def test_what_is_asked_for_wrongly_gets_a_sentence(arguments: list[str], words: list[str], tmp_path: Path) -> None:
+    result = snakemake(tmp_path, "--dry-run", "--configfile", write_config(tmp_path, TINY), "--", *arguments)
+    if arguments[-1] == "--":
+        result = snakemake(tmp_path, "--dry-run", "--configfile", write_config(tmp_path, TINY), *arguments)
+    (line,) = [line for line in result.stdout.splitlines() if words[0] in line]
+    assert result.returncode != 0 and all(word in line for word in words)
+
+
 def test_one_k_is_redone_alone_and_by_each_engine_to_the_same_integers(copied: Finished) -> None:
     logs = [f"{NET}/k1/{name}.txt" for name in ("accuracy", "sop_num", "spike_num", "spike_collect")]
     before = {log: (copied.folder / log).read_bytes() for log in logs}
@@ -82,6 +121,19 @@ def test_until_silent(copied: Finished) -> None:
         assert found[: min(steps[k], 30)] == before[k][: min(steps[k], 30)]
     rows = list(csv.DictReader((copied.folder / "results/tiny/figs/sops.csv").open()))
     assert {int(row["k"]) for row in rows if int(row["timestep"]) == max(steps.values())} == {0, 1}
+
+
+def test_shards_give_the_same_bytes_and_go_on_one_by_one(copied: Finished) -> None:
+    names = [*(f"{name}.txt" for name in ("accuracy", "sop_num", "spike_num", "spike_collect")), "evaluation.npz"]
+    before = {name: (copied.folder / NET / "k1" / name).read_bytes() for name in names}
+    sharded, target = ["--config", "evaluation={shards: 3}"], f"{NET}/k1/accuracy.txt"
+    (copied.folder / target).unlink()
+    copied.snakemake(*sharded, "--notemp", "--", f"{NET}/k1/shards/2-of-3.npz")  # as if the others had failed
+    redone = copied.snakemake(*sharded, "--", target)
+    assert sorted(set(re.findall(r"scatteritem=(\S+)", redone))) == ["1-of-3", "3-of-3"]
+    assert {name: (copied.folder / NET / "k1" / name).read_bytes() for name in names} == before
+    assert not (copied.folder / NET / "k1" / "shards").exists()
+    assert "Nothing to be done" in copied.snakemake(*sharded, "--", target)
 
 
 @pytest.mark.parametrize(
@@ -130,8 +182,9 @@ def test_a_wrong_archive_is_one_clear_line(tmp_path: Path) -> None:
         ["cannot be read", "No such file", "nowhere"],
         ["download it again"],
     ):
-        lines = [line for line in result.stdout.splitlines() if words[0] in line]
-        assert len(lines) == 1 and all(word in lines[0] for word in words), result.stdout
+        said, *again = [line for line in result.stdout.splitlines() if words[0] in line]
+        assert all(word in said for word in words) and again == [said], result.stdout
+        assert said in result.stdout.rsplit("\n\n")[-1], "not among the last lines"
     # what was right stays: the cut-off archive has the checksum that it should have
     data = tmp_path / "data"
     found = sorted(path.relative_to(data).as_posix() for path in data.rglob("*.*z"))
@@ -147,7 +200,8 @@ def test_weights_of_another_net_are_refused(copied: Finished) -> None:
     os.utime(copied.folder / NET / "k1/phase2.pt", ns=(times.st_atime_ns, times.st_mtime_ns))
     result = run(copied.folder, "--configfile", "experiment.yaml", "--", target)
     lines = [line for line in result.stdout.splitlines() if "weights of another net" in line]
-    assert result.returncode != 0 and len(lines) == 1, result.stdout
+    assert result.returncode != 0 and len(lines) == 2, result.stdout
+    assert result.stdout.splitlines()[-1] == lines[0] == lines[1]
     assert not (copied.folder / target).exists()
 
 

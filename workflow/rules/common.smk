@@ -19,6 +19,7 @@ os.environ |= {"PYTHONPATH": os.pathsep.join(filter(None, [str(PACKAGE), os.gete
 
 from negspike.config import dataset_science, resolve_config
 from negspike.errors import InputError
+from negspike.estimate.cost import RESERVED
 from negspike.files import file_sha256
 from negspike.fingerprint import code_of
 from negspike.precision import Precision
@@ -90,11 +91,10 @@ TRAININGS = [*product(NETS, SEEDS, ["fp32"]), *RUNS]
 # resource is absent: some executors take gpu=0 for a request.
 NEEDS_GPU = EXPERIMENT.device == "cuda" or (EXPERIMENT.device == "auto" and shutil.which("nvidia-smi") is not None)
 GPU = {"gpu": 1} if NEEDS_GPU else {}
-# What the long jobs reserve; `snakemake check` compares it with what they need.
-RESERVED = {
-    "train_phase": {"threads": 1, "mem_mb": 4000},
-    "evaluate": {"threads": 4, "mem_mb": 4000},
-}
+
+
+scattergather:
+    evaluation=EXPERIMENT.shards,
 
 
 wildcard_constraints:
@@ -105,6 +105,7 @@ wildcard_constraints:
     precision=r"fp32|k\d|levels\d+",
     quantized=r"k\d|levels\d+",
     phase=r"[1-9]\d*",
+    scatteritem=r"\d+-of-\d+",
 
 
 def definition(wildcards):

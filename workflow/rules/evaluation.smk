@@ -1,6 +1,7 @@
 # In:  weights after a net's last phase, data/{dataset}.npz
 # Out: {results}/{net}/seed{seed}/{quantized}/spiking.npz, the integer spiking network;
-#      .../{accuracy,sop_num,spike_collect,spike_num}.txt, the four logs, with evaluation.npz and evaluation.json
+#      .../{accuracy,sop_num,spike_collect,spike_num}.txt, the four logs, with evaluation.npz and evaluation.json;
+#      .../shards/{scatteritem}.npz, parts of these, until they are put together
 
 
 rule convert:
@@ -27,35 +28,94 @@ rule convert:
         "../scripts/convert.py"
 
 
-rule evaluate:
-    input:
-        spiking=rules.convert.output.spiking,
-        weights=final_weights,
-        images=dataset_images,
-    output:
-        accuracy=f"{RESULTS}/{{net}}/seed{{seed}}/{{quantized}}/accuracy.txt",
-        sop_num=f"{RESULTS}/{{net}}/seed{{seed}}/{{quantized}}/sop_num.txt",
-        spike_collect=f"{RESULTS}/{{net}}/seed{{seed}}/{{quantized}}/spike_collect.txt",
-        spike_num=f"{RESULTS}/{{net}}/seed{{seed}}/{{quantized}}/spike_num.txt",
-        arrays=f"{RESULTS}/{{net}}/seed{{seed}}/{{quantized}}/evaluation.npz",
-        summary=f"{RESULTS}/{{net}}/seed{{seed}}/{{quantized}}/evaluation.json",
-    log:
-        f"{RESULTS}/logs/{{net}}/seed{{seed}}/{{quantized}}/evaluate.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/{{net}}/seed{{seed}}/{{quantized}}/evaluate.tsv"
-    conda:
-        "../../envs/environment.yaml"
-    threads: RESERVED["evaluate"]["threads"]
-    resources:
-        **GPU,
-        mem_mb=growing(RESERVED["evaluate"]["mem_mb"]),
-        runtime=growing(12 * 60),
-    params:
-        code=code("evaluate.py"),
-        net=net_science,
-        weight_bits=weight_bits,
-        timesteps=lambda wildcards: definition(wildcards).timesteps,
-        timesteps_cap=timesteps_cap,
-        batch_size=EXPERIMENT.batch_size,
-    script:
-        "../scripts/evaluate.py"
+# In one job, or scattered over many that are gathered to the same bytes.
+EVALUATION = f"{RESULTS}/{{net}}/seed{{seed}}/{{quantized}}"
+EVALUATED = {name: f"{EVALUATION}/{name}.txt" for name in ("accuracy", "sop_num", "spike_collect", "spike_num")}
+EVALUATED |= {"arrays": f"{EVALUATION}/evaluation.npz", "summary": f"{EVALUATION}/evaluation.json"}
+if EXPERIMENT.shards == 1:
+
+    rule evaluate:
+        input:
+            spiking=rules.convert.output.spiking,
+            weights=final_weights,
+            images=dataset_images,
+        output:
+            **EVALUATED,
+        log:
+            f"{RESULTS}/logs/{{net}}/seed{{seed}}/{{quantized}}/evaluate.log",
+        benchmark:
+            f"{RESULTS}/benchmarks/{{net}}/seed{{seed}}/{{quantized}}/evaluate.tsv"
+        conda:
+            "../../envs/environment.yaml"
+        threads: RESERVED["evaluate"]["threads"]
+        resources:
+            **GPU,
+            mem_mb=growing(RESERVED["evaluate"]["mem_mb"]),
+            runtime=growing(12 * 60),
+        params:
+            code=code("evaluate.py"),
+            net=net_science,
+            weight_bits=weight_bits,
+            timesteps=lambda wildcards: definition(wildcards).timesteps,
+            timesteps_cap=timesteps_cap,
+            batch_size=EXPERIMENT.batch_size,
+        script:
+            "../scripts/evaluate.py"
+
+else:
+
+    rule evaluate_shard:
+        input:
+            spiking=rules.convert.output.spiking,
+            weights=final_weights,
+            images=dataset_images,
+        output:
+            shard=temp(f"{EVALUATION}/shards/{{scatteritem}}.npz"),
+        log:
+            f"{RESULTS}/logs/{{net}}/seed{{seed}}/{{quantized}}/evaluate/{{scatteritem}}.log",
+        benchmark:
+            f"{RESULTS}/benchmarks/{{net}}/seed{{seed}}/{{quantized}}/evaluate/{{scatteritem}}.tsv"
+        conda:
+            "../../envs/environment.yaml"
+        threads: RESERVED["evaluate"]["threads"]
+        resources:
+            **GPU,
+            mem_mb=growing(RESERVED["evaluate"]["mem_mb"]),
+            runtime=growing(12 * 60),
+        params:
+            code=code("evaluate_shard.py"),
+            net=net_science,
+            weight_bits=weight_bits,
+            timesteps=lambda wildcards: definition(wildcards).timesteps,
+            timesteps_cap=timesteps_cap,
+        script:
+            "../scripts/evaluate_shard.py"
+
+    rule evaluate:
+        input:
+            shards=gather.evaluation(
+                f"{RESULTS}/{{{{net}}}}/seed{{{{seed}}}}/{{{{quantized}}}}/shards/{{scatteritem}}.npz"
+            ),
+            spiking=rules.convert.output.spiking,
+        output:
+            **EVALUATED,
+        log:
+            f"{RESULTS}/logs/{{net}}/seed{{seed}}/{{quantized}}/evaluate.log",
+        benchmark:
+            f"{RESULTS}/benchmarks/{{net}}/seed{{seed}}/{{quantized}}/evaluate.tsv"
+        localrule: True
+        conda:
+            "../../envs/environment.yaml"
+        threads: 1
+        resources:
+            mem_mb=growing(RESERVED["evaluate"]["mem_mb"]),
+            runtime=growing(60),
+        params:
+            code=code("gather_evaluation.py"),
+            net=net_science,
+            weight_bits=weight_bits,
+            timesteps=lambda wildcards: definition(wildcards).timesteps,
+            timesteps_cap=timesteps_cap,
+            batch_size=EXPERIMENT.batch_size,
+        script:
+            "../scripts/gather_evaluation.py"

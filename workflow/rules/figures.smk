@@ -1,6 +1,6 @@
 # In:  {results}/{net}/seed{seed}/{quantized}/: the four logs and evaluation.json; {results}/{net}/seed{seed}/fp32/ann.json
 # Out: {results}/figs/{accuracy_speed,sparsity,sops}.{pdf,svg,png,csv}, the CSV holds the numbers that are drawn;
-#      {results}/table.csv, one line a network
+#      {results}/table.csv, one line a network, and {results}/summary.md, the same for people, shown at the end of a run
 
 
 rule accuracy_speed:
@@ -57,6 +57,7 @@ rule table:
         **figure_inputs(),
     output:
         table=in_report(f"{RESULTS}/table.csv", "Table", "table"),
+        summary=f"{RESULTS}/summary.md",
     log:
         f"{RESULTS}/logs/table.log",
     benchmark:

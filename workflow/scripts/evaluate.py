@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from negspike.console import rule_log
-from negspike.stages.evaluate import evaluate_spiking
+from negspike.stages.evaluate import Inputs, evaluate_spiking
 from negspike.stages.run import Hardware, Run, Simulation
 
 with rule_log(snakemake.log[0]) as report:
@@ -11,9 +11,7 @@ with rule_log(snakemake.log[0]) as report:
     evaluate_spiking(
         Run(wildcards.net, params.net, int(wildcards.seed), wildcards.quantized, params.weight_bits),
         Simulation(params.timesteps, params.timesteps_cap, params.batch_size, snakemake.config["evaluation"]["engine"]),
-        spiking=Path(snakemake.input.spiking),
-        weights=Path(snakemake.input.weights),
-        dataset=Path(snakemake.input.images),
+        inputs=Inputs(*(Path(snakemake.input[name]) for name in ("spiking", "weights", "images"))),
         directory=Path(snakemake.output.summary).parent,
         hardware=Hardware(snakemake.config["device"], snakemake.threads),
         report=report,

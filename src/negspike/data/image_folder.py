@@ -28,7 +28,7 @@ _FORMATS = {
     "TIFF": (".tif", ".tiff"),
     "WEBP": (".webp",),
 }
-_SUFFIXES = tuple(suffix for suffixes in _FORMATS.values() for suffix in suffixes)
+SUFFIXES = tuple(suffix for suffixes in _FORMATS.values() for suffix in suffixes)
 _MODES = {1: "L", 3: "RGB"}
 _LARGEST_FILE = 1 << 28
 _LARGEST_IMAGE = 1 << 26  # pixels
@@ -78,7 +78,7 @@ def read_image_folder(spec: DatasetSpec, files: Mapping[str, Path]) -> dict[str,
             places |= {e.name: (f"{split}_images", place) for place, e in enumerate(own)}
         for entry in entries:  # as they lie in the archive: a compressed one cannot go back
             split_images, place = places[entry.name]
-            arrays[split_images][place] = _decode(read(entry.name), spec, f"{path}: {entry.name}")
+            arrays[split_images][place] = decode_image(read(entry.name), spec, f"{path}: {entry.name}")
     return arrays
 
 
@@ -113,7 +113,7 @@ def _entries(path: Path, sizes: Mapping[str, int]) -> list[_Entry]:
     roots = set()
     for name, size in sizes.items():
         parts = PurePosixPath(name).parts
-        if any(part.startswith((".", "__MACOSX")) for part in parts) or not name.lower().endswith(_SUFFIXES):
+        if any(part.startswith((".", "__MACOSX")) for part in parts) or not name.lower().endswith(SUFFIXES):
             continue
         place = next((i for i, part in enumerate(parts) if part in SPLITS), len(parts))
         if len(parts) < place + 3:
@@ -136,8 +136,8 @@ def _entries(path: Path, sizes: Mapping[str, int]) -> list[_Entry]:
     return [by_name[name] for name in sizes if name in chosen]
 
 
-def _decode(content: bytes, spec: DatasetSpec, where: str) -> np.ndarray:
-    """(C, H, W) uint8."""
+def decode_image(content: bytes, spec: DatasetSpec, where: str) -> np.ndarray:
+    """An image file as (C, H, W) uint8; :func:`read_image_folder` says what is refused."""
     channels, height, width = spec.image_shape
     with foreign_file(where, "a complete image"), Image.open(io.BytesIO(content), formats=[*_FORMATS]) as image:
         if image.width * image.height > _LARGEST_IMAGE:

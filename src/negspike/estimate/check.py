@@ -13,7 +13,7 @@ from urllib.request import url2pathname
 import psutil
 
 from negspike.config import Experiment
-from negspike.console import format_duration
+from negspike.console import aligned, format_duration
 from negspike.data.registry import Source
 from negspike.estimate.cost import (
     ASSUMED_IMAGES,
@@ -98,7 +98,7 @@ def check(
 def _count_table(jobs: Mapping[Job, bool]) -> list[str]:
     rules = sorted({job.rule for job in jobs}, key=lambda rule: (STAGES.index(rule) if rule in STAGES else 99, rule))
     counts = [(rule, [todo for job, todo in jobs.items() if job.rule == rule]) for rule in rules]
-    return _aligned([("rule", "to do", "done"), *((rule, str(sum(c)), str(len(c) - sum(c))) for rule, c in counts)])
+    return aligned([("rule", "to do", "done"), *((rule, str(sum(c)), str(len(c) - sum(c))) for rule, c in counts)])
 
 
 def _work_table(experiment: Experiment, seconds: Mapping[Job, float], speeds: Speeds) -> list[str]:
@@ -114,7 +114,7 @@ def _work_table(experiment: Experiment, seconds: Mapping[Job, float], speeds: Sp
             _duration(sum(seconds[job] for job in jobs)),
         )
         rows.append((*row, speed.scaled))
-    return [*_aligned(rows), ""] if len(rows) > 1 else []
+    return [*aligned(rows), ""] if len(rows) > 1 else []
 
 
 def _time_warnings(
@@ -236,10 +236,3 @@ def _duration(seconds: float) -> str:
 
 def _size(size: float) -> str:
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB"
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Columns of text: the first to the left, the others to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    cells = [[row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])] for row in rows]
-    return ["  ".join(row).rstrip() for row in cells]

@@ -6,6 +6,7 @@ import re
 import zipfile
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from itertools import product
 from math import prod
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +19,8 @@ from negspike.estimate.size import net_size
 from negspike.precision import Precision
 from negspike.training.schedule import Phase
 
+# What the long jobs reserve; `check` compares it with what they need.
+RESERVED = {"train_phase": {"threads": 1, "mem_mb": 4000}, "evaluate": {"threads": 4, "mem_mb": 4000}}
 STAGES = ("download", "prepare_dataset", "initialize", "train_phase", "convert", "evaluate", "summarize_training")
 SUMMARY_COLUMNS = ("output_file", "rule", "plan")
 _NETWORK = re.compile(r"([^/]+)/(seed\d+)/(fp32|k\d|levels\d+)/(?:phase(\d+)\.)?[^/]*")
@@ -78,12 +81,30 @@ def read_plan(summary: str) -> dict[Job, bool]:
     jobs: dict[Job, bool] = {}
     for line in lines:
         row = dict(zip(names, line.split("\t"), strict=True))
+        if row["rule"] == "evaluate_shard":  # `evaluate` stands for all of them
+            continue
         path = Path(row["output_file"])
         found = _NETWORK.fullmatch("/".join(path.parts[-4:])) if row["rule"] in STAGES else None
         job = Job(row["rule"], path.with_suffix(""))
         if found:
             job = Job(row["rule"], path.parent, found[1], found[2], found[3], int(found[4] or 0))
         jobs[job] = jobs.get(job, False) or row["plan"] != "no update"
+    return jobs
+
+
+def experiment_jobs(experiment: Experiment) -> list[Job]:
+    """The trainings, conversions and evaluations of a whole experiment, and the preparation of its data."""
+    data = sorted({experiment.definitions[net].dataset for net in experiment.nets})
+    jobs = [Job("prepare_dataset", Path(experiment.data) / dataset) for dataset in data]
+    for net, seed in product(experiment.nets, experiment.seeds):
+        definition = experiment.definitions[net]
+        for precision in (Precision("fp32"), *definition.quantization):
+            folder = Path(experiment.results) / net / f"seed{seed}" / precision.name
+            about = (folder, net, f"seed{seed}", precision.name)
+            jobs += [Job("initialize", *about)] if definition.starts(precision) else []
+            jobs += [Job("train_phase", *about, phase.number) for phase in definition.phases(precision)]
+            jobs += [Job(rule, *about) for rule in ("convert", "evaluate") if precision.kind != "fp32"]
+            jobs.append(Job("summarize_training", *about))
     return jobs
 
 

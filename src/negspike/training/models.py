@@ -34,15 +34,9 @@ def build_model(
     Raises:
         InputError: it cannot be made, is no ``nn.Module``, or does not take these images to so many logits.
     """
-    function = _function(name)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        try:
-            model = function(**arguments)
-        except Exception as error:
-            raise InputError(f"model {name}: {_kind(error)}; its arguments are {dict(arguments)}") from error
-    if not isinstance(model, nn.Module):
-        raise InputError(f"model {name}: it gives a {type(model).__name__}, expected a torch.nn.Module")
+        model = make_model(name, arguments)
     try:
         with torch.no_grad():
             logits = model.eval()(torch.zeros(2, *input_shape))
@@ -54,6 +48,22 @@ def build_model(
             f"model {name}: two images give {found}, expected logits of shape {(2, classes)}, one a class of the "
             "dataset; say so in its 'arguments'"
         )
+    return model
+
+
+def make_model(name: str, arguments: Mapping[str, Any] | None = None) -> nn.Module:
+    """What a function gives, by its name as in :func:`build_model`; a colon before it will do in any name.
+
+    Raises:
+        InputError: it cannot be found or made, or is no ``nn.Module``.
+    """
+    function = _function(name)
+    try:
+        model = function(**arguments or {})
+    except Exception as error:
+        raise InputError(f"model {name}: {_kind(error)}; its arguments are {dict(arguments or {})}") from error
+    if not isinstance(model, nn.Module):
+        raise InputError(f"model {name}: it gives a {type(model).__name__}, expected a torch.nn.Module")
     return model
 
 
@@ -70,6 +80,7 @@ def load_state(model: nn.Module, path: Path) -> None:
             state = load_file(path)
         else:
             state = read_tensors(path)
+            state = inner if isinstance(inner := state.get("state_dict"), dict) else state
     except Exception as error:
         raise InputError(f"{path}: no state dict in .safetensors or of torch.save ({_kind(error)})") from error
     strange = [name for name, value in state.items() if not isinstance(value, torch.Tensor)]
@@ -82,9 +93,11 @@ def load_state(model: nn.Module, path: Path) -> None:
 
 
 def _function(name: str) -> Any:
-    where, _, attribute = name.rpartition(":" if ".py:" in name else ".")
+    if name.endswith(".py"):
+        raise InputError(f"model {name}: a file and a function in it are expected, such as {name}:build")
+    where, _, attribute = name.rpartition(":" if ":" in name else ".")
     try:
-        module = _load(find_file(where)) if ".py:" in name else importlib.import_module(where)
+        module = _load(find_file(where)) if where.endswith(".py") else importlib.import_module(where)
     except InputError as error:
         raise InputError(f"model {name}: {error}") from error
     except Exception as error:
@@ -102,7 +115,11 @@ def _load(path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None, "the name ends in .py"
     module = sys.modules[name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    sys.path.insert(0, str(path.resolve().parent))  # what it imports may lie beside it
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.pop(0)
     return module
 
 

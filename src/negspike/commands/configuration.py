@@ -1,0 +1,49 @@
+"""A configuration laid over the published experiment, as Snakemake does it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from negspike.config import Experiment, resolve_config
+from negspike.errors import InputError, one_line
+
+_RESOURCES = Path(__file__).parents[1] / "resources"
+PUBLISHED = _RESOURCES / "config.yaml"
+ZOU_2023 = _RESOURCES / "published" / "zou2023.csv"
+
+
+def read_configuration(path: Path | None) -> Experiment:
+    """The published experiment with what ``path`` changes of it.
+
+    Raises:
+        InputError: the file is missing or not YAML, or what comes out is no configuration.
+    """
+    config = _read_yaml(PUBLISHED)
+    if path is not None:
+        config = _laid_over(config, _read_yaml(path))
+    try:
+        return resolve_config(config)
+    except InputError as error:
+        raise InputError(f"{path or PUBLISHED}: {error}") from error
+
+
+def _read_yaml(path: Path) -> Any:
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; a configuration is expected, such as a preset")
+    content = path.read_bytes()
+    try:
+        return yaml.safe_load(content)
+    except RecursionError:
+        raise InputError(f"{path}: nested too deeply") from None
+    except Exception as error:  # what a scalar does not convert to decides which
+        raise InputError(f"{path}: not YAML: {one_line(error)}") from None
+
+
+def _laid_over(below: Any, above: Any) -> Any:
+    """Mappings merge key by key, anything else is replaced."""
+    if not isinstance(below, dict) or not isinstance(above, dict):
+        return above
+    return below | {key: _laid_over(below.get(key), entry) for key, entry in above.items()}

@@ -1,0 +1,219 @@
+"""The command `negspike`, in this process; tests/commands/test_wheel.py installs it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from torch import nn
+
+from negspike import SpikingNetwork
+from negspike.commands import COMMANDS, main
+from negspike.data.registry import DatasetSpec
+from negspike.data.samples import read_samples
+
+NETS = """
+from torch import nn
+
+def build(classes=5):
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(4 * 5 * 9, classes)
+    )
+
+def broken():
+    raise RuntimeError("no weights here\\nnor there")
+
+answer = 42
+"""
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A user's folder: a model of theirs, its weights in two formats, images in a folder a class."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_nets.py").write_text(NETS)
+    namespace: dict[str, nn.Module] = {}
+    exec(NETS, namespace)
+    torch.manual_seed(0)
+    weights = namespace["build"]().state_dict()
+    save_file(weights, tmp_path / "w.safetensors")
+    torch.save({"state_dict": weights}, tmp_path / "w.pt")
+    random = np.random.default_rng(0)
+    for number in range(6):
+        path = tmp_path / "images" / ["cat", "dog"][number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(random.integers(0, 256, (12, 20, 3), dtype=np.uint8)).save(path)
+    return tmp_path
+
+
+CONVERT = ["convert", "my_nets.py:build", "--weights", "w.safetensors", "--calibration", "images/", "--out", "net.npz"]
+NORMALISED = ["--mean", "0.5,0.5,0.4", "--std", "0.25,0.25,0.5"]
+
+
+def test_from_a_model_to_a_proved_network(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*CONVERT, "--levels", "15", *NORMALISED]) == 0
+    assert main(["verify", "net.npz", "--data", "images", "--model", "my_nets.py:build", "--weights", "w.pt"]) == 0
+    printed = capsys.readouterr().out
+    assert "\nlossless\n" in printed and "predictions equal to the float model" in printed and "6 of 6" in printed
+    network = SpikingNetwork.load(here / "net.npz")
+    assert [(one.low, one.high) for one in network.populations] == [(0, 15)]
+    assert main(["info", "net.npz"]) == 0
+    printed = capsys.readouterr().out
+    assert "image (3, 12, 20)" in printed and '"mean": [0.5, 0.5, 0.4]' in printed
+    assert main(["simulate", "net.npz", "--data", "images", "--out", "logs", "--batch-size", "4"]) == 0
+    steps = int(capsys.readouterr().out.partition(" time steps")[0].rpartition(" ")[2])
+    assert len((here / "logs/accuracy.txt").read_text().splitlines()) == 2 * steps
+
+
+def test_images_are_prepared_as_in_conversion_unless_told_otherwise(here: Path) -> None:
+    main([*CONVERT, "--size", "24x40", "--crop", "12x20", *NORMALISED])
+    stored = SpikingNetwork.load(here / "net.npz").origin["preprocessing"]
+    spec = DatasetSpec(name="images", format="image_folder", image_shape=(3, 24, 40), resize=True, crop=(12, 20))
+    assert stored["image_shape"] == [3, 24, 40] and stored["crop"] == [12, 20] and stored["resize"] is True
+    plain = read_samples(here / "images", spec)
+    assert (
+        plain.images.shape == (6, 3, 12, 20) and plain.labels is not None and plain.labels.tolist() == [0] * 3 + [1] * 3
+    )
+    for options, same in (([], True), (["--mean", "0,0,0", "--std", "1,1,1"], False)):
+        assert main(["simulate", "net.npz", "--data", "images", "--out", "logs", *options]) == 0
+        spikes = (here / "logs/spike_num.txt").read_text()
+        mean, std = np.array([0.5, 0.5, 0.4])[:, None, None], np.array([0.25, 0.25, 0.5])[:, None, None]
+        np.savez(here / "floats.npz", images=((plain.images - mean) / std).astype(np.float32), labels=plain.labels)
+        assert main(["simulate", "net.npz", "--data", "floats.npz", "--out", "others"]) == 0
+        assert (spikes == (here / "others/spike_num.txt").read_text()) is same
+
+
+def test_what_images_may_be(here: Path) -> None:
+    spec = DatasetSpec(name="images", format="image_folder", image_shape=(3, 12, 20))
+    folder = read_samples(here / "images", spec)
+    assert folder.labels is not None
+    (here / "split").mkdir()
+    (here / "images").rename(here / "split/val")
+    (here / "split/train/cat").mkdir(parents=True)
+    Image.new("RGB", (20, 12)).save(here / "split/train/cat/1.png")
+    assert (read_samples(here / "split", spec, "test").images == folder.images).all()
+    assert len(read_samples(here / "split", spec, "train").images) == 1
+    flat = read_samples(here / "split/val/cat", spec)
+    assert flat.labels is None and (flat.images == folder.images[:3]).all()
+    single = read_samples(here / "split/val/cat/2.png", spec)
+    assert (single.images == folder.images[1:2]).all()
+    pixels = np.rint(folder.images * 255).astype(np.uint8)
+    for name, array in (("first", pixels), ("last", pixels.transpose(0, 2, 3, 1))):
+        np.savez(here / f"{name}.npz", x_test=array, y_test=folder.labels[:, None])
+        read = read_samples(here / f"{name}.npz", spec)
+        assert (read.images == folder.images).all() and read.labels is not None
+        assert read.labels.tolist() == folder.labels.tolist()
+    some = read_samples(here / "first.npz", spec, limit=3)
+    assert (some.images == folder.images[::2]).all()
+
+
+def test_each_error_is_one_line(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(CONVERT)
+    torch.save({"other": torch.zeros(2)}, here / "other.pt")
+    (here / "empty").mkdir()
+    Image.new("RGB", (9, 9)).save(here / "empty/small.png")
+    (here / "empty/none").mkdir()
+    (here / "broken.npz").write_bytes(b"PK nothing")
+    capsys.readouterr()
+    replaced = {"my_nets.py:build": 1, "w.safetensors": 3, "images/": 5}
+    for old, new, words in (
+        ("my_nets.py:build", "my_nets.py", ["my_nets.py:build"]),
+        ("my_nets.py:build", "nowhere.py:build", ["nowhere.py", "no such file"]),
+        ("my_nets.py:build", "no.such.module.build", ["no.such", "No module named"]),
+        ("my_nets.py:build", "my_nets.py:missing", ["no function missing", "there are build, broken"]),
+        ("my_nets.py:build", "my_nets.py:broken", ["RuntimeError: no weights here nor there"]),
+        ("my_nets.py:build", "my_nets.py:answer", ["no function answer"]),
+        ("w.safetensors", "other.pt", ["other.pt", "weights of another net"]),
+        ("w.safetensors", "broken.npz", ["broken.npz", "no state dict"]),
+        ("w.safetensors", "none.pt", ["none.pt", "No such file"]),
+        ("images/", "nothing", ["nothing", "no such folder"]),
+        ("images/", "empty/none", ["there is no image"]),
+        ("images/", "broken.npz", ["broken.npz"]),
+        ("images/", "empty", ["do not fit the model"]),
+    ):
+        arguments = list(CONVERT)
+        arguments[replaced[old]] = new
+        assert main(arguments) == 1, arguments
+        error = capsys.readouterr().err
+        assert len(error.splitlines()) == 1 and error.startswith("error: "), error
+        assert all(word in error for word in words), error
+    for arguments, words in (
+        (["verify", "net.npz", "--data", "empty"], ["small.png", "9 x 9 pixels"]),
+        (["info", "w.pt"], ["w.pt"]),
+        (["simulate", "net.npz", "--data", "images/cat", "--out", "x"], ["need labels"]),
+        (["figures", "images", "--out", "x"], ["no logs here"]),
+        (["compare", "images"], ["no logs here"]),
+        (["check", "nothing.yaml"], ["nothing.yaml", "no such file"]),
+    ):
+        assert main(arguments) == 1, arguments
+        error = capsys.readouterr().err
+        assert len(error.splitlines()) == 1 and all(word in error for word in words), error
+    for arguments in ([], ["convert"], ["verify", "net.npz", "--data", "images", "--size", "big"], ["nothing"]):
+        with pytest.raises(SystemExit) as stopped:
+            main(arguments)
+        error = capsys.readouterr().err
+        assert stopped.value.code == 2 and len(error.splitlines()) == 1 and "--help" in error
+
+
+def test_a_model_that_has_quantisers(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = NETS.replace("nn.ReLU()", "negspike.QuantReLU(k=1)").replace("from torch", "import negspike\nfrom torch")
+    (here / "my_nets.py").write_text(text)
+    arguments = ["convert", "my_nets.py:build", "--calibration", "images/", "--out", "net.npz"]
+    assert main(arguments) == 0
+    assert SpikingNetwork.load(here / "net.npz").populations[0].high is None
+    assert main([*arguments, "--levels", "3"]) == 1
+    assert "quantisers of its own" in capsys.readouterr().err
+
+
+def write_run(folder: Path, seed: int, correct: int) -> None:
+    """Logs of three steps and ten images."""
+    folder.mkdir(parents=True)
+    for name, counts in (("accuracy", [1, correct, correct]), ("sop_num", [9, 90, 90])):
+        (folder / f"{name}.txt").write_text("".join(f"{count}\n" for count in counts))
+    for name in ("spike_num", "spike_collect"):
+        (folder / f"{name}.txt").write_text("5\n8\n8\n")
+    facts = {"net": "mlp", "seed": seed, "k": 0, "images": 10, "timesteps": 3, "batch_size": 10, "neurons": 7}
+    (folder / "evaluation.json").write_text(json.dumps(facts | {"reference_operations": 9}))
+
+
+def test_a_run_beside_published_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for seed, correct in ((0, 9), (1, 8)):
+        write_run(tmp_path / f"results/mlp/seed{seed}/k0", seed, correct)
+    assert main(["compare", "results"]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert rows[0][:6] == ["net", "precision", "number", "seeds", "ours", "least"]
+    assert rows[1] == ["mlp", "k0", "accuracy", "2", "85.00%", "80.00%", "90.00%", "88.90%", "-3.90", "points", "yes"]
+    assert rows[2] == ["mlp", "k0", "settled_step", "2", "2.0", "2.0", "2.0", "5.0", "-60.0%", "no"]
+    theirs = tmp_path / "theirs.csv"
+    theirs.write_text("net,k,accuracy\nmlp,0,0.95\n")
+    assert main(["compare", "results", "theirs.csv"]) == 0
+    assert capsys.readouterr().out.splitlines()[1].split()[-4:] == ["95.00%", "-10.00", "points", "no"]
+    assert main(["compare", "results", "results"]) == 0
+    for content, words in (("net,k,accuracy\nmlp,0,high\n", "line 2"), ("a,b\n1,2\n", "line 2"), ("", "no line")):
+        theirs.write_text(content)
+        assert main(["compare", "results", "theirs.csv"]) == 1
+        assert words in capsys.readouterr().err
+    theirs.write_text("net,k,accuracy\nlenet,0,0.9\n")
+    assert main(["compare", "results", "theirs.csv"]) == 1
+    assert "no net in common" in capsys.readouterr().err
+
+
+def test_help_answers_at_once_and_names_every_command() -> None:
+    started = time.monotonic()
+    command = [sys.executable, "-X", "importtime", "-m", "negspike", "--help"]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert time.monotonic() - started < 2
+    assert all(f"\n    {name} " in result.stdout for name in COMMANDS)
+    imported = {line.rpartition("|")[2].strip() for line in result.stderr.splitlines()}
+    assert not imported & {"torch", "matplotlib", "numba", "pydantic", "snakemake"}
