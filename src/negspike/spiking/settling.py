@@ -1,0 +1,48 @@
+"""Compiled loops of the integer ANN: sums in float64, and the net counts at which neurons come to rest.
+
+They are called where everything that occurs is an integer of less than 53 bits, which float64 holds exactly.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from negspike.spiking.event.compiled import kept
+
+
+def _add(total, part, factors, targets):
+    """Add the products of (rows, D * channels) numbers and (D * channels,) factors to (rows, channels).
+
+    What follows behind the D * channels columns is added to the channels ``targets``.
+    """
+    rows, channels = total.shape
+    wide = len(factors) - len(targets)
+    for row in range(rows):
+        to, numbers = total[row], part[row]
+        for first in range(0, wide, channels):
+            here, times = numbers[first : first + channels], factors[first : first + channels]
+            for channel in range(channels):
+                to[channel] += here[channel] * times[channel]
+        for index in range(len(targets)):
+            to[targets[index]] += numbers[wide + index] * factors[wide + index]
+
+
+def _settle(total, base, theta, bounds, counts):
+    """clip(floor((total - base) / theta), bounds) of (rows, channels) float64, to ``counts`` of any integer type."""
+    rows, channels = total.shape
+    inverse, low, high = 1.0 / theta, bounds[0], bounds[1]
+    for row in range(rows):
+        current, here = total[row], counts[row]
+        for channel in range(channels):
+            difference = current[channel] - base[channel]
+            # A quotient of floats is off by less than one; the integers put it right.
+            count = np.floor(difference * inverse[channel])
+            rest = difference - count * theta[channel]
+            if rest < 0:
+                count -= 1.0
+            if rest >= theta[channel]:
+                count += 1.0
+            here[channel] = min(max(count, low), high)
+
+
+add, settle = kept(_add), kept(_settle)
