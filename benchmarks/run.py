@@ -27,6 +27,7 @@ from negspike.console import Progress
 from negspike.errors import InputError
 from negspike.files import write_json, write_text
 
+QUICK_STEPS = 20
 FOLDER = Path(__file__).parent / "results"
 PACKAGES = ("negspike", "numpy", "torch", "numba", "spikingjelly", "sinabs", "snntorch")
 
@@ -74,8 +75,9 @@ def make_cases(arguments: argparse.Namespace, bits: set[int], scratch: Path) -> 
 
 def steps_of(network: SpikingNetwork, arguments: argparse.Namespace) -> int:
     """Until everything is silent where that is certified, else the command's T."""
-    bound = None if arguments.quick else network.latency_bound
-    return arguments.timesteps if bound is None else bound + 1
+    bound = network.latency_bound
+    steps = arguments.timesteps if bound is None else bound + 1
+    return int(min(steps, QUICK_STEPS) if arguments.quick else steps)
 
 
 def given_images(arguments: argparse.Namespace, network: SpikingNetwork) -> np.ndarray:
@@ -249,7 +251,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         parsed.nets = [] if parsed.model else ["cnn1", "cnn2"]
     if parsed.quick:
         parsed.nets, parsed.images, parsed.repetitions = [] if parsed.model else ["tiny"], min(parsed.images, 3), 1
-        parsed.timesteps = min(parsed.timesteps, 20)
+        parsed.timesteps = min(parsed.timesteps, QUICK_STEPS)
     if parsed.data is not None and parsed.network is None:
         parser.error("--data needs --network: synthetic networks come with images of their own")
     return parsed

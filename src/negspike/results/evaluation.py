@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,9 +24,6 @@ from negspike.spiking.simulation import (
     most_timesteps,
     run_chunks,
 )
-
-# The integer ANN's activations are 64 bits wide: a few images at a time.
-COMPARED_IMAGES = 10
 
 
 class NotLosslessError(ArithmeticError):
@@ -115,7 +112,7 @@ def evaluate(
     differing = np.zeros(len(images), np.int64)
     logs = []
     for chunk, recording in run_chunks(network, images, steps, runner=runner, report=report):
-        integer_predictions[chunk], differing[chunk] = _compare(network, images[chunk], recording.counts)
+        integer_predictions[chunk], differing[chunk] = network.compare(images[chunk], recording.counts)
         known = None if labels is None else labels[chunk]
         # The counts have been compared: memory does not grow with the neurons of all images.
         log = SimulationLog.from_recording(
@@ -123,20 +120,6 @@ def evaluate(
         )
         logs.append(log.until_silent() if timesteps == UNTIL_SILENT else log)
     return Evaluation(SimulationLog.join(logs), integer_predictions, differing)
-
-
-def _compare(
-    network: SpikingNetwork, images: np.ndarray, counts: Mapping[str, np.ndarray]
-) -> tuple[np.ndarray, np.ndarray]:
-    """The integer ANN's predictions, and how many neurons of each image differ from it; both (N,) int64."""
-    predictions, differing = np.zeros(len(images), np.int64), np.zeros(len(images), np.int64)
-    for first in range(0, len(images), COMPARED_IMAGES):
-        part = slice(first, first + COMPARED_IMAGES)
-        activations = network.activations(images[part])
-        predictions[part] = activations[network.readout.name].argmax(1)
-        for name, found in counts.items():
-            differing[part] += (activations[name] != found[part]).sum((1, 2, 3))
-    return predictions, differing
 
 
 def describe_layers(network: SpikingNetwork, log: SimulationLog) -> list[dict[str, Any]]:

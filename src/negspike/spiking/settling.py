@@ -1,7 +1,4 @@
-"""Compiled loops of the integer ANN: sums in float64, and the net counts at which neurons come to rest.
-
-They are called where everything that occurs is an integer of less than 53 bits, which float64 holds exactly.
-"""
+"""Compiled loops of the integer ANN: sums in 64 bits, and the net counts at which neurons come to rest."""
 
 from __future__ import annotations
 
@@ -11,7 +8,7 @@ from negspike.spiking.event.compiled import kept
 
 
 def _add(total, part, factors, targets):
-    """Add the products of (rows, D * channels) numbers and (D * channels,) factors to (rows, channels).
+    """Add the products of (rows, D * channels) integers and (D * channels,) factors to (rows, channels) int64.
 
     What follows behind the D * channels columns is added to the channels ``targets``.
     """
@@ -28,20 +25,20 @@ def _add(total, part, factors, targets):
 
 
 def _settle(total, base, theta, bounds, counts):
-    """clip(floor((total - base) / theta), bounds) of (rows, channels) float64, to ``counts`` of any integer type."""
+    """clip(floor((total - base) / theta), bounds) of (rows, channels) int64, to ``counts`` of any integer type.
+
+    Quotients must be below 2^50 within the bounds.
+    """
     rows, channels = total.shape
     inverse, low, high = 1.0 / theta, bounds[0], bounds[1]
     for row in range(rows):
         current, here = total[row], counts[row]
         for channel in range(channels):
-            difference = current[channel] - base[channel]
+            residual = current[channel] - base[channel]
             # A quotient of floats is off by less than one; the integers put it right.
-            count = np.floor(difference * inverse[channel])
-            rest = difference - count * theta[channel]
-            if rest < 0:
-                count -= 1.0
-            if rest >= theta[channel]:
-                count += 1.0
+            count = np.int64(np.floor(min(max(residual * inverse[channel], low - 1.0), high + 1.0)))
+            rest = residual - count * theta[channel]
+            count += np.int64(rest >= theta[channel]) - np.int64(rest < 0)
             here[channel] = min(max(count, low), high)
 
 
