@@ -47,6 +47,7 @@ _ALL = (
     Contestant("dense", "engine", "dense", images=0),
     Contestant("dense-24bits", "engine", "dense", weight_bits=24, images=0),
     Contestant("reference", "engine", "reference", threads=1, images=1, timesteps=3),
+    Contestant("ann-float32", "ann", "float32"),
     Contestant("torch-float32", "dense", "float32"),
     Contestant("torch-bfloat16", "dense", "bfloat16"),
     Contestant("torch-float32-skipping", "skipping", "float32"),

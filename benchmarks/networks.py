@@ -1,4 +1,6 @@
-"""Networks whose spike counts over time are like those of the published, trained ones, and images for them.
+"""Networks to measure, and images for them: chains like the published ones, and graphs made from PyTorch models.
+
+The chains' spike counts over time are like those of the published, trained networks.
 
 Training a full-width net takes days of a GPU, and an event-driven engine's time depends on how many spikes there are
 and when. So weights are drawn at random, batch norm is calibrated layer by layer on images, and a few numbers for each
@@ -8,14 +10,17 @@ came close to the published ones.
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import nn
 
-from negspike import SpikingNetwork, from_batchnorm
+from negspike import SpikingNetwork, convert, from_batchnorm, quantize
+from negspike.errors import InputError
 from negspike.fixed_point import IMAGE_FRACTION_BITS
 from negspike.training.quantization import round_weights
 from negspike.training.topology import Shape, parse_topology
@@ -25,7 +30,10 @@ NETS: dict[str, tuple[str, Shape]] = {
     "cnn2": ("128C3-256C3-P2-512C3-P2-1024C3-512C3-P2-1024-512", (3, 24, 24)),
     "tiny": ("6C3-8C3-P2-10C3-P2-20", (3, 8, 8)),
 }
+MODELS = ("resnet18", "vgg16_bn", "resnet20", "mobilenet_v2")
 CALIBRATION_IMAGES = 24
+# Of every batch norm output: with it a ResNet-18 does as many operations a multiply-accumulate as a trained one.
+MODEL_SHIFT = -0.2
 EPS = 1e-5
 LARGEST_GAIN = 6.0  # in the exponential distribution that gains are drawn from
 # Of natural images: amplitudes fall as 1 / frequency, and the three colours rise and fall together.
@@ -34,7 +42,11 @@ COLOUR_CORRELATION = 0.9
 # Million synaptic operations an image, the mean of the 10,000 test images. Source: the public logs of C. Zou et al.,
 # "Towards a Lossless Conversion for Spiking Neural Networks with Negative-Spike Dynamics", Advanced Intelligent
 # Systems, 2023.
-PUBLISHED_SOPS = {"cnn1": (270.2, 414.2, 730.9), "cnn2": (425.9, 649.2, 1175.2)}
+PUBLISHED_SOPS = {
+    f"{net} k{k}": millions
+    for net, values in {"cnn1": (270.2, 414.2, 730.9), "cnn2": (425.9, 649.2, 1175.2)}.items()
+    for k, millions in enumerate(values)
+}
 
 
 @dataclass(frozen=True)
@@ -100,6 +112,69 @@ def make_network(net: str, k: int, weight_bits: int = 16, seed: int = 0) -> Spik
     classifier = torch.randn((topology.features, topology.classes), generator=random).numpy()
     network = from_batchnorm(text, shape, k, layers, classifier, weight_bits=weight_bits)
     return replace(network, origin={"net": net, "k": k, "synthetic": asdict(statistics), "seed": seed})
+
+
+class _Block(nn.Module):
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs)
+        self.conv2, self.bn2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False), nn.BatchNorm2d(outputs)
+        self.relu, self.shortcut = nn.ReLU(), nn.Sequential()
+        if stride != 1 or inputs != outputs:
+            self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x)))))
+        out: torch.Tensor = self.relu(y + self.shortcut(x))
+        return out
+
+
+def _resnet20() -> nn.Module:
+    widths, blocks = (16, 16, 16, 32, 32, 32, 64, 64, 64), list[nn.Module]()
+    for number, (inputs, outputs) in enumerate(zip((16, *widths), widths, strict=False)):
+        blocks.append(_Block(inputs, outputs, 2 if number in (3, 6) else 1))
+    stem = (nn.Conv2d(3, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU())
+    return nn.Sequential(*stem, *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10))
+
+
+def make_model(name: str, size: int) -> nn.Module:
+    """A float model by its dotted path, or one of :data:`MODELS` as it is used for CIFAR-10; weights are random.
+
+    Small images get a ``resnet`` without the stem's strides and a ``vgg`` with a single linear layer.
+
+    Raises:
+        InputError: there is nothing of that name.
+    """
+    if name == "resnet20":
+        return _resnet20()
+    module, _, attribute = (name if "." in name else f"torchvision.models.{name}").rpartition(".")
+    try:
+        build = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, RuntimeError) as error:
+        raise InputError(f"model {name!r} cannot be imported: {error}") from None
+    model: Any = build(num_classes=10)
+    if size < 64 and attribute.startswith("resnet"):
+        model.conv1, model.maxpool = nn.Conv2d(3, 64, 3, 1, 1, bias=False), nn.Identity()
+    elif size < 64 and attribute.startswith("vgg"):
+        model.avgpool, model.classifier = nn.Identity(), nn.Linear(512 * (size // 32) ** 2, 10)
+    elif size < 64 and attribute == "mobilenet_v2":
+        model.features[0][0].stride = model.features[2].conv[1][0].stride = (1, 1)
+    return cast(nn.Module, model)
+
+
+def make_graph(name: str, levels: int, size: int, weight_bits: int = 16) -> SpikingNetwork:
+    """A model with random weights, batch norm statistics and steps of its activations from images; converted."""
+    torch.manual_seed(0)
+    model = make_model(name, size)
+    images = torch.from_numpy(make_images(CALIBRATION_IMAGES, (3, size, size), 1))
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = None  # the mean of all batches
+            nn.init.constant_(module.bias, MODEL_SHIFT)
+    with torch.no_grad():
+        model.train()(images)
+    network = convert(quantize(model.eval(), images, levels=levels), images[:1], weight_bits=weight_bits)
+    return replace(network, origin={"net": name, "levels": levels})
 
 
 def make_images(count: int, shape: Shape, seed: int = 0) -> np.ndarray:

@@ -20,7 +20,8 @@ from negspike import SpikingNetwork
 from negspike.errors import InputError
 from negspike.fixed_point import IMAGE_FRACTION_BITS
 from negspike.spiking.linear import sum_floats
-from negspike.spiking.nodes import INPUT, Neurons, Readout, Synapses, sources
+from negspike.spiking.nodes import INPUT, MaxPool, Neurons, Node, Readout, Sum, Synapses, sources
+from negspike.spiking.pooling import largest_values
 
 Tensors = list[torch.Tensor]
 
@@ -40,6 +41,72 @@ def chain(network: SpikingNetwork) -> list[tuple[Neurons | Readout, Synapses, np
         if [item.source for _, item, _ in found[-1:]] != [source] or len(sources(node)) != 1:
             raise InputError(f"{node.name}: float32 simulations are written for chains of populations without bounds")
     return found
+
+
+class ForwardPass(nn.Module):
+    """The network's own ANN in float32, batch norm folded away, ReLU where neurons count: what a time to rest is worth.
+
+    Without bounds above and without rounding, as the float model that was quantised; identities are plain additions.
+    """
+
+    def __init__(self, network: SpikingNetwork) -> None:
+        super().__init__()
+        self.network, self.weights = network, nn.ParameterDict()
+        units = {INPUT: 2.0**-IMAGE_FRACTION_BITS}
+        for node in network.nodes:
+            if isinstance(node, MaxPool):
+                units[node.name] = units[node.source]
+                continue
+            units[node.name] = node.step if isinstance(node, Neurons) else getattr(node, "unit", 1.0)
+            out = units[node.name] / (node.theta if isinstance(node, Neurons) else 1.0)
+            # Half a step is in the base, so that counting down rounds.
+            start = -node.base - node.theta / 2 if isinstance(node, Neurons) else getattr(node, "bias", np.zeros(1))
+            self._keep(f"{node.name}.bias", start * out)
+            for number, one in enumerate(node.synapses):
+                own = np.broadcast_to(out, node.shape[0])[slice(None) if one.targets is None else one.targets]
+                factor = (one.scale * own / units[one.source])[:, None, None]
+                if one.weight is not None:
+                    self._keep(f"{node.name}.{number}", one.weight * factor[..., None])
+                elif not np.allclose(factor, 1.0):
+                    self._keep(f"{node.name}.{number}", factor)
+
+    def _keep(self, name: str, values: np.ndarray) -> None:
+        weight = torch.from_numpy(values).float()
+        layout = torch.channels_last if weight.dim() == 4 else torch.contiguous_format
+        self.weights[name.replace(".", "/")] = nn.Parameter(weight.contiguous(memory_format=layout), False)
+
+    def _weight(self, node: Node, part: int | str) -> torch.Tensor | None:
+        name = f"{node.name}.{part}".replace(".", "/")
+        return dict(self.weights).get(name)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """(N, C, H, W) standardised floats to (N, classes) logits."""
+        values = {INPUT: images}
+        for node in self.network.nodes:
+            if isinstance(node, MaxPool):
+                values[node.name] = largest_values(node.window, values[node.source])
+                continue
+            total = self._sum(node, values)
+            values[node.name] = total.relu_() if isinstance(node, Neurons) and node.low == 0 else total
+        return values[self.network.readout.name][:, :, 0, 0]
+
+    def _sum(self, node: Neurons | Sum | Readout, values: dict[str, torch.Tensor]) -> torch.Tensor:
+        bias: torch.Tensor | None = self._weight(node, "bias")
+        total: torch.Tensor | None = None
+        # Convolutions first: the bias is added by one of them, and the rest to what it makes.
+        for number, one in sorted(enumerate(node.synapses), key=lambda pair: pair[1].weight is None):
+            weight, factor = self._weight(node, number), None
+            if one.weight is None:
+                weight, factor = None, weight
+            first = bias if weight is not None and one.targets is None else None
+            part = sum_floats(one, values[one.source], weight, first)
+            bias = None if first is not None else bias
+            part = part if factor is None else part * factor
+            if one.targets is not None:
+                part = part.new_zeros((len(part), *node.shape)).index_add_(1, torch.from_numpy(one.targets), part)
+            total = part if total is None else total + part
+        assert total is not None
+        return total if bias is None else total + bias[:, None, None]
 
 
 def fire(residual: torch.Tensor, debt: torch.Tensor) -> torch.Tensor:

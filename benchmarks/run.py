@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -18,14 +19,15 @@ import numpy as np
 
 from benchmarks.contestants import CONTESTANTS, Contestant, Task
 from benchmarks.limit import limit
-from benchmarks.networks import NETS, make_images, make_network
-from benchmarks.report import Row, plot, summary, table
+from benchmarks.networks import MODELS, NETS, make_graph, make_images, make_network
+from benchmarks.report import Row, compare, plot, summary, table
 from benchmarks.worker import Worker
 from negspike import SpikingNetwork
 from negspike.console import Progress
 from negspike.errors import InputError
 from negspike.files import write_json, write_text
 
+QUICK_STEPS = 20
 FOLDER = Path(__file__).parent / "results"
 PACKAGES = ("negspike", "numpy", "torch", "numba", "spikingjelly", "sinabs", "snntorch")
 
@@ -35,31 +37,47 @@ class Case:
     """One network, by its weight_bits, and the images it is shown."""
 
     net: str
-    k: int | None
+    setting: str
     networks: dict[int, Path]
     images: Path
+    timesteps: int
 
     @property
     def name(self) -> str:
         """For lines of progress and of errors."""
-        return f"{self.net} k{self.k}"
+        return f"{self.net} {self.setting}".strip()
 
 
 def make_cases(arguments: argparse.Namespace, bits: set[int], scratch: Path) -> Iterator[Case]:
     """Networks and images, made or brought along, as files that other processes can read."""
+    images = scratch / "images.npy"
     if arguments.network is not None:
         network = SpikingNetwork.load(arguments.network)
-        np.save(scratch / "images.npy", given_images(arguments, network))
-        name, k = network.origin.get("net", arguments.network.stem), network.origin.get("k")
-        yield Case(str(name), k, {network.weight_bits: arguments.network}, scratch / "images.npy")
+        np.save(images, given_images(arguments, network))
+        name, k = str(network.origin.get("net", arguments.network.stem)), network.origin.get("k")
+        paths, setting = {network.weight_bits: arguments.network}, "" if k is None else f"k{k}"
+        yield Case(name, setting, paths, images, steps_of(network, arguments))
         return
-    for net in arguments.nets:
-        np.save(scratch / f"{net}.npy", make_images(arguments.images, NETS[net][1]))
-        for k in arguments.k:
-            networks = {width: scratch / f"{net}_k{k}_{width}.npz" for width in bits}
-            for width, path in networks.items():
-                make_network(net, k, width).save(path)
-            yield Case(net, k, networks, scratch / f"{net}.npy")
+    chains = [(net, f"k{k}", partial(make_network, net, k)) for net in arguments.nets for k in arguments.k]
+    graphs = [
+        (name, f"levels {levels}", partial(make_graph, name, levels, arguments.size))
+        for name in arguments.model
+        for levels in arguments.levels
+    ]
+    for net, setting, build in [*chains, *graphs]:
+        networks = {width: scratch / f"{net}_{setting}_{width}.npz" for width in bits}
+        for width, path in networks.items():
+            network = build(weight_bits=width)
+            network.save(path)
+        np.save(images, make_images(arguments.images, network.input_shape))
+        yield Case(net.rpartition(".")[2], setting, networks, images, steps_of(network, arguments))
+
+
+def steps_of(network: SpikingNetwork, arguments: argparse.Namespace) -> int:
+    """Until everything is silent where that is certified, else the command's T."""
+    bound = network.latency_bound
+    steps = arguments.timesteps if bound is None else bound + 1
+    return int(min(steps, QUICK_STEPS) if arguments.quick else steps)
 
 
 def given_images(arguments: argparse.Namespace, network: SpikingNetwork) -> np.ndarray:
@@ -110,12 +128,12 @@ def measure(
     if not workers and not rows:
         raise InputError(f"{case.name}: there is nobody to measure")
     check_agreement(case.name, recordings)
-    return rows + summarise(case, workers, [recording for _, recording in recordings], arguments.timesteps)
+    return rows + summarise(case, workers, [recording for _, recording in recordings])
 
 
 def make_task(case: Case, contestant: Contestant, arguments: argparse.Namespace) -> Task:
     """What a contestant's process is told."""
-    steps, threads = arguments.timesteps * contestant.longer, contestant.threads or arguments.threads
+    steps, threads = case.timesteps * contestant.longer, contestant.threads or arguments.threads
     return Task(contestant, case.networks[contestant.weight_bits], case.images, steps, threads, arguments.quick)
 
 
@@ -155,8 +173,9 @@ def check_agreement(where: str, recordings: Sequence[tuple[Contestant, dict[str,
                     raise InputError(f"{where}: {names} differ in {key}: nothing is reported until they agree")
 
 
-def summarise(case: Case, workers: Sequence[Worker], recordings: list[dict[str, Any]], timesteps: int) -> list[Row]:
+def summarise(case: Case, workers: Sequence[Worker], recordings: list[dict[str, Any]]) -> list[Row]:
     """Rows of the table. SOPs are those of the exact network with these weights, over T steps."""
+    timesteps = case.timesteps
     exact: dict[int, dict[str, Any]] = {}
     for worker, recording in zip(workers, recordings, strict=True):
         if "sops" in recording and recording["sops"].shape[1] >= timesteps:
@@ -182,7 +201,7 @@ def make_row(case: Case, worker: Worker) -> Row:
     scaled = [m["seconds"] / m["images"] * task.timesteps / m["steps"] for m in measurements]
     return Row(
         net=case.net,
-        k=case.k,
+        setting=case.setting,
         contestant=task.contestant.name,
         threads=task.threads,
         timesteps=task.timesteps,
@@ -213,7 +232,10 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
     description = "Measure the spiking engines side by side, in one run."
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=description)
-    parser.add_argument("--nets", nargs="+", default=["cnn1", "cnn2"], choices=list(NETS), help="synthetic networks")
+    parser.add_argument("--nets", nargs="+", choices=list(NETS), help="synthetic networks")
+    parser.add_argument("--model", nargs="+", default=[], help=f"{', '.join(MODELS)}, or dotted paths; then no --nets")
+    parser.add_argument("--levels", nargs="+", type=_positive, default=[3, 15], help="of the models' activations")
+    parser.add_argument("--size", type=_positive, default=32, help="height and width of the models' images")
     parser.add_argument("--k", nargs="+", type=int, default=[0, 1, 2], choices=[0, 1, 2])
     parser.add_argument("--images", type=_positive, default=48, help="images that the event-driven engine simulates")
     parser.add_argument("--timesteps", type=_positive, default=100, help="T")
@@ -225,9 +247,11 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", choices=list(CONTESTANTS), help="contestants; without it, all of them")
     parser.add_argument("--quick", action="store_true", help="a small check that everything works; times mean nothing")
     parsed = parser.parse_args(arguments)
+    if parsed.nets is None:
+        parsed.nets = [] if parsed.model else ["cnn1", "cnn2"]
     if parsed.quick:
-        parsed.nets, parsed.images, parsed.repetitions = ["tiny"], min(parsed.images, 3), 1
-        parsed.timesteps = min(parsed.timesteps, 20)
+        parsed.nets, parsed.images, parsed.repetitions = [] if parsed.model else ["tiny"], min(parsed.images, 3), 1
+        parsed.timesteps = min(parsed.timesteps, QUICK_STEPS)
     if parsed.data is not None and parsed.network is None:
         parser.error("--data needs --network: synthetic networks come with images of their own")
     return parsed
@@ -260,6 +284,7 @@ def run(arguments: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         for case in make_cases(arguments, {contestant.weight_bits for contestant in chosen}, Path(scratch)):
             rows += measure(case, chosen, arguments, absent)
+            compare(rows, limits)
             # What is compiled depends on types only, so once is enough.
             chosen = [contestant for contestant in chosen if contestant.kind != "first call"]
             write_text(folder / "summary.csv", summary(rows))

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from benchmarks.contestants import LIBRARIES, Task
-from benchmarks.rivals import FloatNetwork, make_neuron, present
+from benchmarks.rivals import FloatNetwork, ForwardPass, make_neuron, present
 from negspike import SpikingNetwork
 from negspike.errors import InputError, one_line
 from negspike.spiking.simulation import check_run, make_engine
@@ -127,28 +127,47 @@ def _median_seconds(call: Advance, seconds: float, least: int = 3) -> float:
     return median(times)
 
 
-def dense_variants(
-    task: Task, network: SpikingNetwork, images: np.ndarray, sizes: list[int], _: Recording, tried: dict[float, Variant]
+def _module_variants(
+    task: Task, module: torch.nn.Module, inputs: Callable[[int], Any], sizes: list[int], tried: dict[float, Variant]
 ) -> Iterator[Variant]:
-    """Float32 or bfloat16, step after step, nothing left out; as it is, and by TorchInductor with frozen weights."""
-    floats = FloatNetwork(network, getattr(torch, task.contestant.engine)).eval()
+    """A module as it is, and compiled by TorchInductor with frozen weights."""
+    steps = task.timesteps if task.contestant.kind == "ann" else 1
 
-    def build(size: int, step: Any, mode: Any) -> Advance:
+    def build(size: int, call: Any, mode: Any) -> Advance:
         torch.compiler.reset()
         with mode():
-            state = floats.start(images[:size])
-        advance: Advance = mode()(partial(step, *state))
+            given = inputs(size)
+        advance: Advance = mode()(partial(call, *given))
         return advance
 
-    yield from (Variant("eager", size, 1, partial(build, size, floats, torch.inference_mode)) for size in sizes)
+    yield from (Variant("eager", size, steps, partial(build, size, module, torch.inference_mode)) for size in sizes)
     if not task.quick:
         import torch._inductor.config as inductor
 
         inductor.freezing = True
         # A compilation takes long, so it is only tried where the others do well. It refuses inference mode's tensors.
         for rate in sorted(tried)[-2:]:
-            step = torch.compile(floats, dynamic=False)
-            yield Variant("compiled", tried[rate].size, 1, partial(build, tried[rate].size, step, torch.no_grad))
+            call, size = torch.compile(module, dynamic=False), tried[rate].size
+            yield Variant("compiled", size, steps, partial(build, size, call, torch.no_grad))
+
+
+def dense_variants(
+    task: Task, network: SpikingNetwork, images: np.ndarray, sizes: list[int], _: Recording, tried: dict[float, Variant]
+) -> Iterator[Variant]:
+    """Float32 or bfloat16, step after step, nothing left out."""
+    floats = FloatNetwork(network, getattr(torch, task.contestant.engine)).eval()
+    return _module_variants(task, floats, lambda size: floats.start(images[:size]), sizes, tried)
+
+
+def ann_variants(
+    task: Task, network: SpikingNetwork, images: np.ndarray, sizes: list[int], _: Recording, tried: dict[float, Variant]
+) -> Iterator[Variant]:
+    """One forward pass of the network's own ANN; it stands for all time steps."""
+
+    def inputs(size: int) -> tuple[torch.Tensor]:
+        return (torch.from_numpy(images[:size]).contiguous(memory_format=torch.channels_last),)
+
+    return _module_variants(task, ForwardPass(network).eval(), inputs, sizes, tried)
 
 
 def skipping_variants(
@@ -191,6 +210,7 @@ def library_variants(
 
 VARIANTS: dict[str, Callable[..., Iterator[Variant]]] = {
     "dense": dense_variants,
+    "ann": ann_variants,
     "skipping": skipping_variants,
     "library": library_variants,
 }

@@ -290,7 +290,7 @@ def _evaluation(logs: dict[str, str], path: Path) -> None:
 
 
 def _yaml(path: Path) -> None:
-    from negspike.__main__ import _read_yaml
+    from negspike.commands.configuration import _read_yaml
 
     resolve_config(_read_yaml(path))
 

@@ -22,14 +22,14 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks import limit, run
 from benchmarks.contestants import CONTESTANTS, Task
-from benchmarks.networks import NETS, make_images, make_network
-from benchmarks.report import Row, table
-from benchmarks.rivals import FloatNetwork
+from benchmarks.networks import NETS, make_graph, make_images, make_network
+from benchmarks.report import Row, compare, table
+from benchmarks.rivals import FloatNetwork, ForwardPass
 from benchmarks.runners import dense_variants
 from benchmarks.worker import Worker
 
 EXACT = ["event", "dense", "reference"]
-FLOATS = ["torch-float32", "torch-float32-skipping"]
+FLOATS = ["ann-float32", "torch-float32", "torch-float32-skipping"]
 
 
 @dataclass
@@ -82,7 +82,9 @@ def test_table_shows_the_summary(finished: Finished) -> None:
     for name, row in finished.rows.items():
         best = float(row["seconds_best"])
         assert float(shown[name][4]) == pytest.approx(best, rel=1e-3)
-        assert float(shown[name][6]) == pytest.approx(int(row["timesteps"]) / best, rel=1e-3)
+        passes = float(row["ann_passes"])
+        assert passes == pytest.approx(best / float(finished.rows["ann-float32"]["seconds_best"]), rel=1e-3)
+        assert float(shown[name][6]) == pytest.approx(passes, rel=1e-2)
         if name in EXACT:
             assert float(shown[name][7]) * 1e9 == pytest.approx(float(row["sops_per_image"]) / best, rel=1e-2)
 
@@ -97,7 +99,7 @@ def test_rows_follow_from_measurements() -> None:
         {"seconds": seconds, "images": 4, "steps": 20, "peak_bytes": peak}
         for seconds, peak in ((6.0, 7), (2.0, 9), (4.0, 8))
     ]
-    row = run.make_row(run.Case("tiny", 0, {}, Path()), worker)
+    row = run.make_row(run.Case("tiny", "k0", {}, Path(), 40), worker)
     assert (row.seconds_best, row.seconds_median) == (1.0, 2.0)
     assert (row.timesteps, row.images, row.repetitions, row.peak_bytes) == (40, 4, 3, 9)
 
@@ -110,14 +112,23 @@ def test_sops_are_the_exact_ones(finished: Finished, tiny: SpikingNetwork) -> No
     assert float(row["sops_per_image"]) == pytest.approx(log.sops[:, -1].mean(), rel=1e-5)
 
 
-def test_other_dynamics_have_no_sops() -> None:
-    def row(contestant: str) -> Row:
-        return Row("cnn1", 0, contestant, 2, "", 100, 1, 1, 0.5, 0.5, 0.0, 1, 1, 1e9)
+def cut(line: str) -> list[str]:
+    return line.split("|") if line.startswith("| ") else []
 
-    text = table([row("event"), row("sinabs")], {}, {})
-    rates = {line.split("|")[1].strip(): line.split("|")[7].strip() for line in text.splitlines() if "|" in line}
-    assert rates["event"] == "2"
-    assert rates["sinabs"] == ""
+
+def test_other_dynamics_have_no_sops() -> None:
+    def row(contestant: str, seconds: float = 0.5, threads: int = 2) -> Row:
+        return Row("cnn1", "k0", contestant, threads, "", 100, 1, 1, seconds, 0.5, 0.0, 1, 1, 1e9)
+
+    rows = [row("event"), row("sinabs"), row("ann-float32", 0.25), row("event-1thread", 1.0, 1)]
+    compare(rows, {2: 8e9})
+    text = table(rows, {}, {})
+    shown = {cells[1].strip(): [cell.strip() for cell in cells[6:9]] for cells in map(cut, text.splitlines()) if cells}
+    # ratios are those to as many threads: an hour of one is not an hour of two
+    assert shown["event"] == ["2", "2", "0.25"]
+    assert shown["sinabs"] == ["2", "", ""]
+    assert shown["ann-float32"] == ["1", "", ""]
+    assert shown["event-1thread"] == ["", "1", ""]
     assert "## cnn1 k0, 1000.0 million SOPs an image (published: 270.2)" in text
 
 
@@ -180,6 +191,35 @@ def test_a_network_that_is_not_there(tmp_path: Path, capsys: Any) -> None:
         run.main(["--network", str(tmp_path / "absent.npz"), "--out", str(tmp_path / "out")])
     assert ended.value.code == 1
     assert re.fullmatch(r"error: .*absent\.npz.*\n", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(("name", "least"), [("resnet20", 0.99), ("mobilenet_v2", 0.9)])
+def test_one_forward_pass_is_that_of_the_float_model(name: str, least: float) -> None:
+    """So many levels that rounding hardly matters; ReLU6's bound is left out, signed quantisers are identities."""
+    network = make_graph(name, 4095, 32, weight_bits=24)
+    images = make_images(4, (3, 32, 32))
+    with torch.no_grad():
+        found = ForwardPass(network)(torch.from_numpy(images)).numpy()
+    exact = network.activations(images)[network.readout.name] * network.readout.unit
+    assert np.corrcoef(found.ravel(), exact.ravel())[0, 1] > least
+
+
+def test_a_model_is_measured_until_silence(tmp_path: Path) -> None:
+    """A model by its name: certified time steps, and every exact engine's numbers agree."""
+    arguments = ["--model", "resnet20", "--levels", "1", "--images", "1", "--threads", "1", "--quick"]
+    arguments += ["--out", str(tmp_path), "--only", "event", "ann-float32", "torch-float32"]
+    run.main(arguments)
+    rows = Finished(tmp_path, "").rows
+    assert rows.keys() == {"event", "ann-float32"}
+    assert int(rows["event"]["timesteps"]) == 19 + 1
+    assert float(rows["event"]["limit_share"]) > 0
+    assert "Took no part: torch-float32" in (tmp_path / "table.md").read_text()
+
+
+def test_a_model_that_is_not_there(tmp_path: Path, capsys: Any) -> None:
+    with pytest.raises(SystemExit):
+        run.main(["--model", "torchvision.models.resnet0", "--out", str(tmp_path), "--only", "event"])
+    assert "torchvision.models.resnet0" in capsys.readouterr().err
 
 
 def test_float32_is_nearly_exact(tiny: SpikingNetwork) -> None:

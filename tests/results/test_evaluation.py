@@ -175,14 +175,14 @@ def test_counts_of_chunks_are_not_kept(engine: str, monkeypatch: pytest.MonkeyPa
     recordings: list[weakref.ref[Recording]] = []
     earlier: list[weakref.ref[np.ndarray]] = []
     compared = 0
-    empty, original = Recording.empty, SpikingNetwork.activations
+    empty, original = Recording.empty, SpikingNetwork.compare
 
     def watched(network: SpikingNetwork, *, images: int, timesteps: int) -> Recording:
         made = empty(network, images=images, timesteps=timesteps)
         recordings.append(weakref.ref(made))
         return made
 
-    def activations(self: SpikingNetwork, part: np.ndarray) -> dict[str, np.ndarray]:
+    def compare(self: SpikingNetwork, part: np.ndarray, counts: Any) -> tuple[np.ndarray, np.ndarray]:
         """Called while a chunk is compared: its counts are there, those of the chunks before are gone."""
         nonlocal compared
         compared += 1
@@ -191,10 +191,10 @@ def test_counts_of_chunks_are_not_kept(engine: str, monkeypatch: pytest.MonkeyPa
         recording = recordings[-1]()
         assert recording is not None and len(recording.counts) == 2
         earlier.extend(weakref.ref(array) for array in recording.counts.values())
-        return original(self, part)
+        return original(self, part, counts)
 
     monkeypatch.setattr(Recording, "empty", watched)
-    monkeypatch.setattr(SpikingNetwork, "activations", activations)
+    monkeypatch.setattr(SpikingNetwork, "compare", compare)
     evaluation = evaluated(network, images, labels, 5, engine)
     assert len(recordings) == compared == 4
     assert len(earlier) == 8 and all(reference() is None for reference in earlier)

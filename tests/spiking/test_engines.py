@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -26,10 +27,12 @@ from negspike.spiking import dense, simulation
 from negspike.spiking.bounds import FLOAT64_EXACT
 from negspike.spiking.counting import operations_per_spike, relays_per_change
 from negspike.spiking.dense import DenseEngine
+from negspike.spiking.digits import DigitSum
 from negspike.spiking.exact import FLOAT32_EXACT, exact_arithmetic, weight_parts
-from negspike.spiking.linear import ExactSum, sum_exactly, sum_int64
+from negspike.spiking.linear import ExactSum, add_current, sum_exactly, sum_int64
 from negspike.spiking.nodes import INPUT, MaxPool, Neurons, Readout, Sum, Synapses, Window
 from negspike.spiking.recording import Recording, SimulationLog
+from negspike.spiking.settling import add
 from negspike.spiking.simulation import choose_engine, make_engine, run_chunks
 
 CPU = torch.device("cpu")
@@ -396,6 +399,96 @@ def test_one_thread_leaves_while_another_computes() -> None:
         assert not torch.backends.cudnn.enabled
         pool.submit(outside.__exit__, None, None, None).result()
     assert torch.backends.cudnn.enabled == before
+
+
+def total_of_digits(sums: DigitSum, x: np.ndarray, largest: int, channels: int) -> np.ndarray | None:
+    """(N, channels, height, width) int64 of what :meth:`DigitSum.products` says."""
+    products = sums.products(torch.from_numpy(np.ascontiguousarray(x.transpose(0, 2, 3, 1))), largest)
+    if not products:
+        return None
+    total = np.zeros((len(products[0][0]), channels), np.int64)
+    for part, factor in products:
+        add(total, part, sums.factors * factor, sums.targets)
+    height, width = sums.synapses.window.out_size(*x.shape[2:])
+    return total.reshape(len(x), height, width, channels).transpose(0, 3, 1, 2)
+
+
+@pytest.mark.skipif(torch.backends.cpu.get_cpu_capability() != "AVX512", reason="int8 products need AVX-512")
+@pytest.mark.parametrize("bits", [2, 8, 9, 16, 17, 24])
+@pytest.mark.parametrize("largest", [1, 127, 128, 255, 40_000, 1 << 21])
+def test_sums_in_digits(bits: int, largest: int) -> None:
+    """Whatever the digits: extreme weights and counts of both signs, channels that are picked and scattered."""
+    random = np.random.default_rng(bits)
+    most = 2 ** (bits - 1)
+    weight = random.integers(-most, most, (5, 6, 3, 2)).astype(np.int32)
+    weight[0], weight[1], weight[2] = most - 1, -most, np.where(random.random(weight[2].shape) < 0.5, most - 1, -most)
+    window = Window((3, 2), (2, 1), ((1, 0), (2, 1)), (1, 2))
+    scale, channels, targets = random.integers(1, 9, 5), np.array([3, 0, 6, 1, 1, 5]), np.array([4, 2, 6, 0, 1])
+    plain = Synapses("x", window, scale, weight)
+    for synapses, inputs, outputs in ((plain, 6, 5), (replace(plain, channels=channels, targets=targets), 7, 7)):
+        x = random.integers(-largest, largest + 1, (3, inputs, 7, 6))
+        x[0], x[1] = largest, -largest
+        found = total_of_digits(DigitSum(synapses, outputs), x, largest, outputs)
+        expected = np.zeros((3, outputs, *window.out_size(7, 6)), np.int64)
+        add_current(expected, synapses, sum_int64(synapses, x))
+        assert found is not None
+        np.testing.assert_array_equal(found, expected)
+
+
+def saturating(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """As the instruction does it that older processors multiply bytes with: pairs are summed in 16 bits."""
+    pairs = (x.int()[:, ::2] @ y.int()[::2]).clamp(-(1 << 15), (1 << 15) - 1)
+    return pairs + x.int()[:, 1::2] @ y.int()[1::2]
+
+
+def test_products_that_saturate_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(0)
+    weights = [random.integers(-30000, 30000, shape) for shape in ((4, 1, 3, 3), (6, 4, 5, 5))]
+    options = "4C3-6", (1, 5, 5), weights, [1 << 23, 1 << 24], [-1 << 22] * 2, random.integers(-9, 9, (3, 6))
+    images = random.normal(0, 1, (7, 1, 5, 5))
+    expected = chain(*options).activations(images)
+    monkeypatch.setattr(torch, "_int_mm", saturating)
+    network = chain(*options)
+    for name, values in network.activations(images).items():
+        np.testing.assert_array_equal(values, expected[name])
+    assert not all(digits.usable for digits, _ in network._integer_ann._sums.values())
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_differing_neurons_are_counted(threads: int) -> None:
+    """Image by image, whatever batches they are compared in, and the predictions are those of the activations."""
+    network = residual_network()
+    images = np.random.default_rng(0).normal(0, 2, (9, 1, 1, 4))
+    network._integer_ann.images_at_once = 4
+    found = network.activations(images)
+    counts = {name: found[name].astype(np.int32) for name in ("a", "b")}
+    counts["a"][3, 0, 0, 1] += 1
+    counts["b"][3], counts["b"][8, 0, 0, 0] = counts["b"][3] - 1, 77
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    predictions, differing = network.compare(images, counts)
+    assert torch.get_num_threads() == threads
+    torch.set_num_threads(before)
+    assert differing.tolist() == [0, 0, 0, 5, 0, 0, 0, 0, 1]
+    np.testing.assert_array_equal(predictions, found["logits"].argmax(1))
+
+
+@pytest.mark.parametrize("theta", [1, 3, (1 << 50) + 1])
+def test_activations_of_large_quotients(theta: int) -> None:
+    """Currents of 2^60 and thresholds from 1 on: floats would round, the closed form does not."""
+    weight, scale = np.full((2, 1, 1, 1), 1 << 22, np.int32), np.array([1 << 20, (1 << 20) - 1])
+    synapses = (Synapses(INPUT, Window(), scale, weight),)
+    for low, high in ((None, None), (-5, 9), (0, (1 << 31) - 1)):
+        one_node = Neurons("a", (2, 1, 1), synapses, np.full(2, theta), np.array([7, -8]), low, high)
+        last = Readout("logits", (2, 1, 1), (Synapses("a", Window(), one(2)),), np.zeros(2, np.int64))
+        network = SpikingNetwork((1, 1, 1), (one_node, last), 24)
+        images = np.array([3.0, -3.25, 1 / (1 << 16)]).reshape(3, 1, 1, 1)
+        found = network.activations(images)["a"][:, :, 0, 0].tolist()
+        expected = []
+        for pixel in (3 << 16, -13 << 14, 1):
+            counts = [((pixel * int(s) << 22) - base) // theta for s, base in zip(scale, (7, -8), strict=True)]
+            expected.append([n if low is None or high is None else min(max(n, low), high) for n in counts])
+        assert found == expected
 
 
 def test_sums_just_above_float64() -> None:

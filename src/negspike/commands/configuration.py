@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from negspike.config import Experiment, resolve_config
-from negspike.errors import InputError, one_line
+from negspike.errors import InputError, foreign_file
 
 _RESOURCES = Path(__file__).parents[1] / "resources"
 PUBLISHED = _RESOURCES / "config.yaml"
@@ -33,13 +33,8 @@ def read_configuration(path: Path | None) -> Experiment:
 def _read_yaml(path: Path) -> Any:
     if not path.is_file():
         raise InputError(f"{path}: no such file; a configuration is expected, such as a preset")
-    content = path.read_bytes()
-    try:
-        return yaml.safe_load(content)
-    except RecursionError:
-        raise InputError(f"{path}: nested too deeply") from None
-    except Exception as error:  # what a scalar does not convert to decides which
-        raise InputError(f"{path}: not YAML: {one_line(error)}") from None
+    with foreign_file(path, "YAML", "a configuration is expected, such as a preset"):
+        return yaml.safe_load(path.read_bytes())
 
 
 def _laid_over(below: Any, above: Any) -> Any:

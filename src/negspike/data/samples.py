@@ -9,13 +9,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from negspike.data.foreign import foreign_file
 from negspike.data.image_folder import SPLITS, SUFFIXES, decode_image
 from negspike.data.images import prepare_images
 from negspike.data.npz import read_npz
 from negspike.data.registry import DatasetSpec
 from negspike.data.resize import resize_images
-from negspike.errors import InputError
+from negspike.errors import InputError, foreign_file
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,6 @@ from negspike.spiking.graph import SpikingNetwork
 from negspike.spiking.recording import SimulationLog
 from negspike.spiking.simulation import MOST_STEPS, Engine, run_logged
 
-# The integer ANN's activations are 64 bits wide: a few images at a time.
-COMPARED_IMAGES = 10
-
 
 class NotLosslessError(ArithmeticError):
     """A silent image's counts differ from the integer ANN's: a defect of an engine, never of the user's input."""
@@ -105,7 +102,7 @@ def evaluate(
     differing = np.zeros(len(images), np.int64)
 
     def compare(chunk: slice, counts: Mapping[str, np.ndarray]) -> None:
-        integer_predictions[chunk], differing[chunk] = _compare(network, images[chunk], counts)
+        integer_predictions[chunk], differing[chunk] = network.compare(images[chunk], counts)
 
     log = run_logged(
         network,
@@ -119,20 +116,6 @@ def evaluate(
         report=report,
     )
     return Evaluation(log, integer_predictions, differing)
-
-
-def _compare(
-    network: SpikingNetwork, images: np.ndarray, counts: Mapping[str, np.ndarray]
-) -> tuple[np.ndarray, np.ndarray]:
-    """The integer ANN's predictions, and how many neurons of each image differ from it; both (N,) int64."""
-    predictions, differing = np.zeros(len(images), np.int64), np.zeros(len(images), np.int64)
-    for first in range(0, len(images), COMPARED_IMAGES):
-        part = slice(first, first + COMPARED_IMAGES)
-        activations = network.activations(images[part])
-        predictions[part] = activations[network.readout.name].argmax(1)
-        for name, found in counts.items():
-            differing[part] += (activations[name] != found[part]).sum((1, 2, 3))
-    return predictions, differing
 
 
 def describe_layers(network: SpikingNetwork, log: SimulationLog) -> list[dict[str, Any]]:

@@ -159,6 +159,18 @@ class SpikingNetwork(Table):
         """
         return self._integer_ann.activations(self.encode(images))
 
+    def compare(self, images: np.ndarray, counts: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """The integer ANN's predictions, and how many neurons of each image differ from it; both (N,) int64.
+
+        Args:
+            images: (N, C, H, W) standardised floats; rounded to 16 fractional bits.
+            counts: (N, channels, height, width) net spike counts of each population by its node's name.
+
+        Raises:
+            InputError: as :meth:`activations`.
+        """
+        return self._integer_ann.compare(self.encode(images), counts)
+
     def encode(self, images: np.ndarray) -> np.ndarray:
         """Check images and turn them into int64 with 16 fractional bits, what is given to the network at t = 0."""
         images = as_array("the images", images)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from math import prod
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,12 +12,21 @@ import torch
 
 from negspike.errors import InputError
 from negspike.spiking.bounds import reach
-from negspike.spiking.linear import ExactSum, add_current
-from negspike.spiking.nodes import INPUT, MaxPool, Neurons, Readout
-from negspike.spiking.pooling import largest_counts_int64
+from negspike.spiking.digits import DigitSum
+from negspike.spiking.exact import exact_arithmetic
+from negspike.spiking.linear import ExactSum, add_current, sum_int64
+from negspike.spiking.nodes import INPUT, MaxPool, Neurons, Readout, Sum, sources
 
 if TYPE_CHECKING:
     from negspike.spiking.graph import SpikingNetwork
+
+# Images that are computed together have about so many neurons in all, and a step of it so many sums, which stay in the
+# caches until they are counts.
+BATCH_NEURONS = 1 << 24
+MOST_IMAGES = 64
+SUMS_AT_ONCE = 1 << 18
+# Below it a quotient of floats is off by less than one.
+MOST_COUNT = 1 << 50
 
 
 class IntegerAnn:
@@ -26,12 +38,13 @@ class IntegerAnn:
 
     def __init__(self, network: SpikingNetwork) -> None:
         self.network = network
-        self._sums = {
-            (node.name, number): ExactSum(synapses)
-            for node in network.nodes
-            if not isinstance(node, MaxPool)
-            for number, synapses in enumerate(node.synapses)
-        }
+        self.images_at_once = min(max(BATCH_NEURONS // max(network.neurons, 1), 1), MOST_IMAGES)
+        self._last = {name: nodes[-1].name for name, nodes in network.listeners.items() if nodes}
+        self._sums: dict[tuple[str, int], tuple[DigitSum, ExactSum]] = {}
+        for node in network.nodes:
+            for number, one in enumerate(() if isinstance(node, MaxPool) else node.synapses):
+                self._sums[node.name, number] = DigitSum(one, node.shape[0]), ExactSum(one)
+        self._reaches: dict[tuple[str, tuple[int, ...]], int] = {}
 
     def activations(self, encoded: np.ndarray) -> dict[str, np.ndarray]:
         """n* = clip(floor((z - base) / theta), low, high) of every population.
@@ -45,32 +58,144 @@ class IntegerAnn:
         Raises:
             InputError: a potential or logit is too large for 64-bit integers.
         """
-        values = {INPUT: encoded}
+        parts = range(0, max(len(encoded), 1), self.images_at_once)
+        with exact_arithmetic(None):
+            layers = [dict(self._layers(encoded[first : first + self.images_at_once])) for first in parts]
+        found = {name: np.concatenate([part[name] for part in layers]) for name in layers[0]}
+        whole = {name: np.ascontiguousarray(values.transpose(0, 3, 1, 2), np.int64) for name, values in found.items()}
+        return whole | {self.network.readout.name: whole[self.network.readout.name][:, :, 0, 0]}
+
+    def compare(self, encoded: np.ndarray, counts: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """The predictions, and how many neurons of each image have another count than those given.
+
+        Args:
+            encoded: (N, C, H, W) int64 images with 16 fractional bits.
+            counts: (N, channels, height, width) integers of each population.
+
+        Returns:
+            (N,) int64, both.
+
+        Raises:
+            InputError: as :meth:`activations`.
+        """
+        predictions, differing = np.zeros(len(encoded), np.int64), np.zeros(len(encoded), np.int64)
+        threads = torch.get_num_threads()
+
+        def compare_part(first: int) -> None:
+            part = slice(first, first + self.images_at_once)
+            with torch.inference_mode():
+                for name, values in self._layers(encoded[part]):
+                    if name == self.network.readout.name:
+                        predictions[part] = values.reshape(len(values), -1).argmax(1)
+                        continue
+                    for image, differs in enumerate(values != counts[name][part].transpose(0, 2, 3, 1), first):
+                        differing[image] += np.count_nonzero(differs)
+
+        # Threads take whole images: most of what is done is too small to be divided.
+        with exact_arithmetic(1), ThreadPoolExecutor(threads) as pool:
+            list(pool.map(compare_part, range(0, len(encoded), self.images_at_once)))
+        return predictions, differing
+
+    def _layers(self, encoded: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+        """Populations and readout with their (N, height, width, channels) integers, kept while they are needed."""
+        largest = {INPUT: int(np.abs(encoded).max(initial=0))}
+        values = {INPUT: np.ascontiguousarray(encoded.transpose(0, 2, 3, 1))}
         for node in self.network.nodes:
             if isinstance(node, MaxPool):
-                values[node.name] = largest_counts_int64(node.window, values[node.source])
-                continue
-            largest = {name: int(np.abs(value).max(initial=0)) for name, value in values.items()}
-            if reach(node, largest) >= 1 << 63:
-                raise InputError(f"{node.name}: its input is too large for 64-bit potentials; scale the images down")
-            total = np.zeros((len(encoded), *node.shape), np.int64)
+                found = _largest_counts(node, values[node.source])
+            else:
+                found = self._settled(node, values, largest)
+            largest[node.name] = max(abs(int(found.max(initial=0))), abs(int(found.min(initial=0))))
+            if found.dtype == np.int32 and largest[node.name] <= 127:
+                found = found.astype(np.int8)
+            values[node.name] = found
+            if isinstance(node, Neurons | Readout):
+                yield node.name, found
+            for name in sources(node):
+                if self._last[name] == node.name:
+                    values.pop(name, None)
+
+    def _settled(
+        self, node: Neurons | Sum | Readout, values: Mapping[str, np.ndarray], largest: Mapping[str, int]
+    ) -> np.ndarray:
+        """Counts, or sums, of a node, (N, height, width, channels)."""
+        furthest = self._reach(node, largest)
+        if furthest >= 1 << 63:
+            raise InputError(f"{node.name}: its input is too large for 64-bit potentials; scale the images down")
+        channels, height, width = node.shape
+        images = len(values[node.synapses[0].source])
+        kind: type[np.signedinteger] = np.int64
+        low, high = -furthest - 1, furthest + 1
+        if isinstance(node, Neurons):
+            most = furthest // int(node.theta.min()) + 1
+            low, high = -most if node.low is None else node.low, most if node.high is None else node.high
+            if furthest + int(node.theta.max()) >= 1 << 63 or max(-low, high) >= MOST_COUNT:
+                return _settled_int64(node, values)
+            kind = next(kind for kind in (np.int8, np.int32, np.int64) if max(-low, high) <= np.iinfo(kind).max)
+        from negspike.spiking.settling import settle  # the compiler takes a second to import
+
+        counts = np.empty((images, height, width, channels), kind)
+        step = max(1, SUMS_AT_ONCE // prod(node.shape))
+        for first in range(0, images, step):
+            part = slice(first, first + step)
+            total = np.zeros((counts[part].size // channels, channels), np.int64)
             for number, synapses in enumerate(node.synapses):
-                add_current(total, synapses, self._sums[node.name, number](values[synapses.source]))
+                self._add(total, node, number, values[synapses.source][part], largest[synapses.source])
             if isinstance(node, Neurons):
-                total = settled_counts(node, total)
-            elif isinstance(node, Readout):
-                total = total[:, :, 0, 0] + node.bias
-            values[node.name] = total
-        wanted = [*(population.name for population in self.network.populations), self.network.readout.name]
-        return {name: values[name] for name in wanted}
+                settle(total, node.base, node.theta, np.array([low, high]), counts[part].reshape(-1, channels))
+            else:
+                counts[part] = total.reshape(-1, height, width, channels)
+        return counts + node.bias if isinstance(node, Readout) else counts
+
+    def _add(self, total: np.ndarray, node: Neurons | Sum | Readout, number: int, x: np.ndarray, largest: int) -> None:
+        """Add what one synapse makes of some images to (N * height * width, channels) int64."""
+        from negspike.spiking.settling import add
+
+        synapses, nothing = node.synapses[number], np.zeros(0, np.int64)
+        digits, exact = self._sums[node.name, number]
+        products = digits.products(torch.from_numpy(x), largest)
+        for part, factor in products:
+            add(total, part, digits.factors * factor, digits.targets)
+        if products:
+            return
+        if synapses.weight is None and synapses.window.kernel == (1, 1):
+            rows, columns = synapses.window.stride
+            sums = x[:, ::rows, ::columns] if synapses.channels is None else x[:, ::rows, ::columns, synapses.channels]
+        else:
+            sums = exact(x.transpose(0, 3, 1, 2).astype(np.int64)).transpose(0, 2, 3, 1)
+        sums = np.ascontiguousarray(sums).reshape(len(total), -1)
+        targets = nothing if synapses.targets is None else synapses.targets
+        add(total, sums, synapses.scale, targets)
+
+    def _reach(self, node: Neurons | Sum | Readout, largest: Mapping[str, int]) -> int:
+        # The next power of two, so that few different bounds occur; where that is too much, the bound itself.
+        key = node.name, tuple(1 << largest[name].bit_length() for name in sources(node))
+        if key not in self._reaches:
+            self._reaches[key] = reach(node, dict(zip(sources(node), key[1], strict=True)))
+        return self._reaches[key] if self._reaches[key] < 1 << 62 else reach(node, largest)
 
 
-def settled_counts(population: Neurons, current: np.ndarray) -> np.ndarray:
-    """The net counts at rest for a current z, (N, channels, height, width) int64."""
-    theta, base = (torch.from_numpy(values)[:, None, None] for values in (population.theta, population.base))
-    # PyTorch divides integers on several threads.
-    counts = torch.div(torch.from_numpy(current) - base, theta, rounding_mode="floor")
-    if population.low is not None or population.high is not None:
-        counts = counts.clamp(min=population.low, max=population.high)
-    bounded: np.ndarray = counts.numpy()
-    return bounded
+def _largest_counts(node: MaxPool, counts: np.ndarray) -> np.ndarray:
+    """The largest of each window of (N, height, width, channels) integers."""
+    (top, bottom), (left, right) = node.window.padding
+    lowest = np.iinfo(counts.dtype).min
+    padded = np.pad(counts, ((0, 0), (top, bottom), (left, right), (0, 0)), constant_values=lowest)
+    seen = [tap.transpose(0, 2, 3, 1) for _, tap in node.window.taps(padded.transpose(0, 3, 1, 2))]
+    result = seen[0].copy()
+    for tap in seen[1:]:
+        np.maximum(result, tap, out=result)
+    return result
+
+
+def _settled_int64(node: Neurons | Sum | Readout, values: Mapping[str, np.ndarray]) -> np.ndarray:
+    """The same without floats, where quotients are too large for them."""
+    images = len(values[node.synapses[0].source])
+    total = np.zeros((images, *node.shape), np.int64)
+    for synapses in node.synapses:
+        add_current(total, synapses, sum_int64(synapses, values[synapses.source].transpose(0, 3, 1, 2)))
+    if isinstance(node, Neurons):
+        total -= node.base[:, None, None]
+        total = np.clip(total // node.theta[:, None, None], node.low, node.high)
+    elif isinstance(node, Readout):
+        total += node.bias[:, None, None]
+    return np.ascontiguousarray(total.transpose(0, 2, 3, 1))

@@ -49,13 +49,16 @@ def sum_int64(synapses: Synapses, x: np.ndarray) -> np.ndarray:
     return result
 
 
-def sum_floats(synapses: Synapses, x: torch.Tensor, weight: torch.Tensor | None) -> torch.Tensor:
+def sum_floats(
+    synapses: Synapses, x: torch.Tensor, weight: torch.Tensor | None, bias: torch.Tensor | None = None
+) -> torch.Tensor:
     """The same in the floating point of ``x`` and ``weight``; exact where no partial sum can round.
 
     Args:
         synapses: window and groups.
         x: (N, channels, height, width) of the source.
         weight: the weights as floats, or a part of them; None where there are none.
+        bias: (O,) of the same type, added along with weights.
     """
     if synapses.channels is not None:
         x = x[:, torch.from_numpy(synapses.channels).to(x.device)]
@@ -64,18 +67,20 @@ def sum_floats(synapses: Synapses, x: torch.Tensor, weight: torch.Tensor | None)
         if not window.is_point:
             ones = torch.ones((x.shape[1], 1, *window.kernel), dtype=x.dtype, device=x.device)
             x = _convolve(x, ones, window, x.shape[1])
-        return x if weight is None else _convolve(x, weight, Window(), synapses.groups)
-    return _convolve(x, weight, window, synapses.groups)
+        return x if weight is None else _convolve(x, weight, Window(), synapses.groups, bias)
+    return _convolve(x, weight, window, synapses.groups, bias)
 
 
-def _convolve(x: torch.Tensor, weight: torch.Tensor, window: Window, groups: int) -> torch.Tensor:
+def _convolve(
+    x: torch.Tensor, weight: torch.Tensor, window: Window, groups: int, bias: torch.Tensor | None = None
+) -> torch.Tensor:
     (top, bottom), (left, right) = window.padding
     if groups == 1 and window.kernel == x.shape[2:] and not (top or bottom or left or right):
-        return F.linear(x.flatten(1), weight.flatten(1))[..., None, None]
+        return F.linear(x.flatten(1), weight.flatten(1), bias)[..., None, None]
     padding = (top, left)
     if padding != (bottom, right):
         x, padding = F.pad(x, (left, right, top, bottom)), (0, 0)
-    return F.conv2d(x, weight, None, window.stride, padding, window.dilation, groups)
+    return F.conv2d(x, weight, bias, window.stride, padding, window.dilation, groups)
 
 
 def sum_exactly(synapses: Synapses, x: np.ndarray) -> np.ndarray:

@@ -22,6 +22,12 @@ def largest_counts_int64(window: Window, counts: np.ndarray) -> np.ndarray:
 
 def largest_counts(window: Window, counts: torch.Tensor) -> torch.Tensor:
     """The same on any device: int32 in and out, by float32, which holds counts below 2^24 exactly."""
+    return largest_values(window, counts.float()).to(torch.int32)
+
+
+def largest_values(window: Window, values: torch.Tensor) -> torch.Tensor:
+    """The same for floats."""
     (top, bottom), (left, right) = window.padding
-    padded = F.pad(counts.float(), (left, right, top, bottom), value=-torch.inf)
-    return F.max_pool2d(padded, window.kernel, window.stride, dilation=window.dilation).to(torch.int32)
+    if top or bottom or left or right:
+        values = F.pad(values, (left, right, top, bottom), value=-torch.inf)
+    return F.max_pool2d(values, window.kernel, window.stride, dilation=window.dilation)

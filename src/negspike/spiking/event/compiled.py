@@ -44,14 +44,18 @@ def inlined(function: Callable[..., Any]) -> Any:
         return _njit(_nrt=False, forceinline=True, **_INNER)(function)
 
 
-def kept(function: Callable[..., Any]) -> Any:
-    """Compile a function, to run without Python's lock, and keep the machine code on disk where that is possible."""
+def kept(function: Callable[..., Any], *, notice: str = "") -> Any:
+    """Compile a function, to run without Python's lock, and keep the machine code on disk where that is possible.
+
+    ``notice`` is logged where it has to be compiled.
+    """
     with _switched_on():
         dispatcher = _njit(nogil=True, no_cfunc_wrapper=True)(function)
     try:
         dispatcher._cache = _Cache(function)
     except (RuntimeError, OSError):  # nowhere to write
         dispatcher._cache = _NoCache()
+    dispatcher._cache.notice = notice
     return dispatcher
 
 
@@ -66,13 +70,15 @@ def sources_checksum() -> str:
 class _Cache(FunctionCache):
     """A cache that may fail: then machine code is made anew and not kept."""
 
+    notice = ""
+
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         try:
             found = super().load_overload(sig, target_context)
         except Exception:  # whatever a damaged file makes of itself
             found = None
-        if found is None:
-            _log.warning("compiling the event-driven engine, once for this machine: about 20 s")
+        if found is None and self.notice:
+            _log.warning("compiling %s, once for this machine", self.notice)
         return found
 
     def save_overload(self, sig: Any, data: Any) -> None:
@@ -88,5 +94,8 @@ class _Cache(FunctionCache):
 class _NoCache(NullCache):
     """Stands in where no folder can be written."""
 
+    notice = ""
+
     def load_overload(self, sig: Any, target_context: Any) -> None:
-        _log.warning("compiling the event-driven engine: about 20 s; no folder to keep it in (NUMBA_CACHE_DIR)")
+        if self.notice:
+            _log.warning("compiling %s; no folder to keep it in (NUMBA_CACHE_DIR)", self.notice)

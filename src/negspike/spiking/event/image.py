@@ -306,7 +306,7 @@ def _make_simulate_images(checksum: str) -> Any:
                     break
         return len(images)
 
-    return kept(simulate_images)
+    return kept(simulate_images, notice="the event-driven engine (about 20 s)")
 
 
 simulate_images = _make_simulate_images(sources_checksum())
