@@ -379,4 +379,4 @@ def test_command_line_names_what_is_no_yaml(content: bytes, tmp_path: Path, caps
     path.write_bytes(content)
     assert main(["figures", str(tmp_path), "--out", str(tmp_path / "out"), "--config", str(path)]) == 1
     error = capsys.readouterr().err
-    assert len(error.splitlines()) == 1 and "mine.yaml: not YAML: " in error
+    assert len(error.splitlines()) == 1 and "mine.yaml: not YAML (" in error
