@@ -31,7 +31,7 @@ from negspike.files import write_text
 from negspike.fingerprint import code_of
 from negspike.training.network import Network, predict
 from negspike.training.schedule import Phase
-from negspike.training.weights import read_tensors, write_tensors
+from negspike.training.weights import like, read_tensors, write_tensors
 
 PROGRESS_SECONDS = 15.0
 
@@ -274,12 +274,13 @@ def _restore(network: Network, optimizer: torch.optim.Optimizer, state: dict[str
     """Take over weights and Adam's moments; raises something, and changes nothing, where they do not fit."""
     weights, moments = state["weights"], state["optimizer"]["state"]
     for name, value in network.state_dict().items():
-        if (weights[name].shape, weights[name].dtype) != (value.shape, value.dtype):
+        if not like(weights[name], value):
             raise ValueError(f"other {name}")
     for number, parameter in enumerate(network.parameters()):
-        if not parameter.shape == moments[number]["exp_avg"].shape == moments[number]["exp_avg_sq"].shape:
+        known = {"exp_avg": parameter, "exp_avg_sq": parameter, "step": torch.zeros((), device="cpu")}
+        found = moments[number]
+        if found.keys() != known.keys() or not all(like(found[name], value) for name, value in known.items()):
             raise ValueError(f"other moments of parameter {number}")
-        float(moments[number]["step"])
     # the settings are the same, so that the hyperparameters are, too
     optimizer.load_state_dict(optimizer.state_dict() | {"state": moments})
     network.load_state_dict({name: weights[name] for name in network.state_dict()})

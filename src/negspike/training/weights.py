@@ -23,11 +23,18 @@ def read_tensors(path: Path) -> dict[str, Any]:
         damaged = archive.testzip()
     if damaged is not None:
         raise ValueError(f"{damaged} is damaged")
+    content.seek(0)
     # weights_only: nothing but tensors and plain values is ever unpickled
     stored = torch.load(content, weights_only=True, map_location="cpu")
     if not isinstance(stored, dict):
         raise TypeError(f"a {type(stored).__name__} instead of a mapping")
     return stored
+
+
+def like(found: Any, expected: torch.Tensor) -> bool:
+    """Whether something that was read is a dense tensor of the same type and shape, with numbers in it."""
+    dense = isinstance(found, torch.Tensor) and found.layout == torch.strided and found.device.type == "cpu"
+    return dense and (found.dtype, found.shape) == (expected.dtype, expected.shape)
 
 
 def write_tensors(path: Path, stored: Mapping[str, Any]) -> None:
@@ -54,18 +61,17 @@ def load_weights(network: Network, path: Path) -> dict[str, Any]:
         stored = read_tensors(path)
         weights: dict[str, torch.Tensor] = dict(stored["weights"])
         metadata: dict[str, Any] = dict(stored["metadata"])
-        for name, value in weights.items():
-            if not isinstance(name, str) or value.layout != torch.strided or value.device.type != "cpu":
-                raise TypeError(f"{name!r} is no dense tensor")
-        found = {name: (value.dtype, tuple(value.shape)) for name, value in weights.items()}
-    expected = {name: (value.dtype, tuple(value.shape)) for name, value in network.state_dict().items()}
-    for name in sorted(expected.keys() | found.keys()):
-        if expected.get(name) != found.get(name):
-            (dtype, shape), (wanted, needed) = found.get(name, (None, None)), expected.get(name, (None, None))
-            raise InputError(
-                f"{path}: weights of another net: {name} has shape {shape}, topology {network.topology.text} needs "
-                f"{needed}{f', and is {dtype}, not {wanted}' if shape == needed else ''}"
-            )
+        found = {name: tuple(value.shape) for name, value in weights.items()}
+        state = network.state_dict()
+        expected = {name: tuple(value.shape) for name, value in state.items()}
+        for name in sorted(expected.keys() | found.keys()):
+            if expected.get(name) != found.get(name):
+                raise InputError(
+                    f"{path}: weights of another net: {name} has shape {found.get(name)}, "
+                    f"topology {network.topology.text} needs {expected.get(name)}"
+                )
+            if not like(weights[name], state[name]):
+                raise TypeError(f"{name} is not a dense tensor of {state[name].dtype}")
     network.load_state_dict(weights)
     return metadata
 
