@@ -283,10 +283,10 @@ def _evaluation(logs: dict[str, str], path: Path) -> None:
     """What figures and table are made of, but for the drawing."""
     for name, text in logs.items():
         (path.parent / f"{name}.txt").write_text(text)
-    results = collect(path.parents[2])
+    results = collect(path.parents[3])
     for figure in (accuracy_speed, sparsity, sops):
         figure.numbers(results.curves, results.fp32)
-    write_table(results.curves, path.parents[2] / "table.csv")
+    write_table(results.curves, path.parents[3] / "table.csv")
 
 
 def _yaml(path: Path) -> None:

@@ -34,7 +34,7 @@ from negspike.training.network import predict
 from negspike.training.quantizers import learned_steps
 from negspike.training.recipes import arithmetic, cross_entropy, make_optimizer, set_rate
 from negspike.training.schedule import Phase
-from negspike.training.weights import read_tensors, write_tensors
+from negspike.training.weights import like, read_tensors, write_tensors
 
 PROGRESS_SECONDS = 15.0
 
@@ -304,13 +304,16 @@ def _restore(network: nn.Module, optimizer: torch.optim.Optimizer, state: dict[s
     """Take over weights and the optimizer's moments; raises something, and changes nothing, where they do not fit."""
     weights, moments = state["weights"], state["optimizer"]["state"]
     for name, value in network.state_dict().items():
-        if (weights[name].shape, weights[name].dtype) != (value.shape, value.dtype):
+        if not like(weights[name], value):
             raise ValueError(f"other {name}")
-    names = {"step", "exp_avg", "exp_avg_sq"} if isinstance(optimizer, torch.optim.Adam) else {"momentum_buffer"}
+    adam = isinstance(optimizer, torch.optim.Adam)
     parameters = (one for group in optimizer.param_groups for one in group["params"])
     for number, parameter in enumerate(parameters):
-        shapes = {name: torch.Size() if name == "step" else parameter.shape for name in names}
-        if parameter.requires_grad and shapes != {name: one.shape for name, one in moments[number].items()}:
+        if not parameter.requires_grad:
+            continue
+        known = {"exp_avg": parameter, "exp_avg_sq": parameter, "step": torch.zeros((), device="cpu")}
+        known, found = known if adam else {"momentum_buffer": parameter}, moments[number]
+        if found.keys() != known.keys() or not all(like(found[name], value) for name, value in known.items()):
             raise ValueError(f"other moments of parameter {number}")
     # the settings are the same, so that the hyperparameters are, too
     optimizer.load_state_dict(optimizer.state_dict() | {"state": moments})

@@ -23,11 +23,18 @@ def read_tensors(path: Path) -> dict[str, Any]:
         damaged = archive.testzip()
     if damaged is not None:
         raise ValueError(f"{damaged} is damaged")
+    content.seek(0)
     # weights_only: nothing but tensors and plain values is ever unpickled
     stored = torch.load(content, weights_only=True, map_location="cpu")
     if not isinstance(stored, dict):
         raise TypeError(f"a {type(stored).__name__} instead of a mapping")
     return stored
+
+
+def like(found: Any, expected: torch.Tensor) -> bool:
+    """Whether something that was read is a dense tensor of the same type and shape, with numbers in it."""
+    dense = isinstance(found, torch.Tensor) and found.layout == torch.strided and found.device.type == "cpu"
+    return dense and (found.dtype, found.shape) == (expected.dtype, expected.shape)
 
 
 def write_tensors(path: Path, stored: Mapping[str, Any]) -> None:
@@ -54,10 +61,10 @@ def load_weights(network: nn.Module, path: Path) -> dict[str, Any]:
         stored = read_tensors(path)
         weights: dict[str, torch.Tensor] = dict(stored["weights"])
         metadata: dict[str, Any] = dict(stored["metadata"])
-        for name, value in weights.items():
-            if not isinstance(name, str) or value.layout != torch.strided or value.device.type != "cpu":
-                raise TypeError(f"{name!r} is no dense tensor")
-    check_shapes(network, weights, path)
+        check_shapes(network, weights, path)
+        for name, value in network.state_dict().items():
+            if not like(weights[name], value):
+                raise TypeError(f"{name} is not a dense tensor of {value.dtype}")
     network.load_state_dict(weights)
     return metadata
 
