@@ -473,6 +473,16 @@ def test_differing_neurons_are_counted(threads: int) -> None:
     np.testing.assert_array_equal(predictions, found["logits"].argmax(1))
 
 
+def test_activations_of_an_identity_with_padding() -> None:
+    """One tap and no weights, but more outputs than inputs: the padding's are the base alone."""
+    first = Synapses(INPUT, Window(stride=(1, 2), padding=((0, 0), (1, 2))), one())
+    node = Neurons("a", (1, 1, 3), (first,), one(1, 1 << 16), one(1, -1 << 16))
+    last = Readout("logits", (1, 1, 1), (Synapses("a", Window((1, 3)), one()),), one(1, 0))
+    network = SpikingNetwork((1, 1, 3), (node, last), 8)
+    found = network.activations(np.array([4.0, 5.0, 6.0]).reshape(1, 1, 1, 3))
+    assert found["a"].ravel().tolist() == [1, 6, 1] and found["logits"].tolist() == [[8]]
+
+
 @pytest.mark.parametrize("theta", [1, 3, (1 << 50) + 1])
 def test_activations_of_large_quotients(theta: int) -> None:
     """Currents of 2^60 and thresholds from 1 on: floats would round, the closed form does not."""

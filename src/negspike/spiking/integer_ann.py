@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -158,8 +159,8 @@ class IntegerAnn:
             add(total, part, digits.factors * factor, digits.targets)
         if products:
             return
-        if synapses.weight is None and synapses.window.kernel == (1, 1):
-            rows, columns = synapses.window.stride
+        rows, columns = synapses.window.stride
+        if synapses.weight is None and replace(synapses.window, stride=(1, 1)).is_point:
             sums = x[:, ::rows, ::columns] if synapses.channels is None else x[:, ::rows, ::columns, synapses.channels]
         else:
             sums = exact(x.transpose(0, 3, 1, 2).astype(np.int64)).transpose(0, 2, 3, 1)
