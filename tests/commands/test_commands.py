@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -67,7 +68,7 @@ def test_from_a_model_to_a_proved_network(here: Path, capsys: pytest.CaptureFixt
     assert [(one.low, one.high) for one in network.populations] == [(0, 15)]
     assert main(["info", "net.npz"]) == 0
     printed = capsys.readouterr().out
-    assert "image (3, 12, 20)" in printed and '"mean": [0.5, 0.5, 0.4]' in printed
+    assert re.search(r"image +3 x 12 x 20\n", printed) and '"mean": [0.5, 0.5, 0.4]' in printed
     assert main(["simulate", "net.npz", "--data", "images", "--out", "logs", "--batch-size", "4"]) == 0
     steps = int(capsys.readouterr().out.partition(" time steps")[0].rpartition(" ")[2])
     assert len((here / "logs/accuracy.txt").read_text().splitlines()) == 2 * steps

@@ -322,7 +322,7 @@ def test_weights_that_are_not_finite_after_the_last_step(
     """No loss has seen them yet."""
     network = start(small)
 
-    def spoil(*_: object) -> tuple[float, float]:
+    def spoil(*_: object, **__: object) -> tuple[float, float]:
         with torch.no_grad():
             network.classifier[0, 0] = math.inf
         return 1.0, 0.5

@@ -17,7 +17,7 @@ from negspike.data.resize import resize_images
 from negspike.errors import InputError, foreign_file
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Samples:
     """Images as a network sees them.
 
