@@ -40,7 +40,8 @@ def windows(synapses: Synapses, x: torch.Tensor) -> torch.Tensor:
     image, row, column, _ = x.stride()
     shape = (len(x), rows, columns, *window.kernel, x.shape[3])
     strides = (row * window.stride[0], column * window.stride[1], row * window.dilation[0], column * window.dilation[1])
-    return x.as_strided(shape, (image, *strides, 1)).reshape(-1, prod(window.kernel) * x.shape[3])
+    seen = x.as_strided(shape, (image, *strides, 1)).reshape(-1, prod(window.kernel) * x.shape[3])
+    return seen.contiguous()  # overlapping windows can be a view, which products do not take
 
 
 class DigitSum:
