@@ -315,6 +315,8 @@ def _restore(network: nn.Module, optimizer: torch.optim.Optimizer, state: dict[s
         known, found = known if adam else {"momentum_buffer": parameter}, moments[number]
         if found.keys() != known.keys() or not all(like(found[name], value) for name, value in known.items()):
             raise ValueError(f"other moments of parameter {number}")
+        if not 1 <= float(found["step"]) < 1 << 53:
+            raise ValueError(f"{found['step']} steps")
     # the settings are the same, so that the hyperparameters are, too
     optimizer.load_state_dict(optimizer.state_dict() | {"state": moments})
     network.load_state_dict({name: weights[name] for name in network.state_dict()})
