@@ -70,7 +70,9 @@ def test_from_a_model_to_a_proved_network(here: Path, capsys: pytest.CaptureFixt
     printed = capsys.readouterr().out
     assert re.search(r"image +3 x 12 x 20\n", printed) and '"mean": [0.5, 0.5, 0.4]' in printed
     assert main(["simulate", "net.npz", "--data", "images", "--out", "logs", "--batch-size", "4"]) == 0
-    steps = int(capsys.readouterr().out.partition(" time steps")[0].rpartition(" ")[2])
+    found = re.search(r"time steps +(\d+)\n", capsys.readouterr().out)
+    assert found is not None
+    steps = int(found[1])
     assert len((here / "logs/accuracy.txt").read_text().splitlines()) == 2 * steps
 
 

@@ -40,7 +40,7 @@ class Inputs:
     dataset: Path
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Part:
     """What was found for some of the test images.
 
