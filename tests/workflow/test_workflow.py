@@ -77,7 +77,7 @@ def test_a_run_ends_with_its_table(finished_copy: Finished) -> None:
         (["results/tiny/tiny/sed0/k1/accuracy.txt"], ["did you mean results/tiny/tiny/seed0/k1/accuracy.txt?"]),
         (["sopss"], ["did you mean sops?"]),
         (["results/digits/figs/sops.pdf"], ["is a result of presets/digits.yaml", "--configfile presets/digits.yaml"]),
-        (["nothing/like/it"], ["no rule makes nothing/like/it", "results/tiny/figs/accuracy_speed.pdf"]),
+        (["nothing/like/it"], ["nothing makes nothing/like/it", "results/tiny/figs/accuracy_speed.pdf"]),
         (["--config", "device=gpu", "--"], ["config key 'device' is 'gpu'", "did you mean 'cuda'?"]),
     ],
 )

@@ -19,7 +19,7 @@ def unknown_target(target):
     known += [rule.name for rule in workflow.rules if not rule.has_wildcards()]
     close = difflib.get_close_matches(target, known, n=1)
     hint = f"did you mean {close[0]}?" if close else f"results of this configuration are {known[0]} and so on"
-    return f"no rule makes {target}: {hint}"
+    return f"nothing makes {target}: {hint}"
 
 
 def check_targets():
