@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from numba import njit
-from numba.core import config as numba_config
-from numba.core.caching import FunctionCache, NullCache
+_SWITCH = "NUMBA_DISABLE_JIT"
+_disabled = os.environ.get(_SWITCH)
+if _disabled is not None:  # Numba's own functions would not be compiled either, and what calls them could not be
+    os.environ[_SWITCH] = "0"
+from numba import njit  # noqa: E402
+from numba.core import config as numba_config  # noqa: E402
+from numba.core.caching import FunctionCache, NullCache  # noqa: E402
 
+if _disabled is not None:
+    os.environ[_SWITCH] = _disabled
+    numba_config.reload_config()
 _njit: Any = njit
 _INNER = {"nogil": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 _log = logging.getLogger("negspike")
@@ -51,6 +59,13 @@ def kept(function: Callable[..., Any], *, notice: str = "") -> Any:
     """
     with _switched_on():
         dispatcher = _njit(nogil=True, no_cfunc_wrapper=True)(function)
+    compile_now = dispatcher.compile
+
+    def compile_switched_on(signature: Any) -> Any:
+        with _switched_on():
+            return compile_now(signature)
+
+    dispatcher.compile = compile_switched_on
     try:
         dispatcher._cache = _Cache(function)
     except (RuntimeError, OSError):  # nowhere to write
