@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from benchmarks.contestants import LIBRARIES, Task
 from benchmarks.rivals import FloatNetwork, ForwardPass, make_neuron, present
@@ -133,22 +134,27 @@ def _module_variants(
     """A module as it is, and compiled by TorchInductor with frozen weights."""
     steps = task.timesteps if task.contestant.kind == "ann" else 1
 
-    def build(size: int, call: Any, mode: Any) -> Advance:
-        torch.compiler.reset()
+    def build(size: int, compiled: bool) -> Advance:
+        # Compiled code refuses inference mode's tensors.
+        mode: Any = torch.no_grad if compiled else torch.inference_mode
+        call: Any = module
         with mode():
             given = inputs(size)
+            if compiled:
+                torch.compiler.reset()
+                # Traced to one graph of tensors first: of a network's own objects the compiler takes pieces only.
+                call = torch.compile(make_fx(module)(*inputs(size)), dynamic=False, fullgraph=True)
         advance: Advance = mode()(partial(call, *given))
         return advance
 
-    yield from (Variant("eager", size, steps, partial(build, size, module, torch.inference_mode)) for size in sizes)
+    yield from (Variant("eager", size, steps, partial(build, size, False)) for size in sizes)
     if not task.quick:
         import torch._inductor.config as inductor
 
         inductor.freezing = True
-        # A compilation takes long, so it is only tried where the others do well. It refuses inference mode's tensors.
+        # A compilation takes long, so it is only tried where the others do well.
         for rate in sorted(tried)[-2:]:
-            call, size = torch.compile(module, dynamic=False), tried[rate].size
-            yield Variant("compiled", size, steps, partial(build, size, call, torch.no_grad))
+            yield Variant("compiled", tried[rate].size, steps, partial(build, tried[rate].size, True))
 
 
 def dense_variants(
