@@ -36,7 +36,18 @@ def blocks() -> list[str]:
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A clone with a model and images of the user's beside it, and the tests' environment as its own."""
     folder = tmp_path_factory.mktemp("documentation") / "negspike"
-    names = ("src", "workflow", "presets", "profiles", "envs", "Snakefile", "config.yaml", "pyproject.toml", "Makefile")
+    names = (
+        "src",
+        "workflow",
+        "presets",
+        "examples",
+        "profiles",
+        "envs",
+        "Snakefile",
+        "config.yaml",
+        "pyproject.toml",
+        "Makefile",
+    )
     folder.mkdir()
     for name in (*names, "README.md", "LICENSE"):
         if (ROOT / name).is_dir():

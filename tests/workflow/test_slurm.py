@@ -228,7 +228,7 @@ def test_the_whole_experiment(whole: Path) -> None:
     trainings = {f"rule_train_phase_wildcards_tiny_0_{p}_{phase}" for p in ("fp32", "k1") for phase in (1, 2)}
     found = jobs(whole)
     # what takes seconds did not queue
-    assert sorted(job.rule for job in found) == sorted({*trainings, "rule_evaluate_wildcards_tiny_0_1"})
+    assert sorted(job.rule for job in found) == sorted({*trainings, "rule_evaluate_wildcards_tiny_0_k1"})
     assert {job.state for job in found} == {"COMPLETED"}
 
 
@@ -244,7 +244,7 @@ def test_one_k_alone(whole: Path, runs: dict[str, Run]) -> None:
     assert [(job.rule.removeprefix("rule_"), job.cpus) for job in jobs(folder)] == [
         ("train_phase_wildcards_tiny_0_k1_1", "1"),
         ("train_phase_wildcards_tiny_0_k1_2", "1"),
-        ("evaluate_wildcards_tiny_0_1", "2"),
+        ("evaluate_wildcards_tiny_0_k1", "2"),
     ]
     assert (folder / ACCURACY).read_bytes() == (whole / ACCURACY).read_bytes()
 
@@ -253,7 +253,7 @@ def test_an_evaluation_in_shards(whole: Path, runs: dict[str, Run]) -> None:
     """Each shard is a job of its own; what they are gathered to, where Snakemake runs, are the bytes of one job."""
     folder = runs["sharded"].finished()
     shards = [job for job in jobs(folder) if job.rule.startswith("rule_evaluate")]
-    names = sorted(f"rule_evaluate_shard_wildcards_tiny_0_1_{number}-of-3" for number in (1, 2, 3))
+    names = sorted(f"rule_evaluate_shard_wildcards_tiny_0_k1_{number}-of-3" for number in (1, 2, 3))
     assert sorted(job.rule for job in shards) == names
     assert {(job.state, job.cpus) for job in shards} == {("COMPLETED", "4")}
     for name in ("accuracy.txt", "sop_num.txt", "spike_collect.txt", "spike_num.txt", "evaluation.npz"):
@@ -273,7 +273,11 @@ def test_a_cancelled_training_goes_on_where_it_was(uninterrupted: Path, runs: di
 def test_a_training_over_its_time_limit_goes_on_with_more(uninterrupted: Path, runs: dict[str, Run]) -> None:
     """A minute is Slurm's shortest limit."""
     folder = runs["limited"].finished()
-    assert [(job.state, job.limit) for job in jobs(folder)] == [("TIMEOUT", "1:00"), ("COMPLETED", "2:00")]
+    found = [(job.state, job.limit) for job in jobs(folder)]
+    # on a busy machine the second minute may not be enough either
+    assert len(found) > 1 and found == [
+        ("COMPLETED" if number == len(found) else "TIMEOUT", f"{number}:00") for number in range(1, len(found) + 1)
+    ]
     assert_it_went_on(folder, uninterrupted)
 
 
