@@ -317,8 +317,8 @@ def test_a_slash_behind_a_folder_makes_no_difference(config: dict[str, Any]) -> 
 @pytest.mark.parametrize(
     ("text", "meant"),
     [
-        ("~/neg", "/home/me/neg"),
-        ("$HOME/neg", "/home/me/neg"),
+        ("~/neg", "/people/me/neg"),
+        ("$HOME/neg", "/people/me/neg"),
         ("${SCRATCH}/neg/", "/scratch/me/neg"),
         ("../my results/größe", "../my results/größe"),
         ("$UNSET/neg", None),
@@ -333,7 +333,7 @@ def test_a_slash_behind_a_folder_makes_no_difference(config: dict[str, Any]) -> 
 def test_folders_are_what_a_shell_means(
     key: str, text: str, meant: str | None, config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("HOME", "/people/me")
     monkeypatch.setenv("SCRATCH", "/scratch/me")
     monkeypatch.delenv("UNSET", raising=False)
     if meant is None:

@@ -171,8 +171,10 @@ def test_from_float_to_spikes(net: dict[str, Any], precision: str, data: Path) -
     begun, trained = run.network(), fp32.network()
     load_weights(begun, paths(run, 0)["output"])
     load_weights(trained, source)
-    for name, value in trained.state_dict().items():  # of levels and models rounded to 24 bits
-        torch.testing.assert_close(begun.state_dict()[name], value, rtol=0, atol=2.0**-20, msg=name)
+    # quantize rounds weights to 24 bits; a topology's k does without it
+    rounding = 0.0 if precision == "k1" and "topology" in net else 2.0**-20
+    for name, value in trained.state_dict().items():
+        torch.testing.assert_close(begun.state_dict()[name], value, rtol=0, atol=rounding, msg=name)
     steps = [module.step.item() for module in begun.modules() if isinstance(module, QuantReLU)]
     assert (precision == "k1") == all(step in (0.5, 1.0) for step in steps)
     weights = train_one(run, data, 0)

@@ -273,11 +273,7 @@ def test_a_cancelled_training_goes_on_where_it_was(uninterrupted: Path, runs: di
 def test_a_training_over_its_time_limit_goes_on_with_more(uninterrupted: Path, runs: dict[str, Run]) -> None:
     """A minute is Slurm's shortest limit."""
     folder = runs["limited"].finished()
-    found = [(job.state, job.limit) for job in jobs(folder)]
-    # on a busy machine the second minute may not be enough either
-    assert len(found) > 1 and found == [
-        ("COMPLETED" if number == len(found) else "TIMEOUT", f"{number}:00") for number in range(1, len(found) + 1)
-    ]
+    assert [(job.state, job.limit) for job in jobs(folder)] == [("TIMEOUT", "1:00"), ("COMPLETED", "2:00")]
     assert_it_went_on(folder, uninterrupted)
 
 

@@ -206,7 +206,7 @@ def _write(
             "data_checksum": facts["data_checksum"],
             "spiking_sha256": facts["spiking_sha256"],
             "environment": facts["environment"],
-            "wall_seconds": round(sum(part.facts["wall_seconds"] for part in parts), 1),
+            "wall_seconds": round(sum(part.facts["wall_seconds"] for part in parts), 3),
         },
     )
     report(
