@@ -6,6 +6,7 @@ import ast
 import hashlib
 import tokenize
 from collections.abc import Container
+from functools import cache
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent
@@ -42,10 +43,11 @@ def code_of(script: Path, *, without: Container[str] = (), package: Path = PACKA
     """
     text = _read(script)
     found = {_name(script, package): _checksum(text)}
-    new = _imports(text, package)
+    new, seen = {*_imports(text, package)}, {*NO_DIFFERENCE}
     while new:
         name = new.pop()
-        if name not in found and name not in NO_DIFFERENCE and name not in without:
+        if name not in seen and name not in without:
+            seen.add(name)
             text = _read(package / f"{name}.py")
             if text:  # an empty __init__ says nothing
                 found[name] = _checksum(text)
@@ -66,7 +68,8 @@ def _checksum(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:DIGITS]
 
 
-def _imports(source: str, package: Path) -> set[str]:
+@cache  # scripts have most of their modules in common
+def _imports(source: str, package: Path) -> frozenset[str]:
     """The package's modules that a source imports; ``from negspike.spiking import dense`` is ``spiking/dense``."""
     tree = ast.parse(source)
     for_type_checkers = {
@@ -88,7 +91,7 @@ def _imports(source: str, package: Path) -> set[str]:
             top, *path = module.split(".")
             if top == package.name:
                 names |= _files(path, package)
-    return names
+    return frozenset(names)
 
 
 def _files(path: list[str], package: Path) -> set[str]:

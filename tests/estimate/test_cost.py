@@ -23,7 +23,6 @@ from negspike.data.registry import Source
 from negspike.errors import InputError
 from negspike.estimate.check import PROBLEM, WARNING, check, folder_problems, look_for
 from negspike.estimate.cost import (
-    RESERVED,
     Job,
     Speed,
     Speeds,
@@ -42,6 +41,7 @@ from negspike.estimate.probe import (
     seconds_per_image,
     training_speed,
 )
+from negspike.estimate.reserved import RESERVED
 from negspike.estimate.size import net_size
 from negspike.machine import Machine
 from negspike.precision import Precision

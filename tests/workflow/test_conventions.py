@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tarfile
 import tomllib
 import zipfile
@@ -31,6 +32,15 @@ case "$1 $2" in
     *) echo "conda $*: not expected" >&2; exit 1 ;;
 esac
 """
+
+
+def test_reading_the_workflow_imports_nothing_large() -> None:
+    """It is read in every run, and on a cluster in every job: PyTorch alone takes longer than all the rest."""
+    lines = [line for path in SNAKEFILES for line in path.read_text().splitlines() if line.startswith("from negspike")]
+    assert len(lines) > 5
+    large = "{'torch', 'numba', 'matplotlib', 'scipy'}"
+    code = "\n".join(["import sys", *lines, f"print(sorted({large} & sys.modules.keys()))"])
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
 
 
 @pytest.fixture

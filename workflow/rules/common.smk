@@ -19,7 +19,7 @@ os.environ |= {"PYTHONPATH": os.pathsep.join(filter(None, [str(PACKAGE), os.gete
 
 from negspike.config import dataset_science, resolve_config
 from negspike.errors import InputError
-from negspike.estimate.cost import RESERVED
+from negspike.estimate.reserved import RESERVED
 from negspike.files import file_sha256
 from negspike.fingerprint import code_of
 from negspike.precision import Precision

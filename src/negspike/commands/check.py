@@ -25,8 +25,9 @@ def run(options: argparse.Namespace) -> int:
 
     from negspike.commands.configuration import read_configuration
     from negspike.estimate.check import PROBLEM, check
-    from negspike.estimate.cost import RESERVED, experiment_jobs
+    from negspike.estimate.cost import experiment_jobs
     from negspike.estimate.probe import measure
+    from negspike.estimate.reserved import RESERVED
     from negspike.machine import read_machine
     from negspike.user_files import FOLDERS
 

@@ -19,8 +19,6 @@ from negspike.estimate.size import net_size
 from negspike.precision import Precision
 from negspike.training.schedule import Phase
 
-# What the long jobs reserve; `check` compares it with what they need.
-RESERVED = {"train_phase": {"threads": 1, "mem_mb": 4000}, "evaluate": {"threads": 4, "mem_mb": 4000}}
 STAGES = ("download", "prepare_dataset", "initialize", "train_phase", "convert", "evaluate", "summarize_training")
 SUMMARY_COLUMNS = ("output_file", "rule", "plan")
 _NETWORK = re.compile(r"([^/]+)/(seed\d+)/(fp32|k\d|levels\d+)/(?:phase(\d+)\.)?[^/]*")
