@@ -1,0 +1,252 @@
+"""What few quantisation levels cost: accuracy, time steps and synaptic operations, before and after fine-tuning.
+
+snakemake --cores 2 results/resnet20_cifar10/resnet20/seed0/fp32/ann.json --configfile presets/resnet20_cifar10.yaml
+python -m benchmarks.levels presets/resnet20_cifar10.yaml
+
+The FP32 network that the workflow has trained is quantised, and fine-tuned, to each number of levels as the workflow
+does it. Weights and rows that are finished are kept: the same command goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullLocator
+
+from negspike.commands.configuration import read_configuration
+from negspike.config import Definition
+from negspike.data.dataset import Dataset, load_dataset
+from negspike.data.images import prepare_images
+from negspike.errors import InputError
+from negspike.figures.style import DASHED, DOTTED, GREY, styled
+from negspike.files import write_bytes, write_text
+from negspike.precision import Precision
+from negspike.results.evaluation import evaluate
+from negspike.results.metrics import settled_step
+from negspike.spiking.graph import SpikingNetwork
+from negspike.spiking.simulation import UNTIL_SILENT, make_engine
+from negspike.stages.convert import convert
+from negspike.stages.initialize import initialize
+from negspike.stages.run import Hardware, Run
+from negspike.stages.train import train
+
+LEVELS = (1, 2, 3, 7, 15, 31)
+# levels, epochs of fine-tuning -> the table's row
+Rows = dict[tuple[int, int], dict[str, str]]
+
+
+@dataclass(frozen=True)
+class Study:
+    """One net of a configuration, what the workflow has made of it, and where the results go."""
+
+    net: str
+    definition: Definition
+    seed: int
+    dataset: Path
+    fp32: Path
+    out: Path
+    images: int
+    hardware: Hardware
+
+    @classmethod
+    def of(cls, configuration: Path, out: Path | None, images: int, hardware: Hardware) -> Study:
+        """The only net of a configuration.
+
+        Raises:
+            InputError: it has several nets, or the workflow has not trained it.
+        """
+        experiment = read_configuration(configuration)
+        if len(experiment.nets) > 1:
+            raise InputError(f"{configuration} has {len(experiment.nets)} nets: name one that has one")
+        net, seed, results = experiment.nets[0], experiment.seeds[0], Path(experiment.results)
+        definition = experiment.definitions[net]
+        phases = definition.phases(Precision.parse("fp32"))
+        study = cls(
+            net,
+            definition,
+            seed,
+            Path(experiment.data) / f"{definition.dataset}.npz",
+            results / net / f"seed{seed}" / "fp32" / f"phase{len(phases)}.pt",
+            out or results / "levels",
+            images,
+            hardware,
+        )
+        for needed in (study.dataset, study.fp32):
+            if not needed.is_file():
+                raise InputError(f"{needed} is missing: snakemake --cores 2 {needed} --configfile {configuration}")
+        return study
+
+    @property
+    def table(self) -> Path:
+        """One row for each network."""
+        return self.out / f"{self.net}.csv"
+
+    def weights(self, levels: int) -> list[Path]:
+        """Weights of every phase, the one before any training first; what is missing is made."""
+        run = Run(self.net, self.definition.science(), self.seed, f"levels{levels}", 24)
+        folder = self.out / f"{self.net}-levels{levels}"
+        made: list[Path] = []
+        for phase in (None, *self.definition.phases(run.quantization)):
+            weights = folder / f"phase{phase.number if phase else 0}.pt"
+            files: dict[str, Any] = {"dataset": self.dataset, "output": weights, "history": weights.with_suffix(".csv")}
+            files |= {"hardware": self.hardware, "report": say}
+            if not weights.is_file() and phase is None:
+                steps = self.definition.reconstruction
+                initialize(run, source=self.fp32, reconstruction_steps=steps, **files)
+            elif not weights.is_file() and phase is not None:
+                train(run, phase, previous=made[-1], **files)
+            made.append(weights)
+        return made
+
+    def row(self, levels: int, epochs: int, weights: Path, data: Dataset) -> dict[str, str]:
+        """Convert a network, simulate evenly spread test images until they are silent, and count."""
+        run = Run(self.net, self.definition.science(), self.seed, f"levels{levels}", 24)
+        spiking = weights.with_suffix(".npz")
+        convert(run, weights=weights, output=spiking, report=say)
+        network = SpikingNetwork.load(spiking)
+        count = len(data.test.labels)
+        chosen = np.linspace(0, count - 1, min(self.images, count)).round().astype(int)
+        evaluation = evaluate(
+            network,
+            prepare_images(data.spec, data.test.pixels[chosen]),
+            data.test.labels[chosen],
+            timesteps=UNTIL_SILENT,
+            runner=make_engine(network, "auto", threads=self.hardware.threads, device=self.hardware.device),
+            report=say,
+        )
+        log, checked = evaluation.log, evaluation.lossless_check()
+        assert log.correct is not None, "labels were given"
+        row = {
+            "levels": levels,
+            "epochs": epochs,
+            "fp32_accuracy": accuracy(self.fp32),
+            "accuracy": accuracy(weights),
+            "test_images": count,
+            "simulated_images": len(chosen),
+            "silent_images": checked["silent_images"],
+            "equal_images": checked["silent_images_equal_to_integer_ann"],
+            "settled_step": settled_step(log.correct.sum(0)),
+            "latest_silent_step": int(log.silent.max()),
+            "latency_bound": network.latency_bound,
+            "sops_per_image": float(log.sops[:, -1].mean()),
+            "ann_operations": network.reference_operations,
+        }
+        return {name: str(value) for name, value in row.items()}
+
+
+def say(line: str) -> None:
+    """Progress, on standard error."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def accuracy(weights: Path) -> str:
+    """Of all test images, as the training's history beside the weights has it."""
+    with open(weights.with_suffix(".csv"), encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream))[-1]["test_accuracy"]
+
+
+def read(table: Path) -> Rows:
+    """The rows that are there."""
+    if not table.is_file():
+        return {}
+    with open(table, encoding="utf-8", newline="") as stream:
+        return {(int(row["levels"]), int(row["epochs"])): row for row in csv.DictReader(stream)}
+
+
+def write(table: Path, rows: Rows) -> None:
+    """All rows, sorted."""
+    text = io.StringIO()
+    ordered = [rows[key] for key in sorted(rows)]
+    writer = csv.DictWriter(text, list(ordered[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(ordered)
+    write_text(table, text.getvalue())
+
+
+def draw(rows: Rows, study: Study) -> None:
+    """Accuracy, operations and time steps against levels, as PDF and PNG beside the table."""
+    levels = sorted({one for one, _ in rows})
+    after = max(epochs for _, epochs in rows)
+    kinds = {
+        "quantised without labels": ("#0072B2", "o", sorted(key for key in rows if key[1] == 0)),
+        f"and fine-tuned for {after} epochs": ("#D55E00", "s", sorted(key for key in rows if key[1] == after)),
+    }
+    first = next(iter(rows.values()))
+    fp32 = 100 * float(first["fp32_accuracy"])
+    with styled():
+        figure = Figure(figsize=(7.2, 2.4), layout="constrained")
+        FigureCanvasAgg(figure)
+        accuracies, operations, steps = figure.subplots(1, 3)
+        accuracies.axhline(fp32, color=GREY, linestyle=DASHED, label=f"FP32: {fp32:.2f} %; ANN: 3 operations a MAC")
+        operations.axhline(1.0, color=GREY, linestyle=DASHED)
+        bounds = [int(rows[one, 0]["latency_bound"]) for one in levels]
+        for axes in (steps, accuracies):
+            axes.plot(levels, bounds, color="black", linestyle=DOTTED, marker="^", label="certified latency")
+            bounds = [np.nan] * len(levels)  # once more for the legend alone
+        for label, (colour, marker, keys) in kinds.items():
+            for axes, values in (
+                (accuracies, [100 * float(rows[key]["accuracy"]) for key in keys]),
+                (operations, [float(rows[key]["sops_per_image"]) / int(first["ann_operations"]) for key in keys]),
+                (steps, [int(rows[key]["latest_silent_step"]) for key in keys]),
+            ):
+                axes.plot([one for one, _ in keys], values, color=colour, marker=marker, label=label)
+        titles = ("test accuracy (%)", "SOPs / operations of the ANN", "steps until all are silent")
+        for axes, title in zip((accuracies, operations, steps), titles, strict=True):
+            axes.set_title(title, loc="left", fontsize=8)
+            axes.set_xscale("log", base=2)
+            axes.set_xticks(levels, [str(one) for one in levels])
+            axes.xaxis.set_minor_locator(NullLocator())
+            axes.set_xlabel("quantisation levels")
+            axes.grid(True)
+        operations.set_ylim(bottom=0)
+        steps.set_yscale("log")
+        steps.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0f}"))
+        figure.legend(*accuracies.get_legend_handles_labels(), loc="outside lower center", ncols=4)
+        for suffix in ("pdf", "png"):
+            content = io.BytesIO()
+            figure.savefig(
+                content, format=suffix, dpi=300, metadata={"CreationDate": None} if suffix == "pdf" else None
+            )
+            write_bytes(study.table.with_suffix(f".{suffix}"), content.getbuffer())
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Fill the table, one row after the other, and draw it."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.levels", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("configuration", type=Path, help="of one net with init: fp32, whose FP32 training is finished")
+    parser.add_argument("--levels", type=int, nargs="+", default=LEVELS, metavar="L")
+    parser.add_argument("--images", type=int, default=1000, help="test images to simulate, evenly spread")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    parser.add_argument("--out", type=Path, help="folder; default: levels/ in the folder of the results")
+    options = parser.parse_args(arguments)
+    try:
+        study = Study.of(options.configuration, options.out, options.images, Hardware(options.device, options.threads))
+        data, rows = load_dataset(study.definition.spec, study.dataset), read(study.table)
+        for levels in options.levels:
+            epochs = 0
+            schedule = (None, *study.definition.phases(Precision.parse(f"levels{levels}")))
+            for phase, weights in zip(schedule, study.weights(levels), strict=True):
+                epochs += phase.epochs if phase else 0
+                if phase in (schedule[0], schedule[-1]) and (levels, epochs) not in rows:
+                    rows[levels, epochs] = study.row(levels, epochs, weights, data)
+                    write(study.table, rows)
+        draw(rows, study)
+    except InputError as error:
+        say(f"error: {error}")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
