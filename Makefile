@@ -3,6 +3,7 @@
 # make demo    all three figures from real handwritten digits, in minutes
 # make test    every test, and the linters
 # make test-fast   the linters, and the tests that take seconds: no Slurm, the workflow runs once
+# make fuzz   3,000 mutations of every file format that is read, some minutes; part of them are among the tests
 # make benchmark   the engines side by side; docs/performance.md
 PYTHON ?= python3
 CORES ?= 2
@@ -11,7 +12,7 @@ CONSTRAINTS := envs/constraints.txt
 # one process a core; the groups and their order: tests/conftest.py
 PYTEST := $(BIN)/pytest -n $(CORES)
 
-.PHONY: setup setup-dev demo test test-fast lint benchmark clean
+.PHONY: setup setup-dev demo test test-fast lint fuzz benchmark clean
 .DELETE_ON_ERROR:
 
 setup: .venv/setup
@@ -35,6 +36,9 @@ lint: .venv/setup-dev
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/snakemake --lint --configfile presets/digits.yaml
 	$(BIN)/snakemake --lint --snakefile workflow/Snakefile
+
+fuzz: .venv/setup-dev
+	$(BIN)/python tests/test_fuzz.py 1 3000
 
 benchmark: .venv/setup
 	$(BIN)/python -m benchmarks

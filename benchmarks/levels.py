@@ -183,7 +183,7 @@ def draw(rows: Rows, study: Study) -> None:
     first = next(iter(rows.values()))
     fp32 = 100 * float(first["fp32_accuracy"])
     with styled():
-        figure = Figure(figsize=(7.2, 2.4), layout="constrained")
+        figure = Figure(figsize=(7.2, 2.6), layout="constrained")
         FigureCanvasAgg(figure)
         accuracies, operations, steps = figure.subplots(1, 3)
         accuracies.axhline(fp32, color=GREY, linestyle=DASHED, label=f"FP32: {fp32:.2f} %; ANN: 3 operations a MAC")
@@ -210,7 +210,7 @@ def draw(rows: Rows, study: Study) -> None:
         operations.set_ylim(bottom=0)
         steps.set_yscale("log")
         steps.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0f}"))
-        figure.legend(*accuracies.get_legend_handles_labels(), loc="outside lower center", ncols=4)
+        figure.legend(*accuracies.get_legend_handles_labels(), loc="outside lower center", ncols=2)
         for suffix in ("pdf", "png"):
             content = io.BytesIO()
             figure.savefig(
