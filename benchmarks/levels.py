@@ -13,6 +13,7 @@ import argparse
 import csv
 import io
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ from negspike.stages.convert import convert
 from negspike.stages.initialize import initialize
 from negspike.stages.run import Hardware, Run
 from negspike.stages.train import train
+from negspike.training.schedule import Phase
 
 LEVELS = (1, 2, 3, 7, 15, 31)
 # levels, epochs of fine-tuning -> the table's row
@@ -56,9 +58,18 @@ class Study:
     out: Path
     images: int
     hardware: Hardware
+    finetuned: tuple[int, ...] | None
 
     @classmethod
-    def of(cls, configuration: Path, out: Path | None, images: int, hardware: Hardware) -> Study:
+    def of(
+        cls,
+        configuration: Path,
+        *,
+        out: Path | None,
+        images: int,
+        hardware: Hardware,
+        finetuned: Sequence[int] | None = None,
+    ) -> Study:
         """The only net of a configuration.
 
         Raises:
@@ -79,6 +90,7 @@ class Study:
             out or results / "levels",
             images,
             hardware,
+            None if finetuned is None else tuple(finetuned),
         )
         for needed in (study.dataset, study.fp32):
             if not needed.is_file():
@@ -90,12 +102,17 @@ class Study:
         """One row for each network."""
         return self.out / f"{self.net}.csv"
 
+    def schedule(self, levels: int) -> tuple[Phase | None, ...]:
+        """None for the network before any training, then the phases of fine-tuning."""
+        phases = self.definition.phases(Precision.parse(f"levels{levels}"))
+        return (None, *(phases if self.finetuned is None or levels in self.finetuned else ()))
+
     def weights(self, levels: int) -> list[Path]:
         """Weights of every phase, the one before any training first; what is missing is made."""
         run = Run(self.net, self.definition.science(), self.seed, f"levels{levels}", 24)
         folder = self.out / f"{self.net}-levels{levels}"
         made: list[Path] = []
-        for phase in (None, *self.definition.phases(run.quantization)):
+        for phase in self.schedule(levels):
             weights = folder / f"phase{phase.number if phase else 0}.pt"
             files: dict[str, Any] = {"dataset": self.dataset, "output": weights, "history": weights.with_suffix(".csv")}
             files |= {"hardware": self.hardware, "report": say}
@@ -225,17 +242,23 @@ def main(arguments: list[str] | None = None) -> int:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("configuration", type=Path, help="of one net with init: fp32, whose FP32 training is finished")
     parser.add_argument("--levels", type=int, nargs="+", default=LEVELS, metavar="L")
+    parser.add_argument("--finetune", type=int, nargs="*", metavar="L", help="these levels only (default: all)")
     parser.add_argument("--images", type=int, default=1000, help="test images to simulate, evenly spread")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--out", type=Path, help="folder; default: levels/ in the folder of the results")
     options = parser.parse_args(arguments)
     try:
-        study = Study.of(options.configuration, options.out, options.images, Hardware(options.device, options.threads))
+        study = Study.of(
+            options.configuration,
+            out=options.out,
+            images=options.images,
+            hardware=Hardware(options.device, options.threads),
+            finetuned=options.finetune,
+        )
         data, rows = load_dataset(study.definition.spec, study.dataset), read(study.table)
         for levels in options.levels:
-            epochs = 0
-            schedule = (None, *study.definition.phases(Precision.parse(f"levels{levels}")))
+            epochs, schedule = 0, study.schedule(levels)
             for phase, weights in zip(schedule, study.weights(levels), strict=True):
                 epochs += phase.epochs if phase else 0
                 if phase in (schedule[0], schedule[-1]) and (levels, epochs) not in rows:
