@@ -57,7 +57,7 @@ class Network(nn.Module):
         k: quantisation level: activations are multiples of 2^-k; None for others.
         weight_bits: width of the integer weights that the quantised forward pass computes with; None leaves them as
             they are. Unused in full precision.
-        seed: seeds the initial weights (truncated normal 0.02; batch norm gamma ~ N(1, 0.002), docs/experiment.md).
+        seed: seeds the initial weights, whose distributions are in docs/experiment.md.
         levels: instead of k, the largest count of each layer's quantiser, whose step is learned and 1 at first.
     """
 
@@ -77,7 +77,7 @@ class Network(nn.Module):
         self.blocks = nn.ModuleList(
             Block(layer, k=k, levels=levels, weight_bits=self.weight_bits, initial=initial) for layer in topology.layers
         )
-        self.classifier = nn.Parameter(_truncated_normal((topology.classes, topology.features), initial))
+        self.classifier = nn.Parameter(_truncated_normal((topology.classes, topology.features), initial, std=0.1))
 
     def extra_repr(self) -> str:
         """Shown by ``print(network)``."""
