@@ -40,7 +40,7 @@ from negspike.figures import accuracy_speed, sops, sparsity
 from negspike.results.collect import collect
 from negspike.results.metrics import write_table
 from negspike.spiking.logs import read_logs
-from negspike.spiking.storage import _checksum
+from negspike.spiking.storage import checksum
 from negspike.training import phase
 from negspike.training.network import Network
 from negspike.training.topology import parse_topology
@@ -166,7 +166,7 @@ def odd_network(content: bytes, draw: random.Random) -> bytes:
         arrays[name] = odd_array(arrays[name], draw)
     text = json.dumps(header, skipkeys=True)
     out = io.BytesIO()
-    members = {"header": np.array(text), "checksum": np.array(_checksum(text, arrays))} | arrays
+    members = {"header": np.array(text), "checksum": np.array(checksum(text, arrays))} | arrays
     np.savez(out, **members)
     return out.getvalue()
 

@@ -15,7 +15,7 @@ from typing import NoReturn
 from negspike import __version__
 from negspike.errors import InputError
 
-COMMANDS = ("convert", "verify", "simulate", "info", "figures", "compare", "check")
+COMMANDS = ("convert", "verify", "simulate", "info", "figures", "compare", "check", "export")
 
 
 class _Parser(argparse.ArgumentParser):

@@ -89,10 +89,10 @@ class _Header(_Entry):
 _KINDS = {Neurons: "neurons", MaxPool: "max_pool", Sum: "sum", Readout: "readout"}
 
 
-def save(
-    input_shape: Shape, nodes: tuple[Node, ...], weight_bits: int, origin: Mapping[str, Any], *, path: Path | str
-) -> None:
-    """Write a network; atomic. See :meth:`negspike.SpikingNetwork.save`."""
+def describe(
+    input_shape: Shape, nodes: tuple[Node, ...], weight_bits: int, origin: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """The header of a network and its arrays by name (docs/format.md)."""
     arrays: dict[str, np.ndarray] = {}
     entries = []
     for node in nodes:
@@ -115,17 +115,24 @@ def save(
             entry["unit"] = float(node.unit)
             arrays[f"{node.name}/bias"] = node.bias
         entries.append(entry)
-    header = {
+    return {
         "format": FORMAT,
         "image_fraction_bits": IMAGE_FRACTION_BITS,
         "input_shape": input_shape,
         "weight_bits": weight_bits,
         "nodes": entries,
         "origin": origin,
-    }
+    }, arrays
+
+
+def save(
+    input_shape: Shape, nodes: tuple[Node, ...], weight_bits: int, origin: Mapping[str, Any], *, path: Path | str
+) -> None:
+    """Write a network; atomic. See :meth:`negspike.SpikingNetwork.save`."""
+    header, arrays = describe(input_shape, nodes, weight_bits, origin)
     text = json.dumps(header, sort_keys=True, allow_nan=False)
     with atomic_path(path) as temporary, open(temporary, "wb") as stream:
-        members = {"header": np.array(text), "checksum": np.array(_checksum(text, arrays))} | arrays
+        members = {"header": np.array(text), "checksum": np.array(checksum(text, arrays))} | arrays
         np.savez(stream, **members)  # type: ignore[arg-type]
 
 
@@ -144,13 +151,22 @@ def _read(path: Path, network: type[SpikingNetwork]) -> SpikingNetwork:
         if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
             raise InputError("its arrays are compressed, which this package never does; convert again")
         arrays = {member.filename.removesuffix(".npy"): _array(archive, member) for member in archive.infolist()}
-    text, checksum = str(arrays.pop("header")), str(arrays.pop("checksum"))
+    text, expected = str(arrays.pop("header")), str(arrays.pop("checksum"))
     found = json.loads(text)
     if not isinstance(found, dict) or found.get("format") != FORMAT:
         found = found.get("format") if isinstance(found, dict) else None
         raise InputError(f"format {found!r}, this version reads {FORMAT}; convert again")
-    if checksum != _checksum(text, arrays):
+    if expected != checksum(text, arrays):
         raise InputError("its numbers do not match its checksum, it was altered; convert again")
+    return assemble(text, arrays, network)
+
+
+def assemble(text: str, arrays: dict[str, np.ndarray], network: type[SpikingNetwork]) -> SpikingNetwork:
+    """The network of a header in JSON and the arrays of :func:`describe`, which it takes out of the dictionary.
+
+    Raises:
+        InputError: they do not fit together.
+    """
     try:
         header = _Header.model_validate_json(text)
     except ValidationError as error:
@@ -205,7 +221,8 @@ def _node(entry: _Neurons | _MaxPool | _Sum | _Readout, arrays: dict[str, np.nda
     return Neurons(entry.name, entry.shape, synapses, theta, base, entry.low, entry.high, entry.step)
 
 
-def _checksum(header: str, arrays: Mapping[str, np.ndarray]) -> str:
+def checksum(header: str, arrays: Mapping[str, np.ndarray]) -> str:
+    """Of a header in JSON and the arrays of a network, as docs/format.md says."""
     digest = hashlib.sha256(header.encode())
     for name in sorted(arrays):
         digest.update(f"{name} {arrays[name].dtype.str} {arrays[name].shape}".encode())

@@ -1,0 +1,80 @@
+"""Write a spiking network for hardware: as JSON with test vectors, as NIR, as QONNX.
+
+One or several of them at a time; docs/export.md says what is in each.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from negspike.commands.images import add_image_options, positive, read_prepared
+from negspike.errors import InputError
+
+if TYPE_CHECKING:
+    from negspike.spiking.graph import SpikingNetwork
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    parser.add_argument("network", type=Path, metavar="NETWORK.npz", help="a spiking network")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="the network, and what it does with some images")
+    parser.add_argument(
+        "--nir", type=Path, metavar="FILE", help="a graph of the Neuromorphic Intermediate Representation"
+    )
+    parser.add_argument(
+        "--qonnx", type=Path, metavar="FILE", help="its integer ANN, with thresholds and matrix products"
+    )
+    parser.add_argument(
+        "--levels-cap", type=positive, metavar="L", help="bound counts that have no bound, in all files"
+    )
+    parser.add_argument(
+        "--data", type=Path, metavar="IMAGES", help="a folder or an .npz (default: noise, the same always)"
+    )
+    parser.add_argument("--vectors", type=positive, default=3, metavar="N", help="images in the JSON (default: 3)")
+    parser.add_argument("--timesteps", type=positive, metavar="T", help="of the vectors (default: until silent)")
+    add_image_options(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Write the files, and say what is in them."""
+    from negspike.export import capped, json, nir, qonnx
+    from negspike.spiking.graph import SpikingNetwork
+
+    if not (options.json or options.nir or options.qonnx):
+        raise InputError("nothing to write: name a file with --json, --nir or --qonnx")
+    network, images = SpikingNetwork.load(options.network), None
+    if options.data:
+        images = read_prepared(options.data, options, split="test", network=network)[0].images
+    if options.levels_cap:
+        whole, network = network, capped(network, options.levels_cap)
+        print(_difference(whole, network, images))
+    if options.json:
+        if images is None:
+            images = np.random.default_rng(0).standard_normal((options.vectors, *network.input_shape))
+        count = min(options.vectors, len(images))
+        chosen = images[np.arange(count) * len(images) // count]
+        steps = {} if options.timesteps is None else {"timesteps": options.timesteps}
+        length = json.write(network, options.json, images=chosen, **steps)
+        print(f"{options.json}: the network, and {count} vectors of {length} time steps")
+    if options.nir:
+        nir.write(network, options.nir)
+        print(f"{options.nir}: NIR, read back by negspike.export.nir.read")
+    if options.qonnx:
+        qonnx.write(network, options.qonnx)
+        print(f"{options.qonnx}: QONNX, the activations of {len(network.populations)} populations and the logits")
+    return 0
+
+
+def _difference(whole: SpikingNetwork, bounded: SpikingNetwork, images: np.ndarray | None) -> str:
+    """Whether the bounds change anything, on the images there are."""
+    if images is None:
+        return "levels cap: not compared with the network as it was; --data names images for that"
+    found, expected = bounded.activations(images), whole.activations(images)
+    differing = sum(int(np.count_nonzero(found[name] != expected[name])) for name in found)
+    return (
+        f"levels cap: {differing:,} counts and logits of {len(images):,} images are not those of the network as it was"
+    )
