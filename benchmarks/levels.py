@@ -25,6 +25,7 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 
 from negspike.commands.configuration import read_configuration
 from negspike.config import Definition
+from negspike.console import logged
 from negspike.data.dataset import Dataset, load_dataset
 from negspike.data.images import prepare_images
 from negspike.errors import InputError
@@ -259,7 +260,9 @@ def main(arguments: list[str] | None = None) -> int:
         data, rows = load_dataset(study.definition.spec, study.dataset), read(study.table)
         for levels in options.levels:
             epochs, schedule = 0, study.schedule(levels)
-            for phase, weights in zip(schedule, study.weights(levels), strict=True):
+            with logged(say):
+                made = study.weights(levels)
+            for phase, weights in zip(schedule, made, strict=True):
                 epochs += phase.epochs if phase else 0
                 if phase in (schedule[0], schedule[-1]) and (levels, epochs) not in rows:
                     rows[levels, epochs] = study.row(levels, epochs, weights, data)

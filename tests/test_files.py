@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import os
 import signal
 import stat
@@ -134,6 +135,15 @@ def test_lines_go_to_the_log_and_to_the_terminal(tmp_path: Path, capsys: pytest.
         report("half way")
         assert "half way" in (tmp_path / "logs" / "phase1.log").read_text(), "at once, not at the end"
     assert capsys.readouterr().err == "phase1: half way\n"
+
+
+def test_what_the_package_logs_goes_there_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    logger = logging.getLogger("negspike")
+    with rule_log(tmp_path / "phase0.log"):
+        logger.info("reconstruction, step %d/%d", 3, 400)
+    logger.info("after it")
+    assert capsys.readouterr().err == "phase0: reconstruction, step 3/400\n"
+    assert (tmp_path / "phase0.log").read_text().count("\n") == 1
 
 
 def test_lines_name_the_job(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

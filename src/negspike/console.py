@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 import sys
@@ -25,9 +26,10 @@ class Stopped(BaseException):
 def rule_log(path: Path | str) -> Iterator[Callable[[str], None]]:
     """Yield a function that writes a line to the log and to standard error.
 
-    An :class:`InputError`, an ``OSError`` or a lack of memory ends the process with exit code 1 and one line; anything
-    but an InputError leaves its traceback in the log too. SIGTERM, SIGHUP and Ctrl-C end it with one line as well,
-    after files that are being written have been removed, and with the exit code that shells give to that signal.
+    What the package logs meanwhile goes the same way. An :class:`InputError`, an ``OSError`` or a lack of memory ends
+    the process with exit code 1 and one line; anything but an InputError leaves its traceback in the log too. SIGTERM,
+    SIGHUP and Ctrl-C end it with one line as well, after files that are being written have been removed, and with the
+    exit code that shells give to that signal.
     """
     path = Path(path)
     folders = path.with_suffix("").parts
@@ -50,7 +52,7 @@ def rule_log(path: Path | str) -> Iterator[Callable[[str], None]]:
 
     log("", "w")
     try:
-        with _stoppable():
+        with _stoppable(), logged(report):
             yield report
     except InputError as error:
         report(f"error: {error}")
@@ -67,6 +69,25 @@ def rule_log(path: Path | str) -> Iterator[Callable[[str], None]]:
     except Exception:
         log(traceback.format_exc())
         raise
+
+
+@contextmanager
+def logged(report: Callable[[str], None]) -> Iterator[None]:
+    """What the package logs, progress included, is reported line by line."""
+
+    class Reported(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            report(record.getMessage())
+
+    logger, handler = logging.getLogger("negspike"), Reported()
+    before = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
 
 
 @contextmanager
