@@ -1,4 +1,4 @@
-# From a topology string to three figures: accuracy versus speed, firing sparsity, computing operations.
+# From a topology string to figures: accuracy versus speed, firing sparsity, computing operations, the lossless check.
 #
 #   snakemake --cores 4 results/figs/sops.pdf                      the published experiment (config.yaml)
 #   snakemake --cores 2 --configfile presets/digits.yaml           a preset laid over it
@@ -32,6 +32,9 @@ rule all:
         rules.accuracy_speed.output,
         rules.sparsity.output,
         rules.sops.output,
+        rules.lossless.output,
+        rules.firing.output,
+        rules.training.output,
         rules.table.output,
         [f"{RESULTS}/{net}/seed{seed}/{precision}/ann.json" for net, seed, precision in TRAININGS],
     localrule: True

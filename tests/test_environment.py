@@ -101,7 +101,8 @@ DRAW = r"""
 import hashlib, sys
 from pathlib import Path
 import numpy as np
-from negspike.figures import KINDS, draw
+from negspike.figures import CURVES, draw
+from negspike.results.collect import Results
 from negspike.results.metrics import Curves
 
 rise = np.linspace(0, 1, 6)
@@ -110,8 +111,9 @@ curves = [
            neurons=7, reference_operations=10**4)
     for net in (r"$\frac{$ net_1^2 %&#", "gr\u00f6\u00dfe <b>") for k in (1,)
 ]
-for kind in KINDS[:1]:
-    draw(kind, curves, {}, {suffix: Path(sys.argv[1]) / f"{kind}.{suffix}" for suffix in ("pdf", "svg", "png", "csv")})
+for kind in [*CURVES][:1]:
+    paths = {suffix: Path(sys.argv[1]) / f"{kind}.{suffix}" for suffix in ("pdf", "svg", "png", "csv")}
+    draw(kind, Results(curves, {}), paths)
 files = sorted(Path(sys.argv[1]).iterdir())
 print(len(files), hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest())
 """

@@ -286,7 +286,7 @@ def _evaluation(logs: dict[str, str], path: Path) -> None:
         (path.parent / f"{name}.txt").write_text(text)
     results = collect(path.parents[3])
     for figure in (accuracy_speed, sparsity, sops):
-        figure.numbers(results.curves, results.fp32)
+        figure.numbers(results)
     write_table(results.curves, path.parents[3] / "table.csv")
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +17,12 @@ from test_logs import image_counts
 
 from negspike.commands import main
 from negspike.errors import InputError
-from negspike.figures import FORMATS, KINDS, build, draw
-from negspike.results.collect import collect
+from negspike.figures import CURVES, FORMATS, KINDS, build, draw, read
+from negspike.precision import Precision
+from negspike.results.collect import Results, collect
+from negspike.results.histories import History
 from negspike.results.metrics import Curves
+from negspike.results.spikes import Spikes
 from negspike.spiking.logs import batch_logs, write_logs
 
 SUFFIXES = (*FORMATS, "csv")
@@ -55,42 +60,85 @@ def legends(figure: Figure) -> dict[str, list[str]]:
     return texts
 
 
+def spikes(net: str = "small", seed: int = 0, k: int = 0, T: int = 8, wrong: int = 0) -> Spikes:
+    """Two populations of 3 and 2 neurons, 4 images; the second fires a step later; activations of up to 2^k."""
+    positive = np.zeros((2, T))
+    positive[0, :3], positive[1, 1:4] = 2.0**k / 8, 2.0**k / 800
+    joint = np.array([[0, 0, 2**k], [0, 2**k, 2**k], [9, wrong, 11 - wrong]])
+    differing = np.array([wrong, 0, 0, 0])
+    names = ("first", "second")
+    return Spikes(net, seed, Precision("k", k), names, positive, positive / 4, differing, joint[:, joint[2] > 0])
+
+
+def history(net: str = "small", seed: int = 0, precision: str = "k0", epochs: int = 5) -> History:
+    rise = np.arange(1, epochs + 1) / epochs
+    start = int(precision == "fp32")
+    loss = np.exp(-rise) if start else np.append(np.nan, np.exp(-rise[1:]))
+    return History(net, seed, Precision.parse(precision), loss, 0.9 * rise + seed / 100, np.arange(epochs) + start)
+
+
 TWO = [curves(k=0), curves(k=1, final=0.912, spiking=True)]
+DATA = dict.fromkeys(CURVES, Results(TWO, {"small": [0.9]})) | {
+    "lossless": [spikes(k=0), spikes(k=1, wrong=2)],
+    "firing": [spikes(k=0), spikes(k=1, T=6)],
+    "training": [history(precision="fp32"), history(), history(seed=1)],
+}
+
+
+def grid(kind: str, nets: int) -> list[Spikes] | list[History]:
+    """Nets of three precisions and two seeds."""
+    cases = [(f"net{index}", seed, index) for index in range(nets) for seed in (0, 1)]
+    if kind == "training":
+        names = ("fp32", "k0", "k1")
+        return [history(net, seed, name, epochs=4 + index) for net, seed, index in cases for name in names]
+    return [spikes(net, seed, k, T=8 + 12 * index, wrong=k) for net, seed, index in cases for k in (0, 1, 6)]
 
 
 def test_accuracy_legend() -> None:
-    texts = legends(build("accuracy_speed", TWO, {"small": [0.9053]}))["small"]
+    texts = legends(build("accuracy_speed", Results(TWO, {"small": [0.9053]})))["small"]
     assert texts[:3] == [
         "k = 0: 90.00 %, settled at step 5",
-        "k = 1: 91.20 %, settled at step 5, still spiking at step 8",
+        "k = 1: 91.20 %, still spiking at step 8",
         "FP32: 90.53 %",
     ]
 
 
+def test_the_accuracy_figure_says_what_the_ann_has_and_which_images_are_equal() -> None:
+    runs = [replace(one, ann_accuracy=0.911, equal_images=1000 - one.seed) for one in (curves(), curves(seed=1))]
+    (axes,) = (figure := build("accuracy_speed", Results(runs, {}))).axes
+    assert legends(figure)["small"] == [
+        "k = 0: 90.00 %, settled at step 5, equal in 1,999 of 2,000 images",
+        "settled: the accuracy no longer changes",
+        "at the right edge: the quantised ANN itself",
+    ]
+    (tick,) = (line for line in axes.lines if line.get_gid() == "ANN k0")
+    assert np.allclose(np.asarray(tick.get_xydata()), [[1, 91.1]])
+
+
 def test_sparsity_legend() -> None:
-    texts = legends(build("sparsity", TWO, {}))["small"]
+    texts = legends(build("sparsity", Results(TWO, {})))["small"]
     assert texts == [
-        "k = 0: 1.000 spikes per neuron, 25.0 % negative",
-        "k = 1: 2.010 spikes per neuron, 25.0 % negative, still spiking at step 8",
+        "k = 0: 1.000 spikes per neuron, 0.1250 a step, 25.0 % negative",
+        "k = 1: 2.010 spikes per neuron, 0.2512 a step, 25.0 % negative, still spiking at step 8",
         "all spikes, positive and negative",
         "net spikes, positive minus negative",
     ]
 
 
 def test_sops_legend() -> None:
-    texts = legends(build("sops", TWO, {}))["small"]
+    texts = legends(build("sops", Results(TWO, {})))["small"]
     assert texts == [
         "k = 0: 2.500 million SOPs, 12.5 % of the ANN",
         "k = 1: 5.000 million SOPs, 25.0 % of the ANN, still spiking at step 8",
-        "ANN: 20.00 million operations",
+        "ANN: 20.00 million operations, 3 for each MAC",
     ]
 
 
 def test_several_seeds_give_mean_and_range() -> None:
     runs = [curves(seed=0, final=0.9), curves(seed=1, final=0.91, spiking=True), curves(seed=2, final=0.92)]
-    figure = build("accuracy_speed", runs, {"small": [0.93, 0.95]})
+    figure = build("accuracy_speed", Results(runs, {"small": [0.93, 0.95]}))
     assert legends(figure)["small"][:2] == [
-        "k = 0: 91.00 (90.00–92.00) %, settled at step 5, still spiking at step 8 (1 of 3 seeds)",
+        "k = 0: 91.00 (90.00–92.00) %, settled at step 5 (2 of 3 seeds), still spiking at step 8 (1 of 3 seeds)",
         "FP32: 94.00 (93.00–95.00) %",
     ]
     (axes,) = figure.axes
@@ -100,13 +148,13 @@ def test_several_seeds_give_mean_and_range() -> None:
 
 
 def test_the_settled_step_is_marked_on_the_curve() -> None:
-    (axes,) = build("accuracy_speed", TWO, {}).axes
+    (axes,) = build("accuracy_speed", Results(TWO, {})).axes
     marks = {line.get_gid(): line.get_xydata() for line in axes.lines if line.get_gid()}
     assert np.allclose(np.asarray(marks["settled k0"]), [[5, 90.0]])
-    assert np.allclose(np.asarray(marks["settled k1"]), [[5, 91.2]])
+    assert len(np.asarray(marks["settled k1"])) == 0, "it still spikes, and may change"
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", CURVES)
 @pytest.mark.parametrize("nets", range(1, 7))
 def test_a_panel_for_each_net_and_nothing_overlaps(kind: str, nets: int) -> None:
     runs = [
@@ -115,16 +163,25 @@ def test_a_panel_for_each_net_and_nothing_overlaps(kind: str, nets: int) -> None
         for seed in (0, 1)
         for k in (0, 1, 2)
     ]
-    figure = build(kind, runs, {f"net{index}": [0.91, 0.92] for index in range(nets)})
+    figure = build(kind, Results(runs, {f"net{index}": [0.91, 0.92] for index in range(nets)}))
     assert list(legends(figure)) == [f"net{index}" for index in range(nets)]
+    assert_nothing_overlaps(figure)
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS.keys() - CURVES.keys()))
+@pytest.mark.parametrize("nets", (1, 2, 5))
+def test_nothing_overlaps_in_grids(kind: str, nets: int) -> None:
+    assert_nothing_overlaps(build(kind, grid(kind, nets)))
+
+
+def assert_nothing_overlaps(figure: Figure) -> None:
     figure.canvas.draw()
     page = figure.bbox
     boxes = []
     for axes in figure.axes:
-        legend = axes.get_legend()
-        assert legend is not None
-        boxes.append(legend.get_window_extent())
-        legend.remove()
+        if legend := axes.get_legend():
+            boxes.append(legend.get_window_extent())
+            legend.remove()
         panel = axes.get_tightbbox()
         assert panel is not None
         boxes.append(panel)
@@ -138,7 +195,7 @@ def test_a_panel_for_each_net_and_nothing_overlaps(kind: str, nets: int) -> None
 def test_the_same_curves_give_the_same_bytes(tmp_path: Path, kind: str) -> None:
     written = []
     for folder in (tmp_path / "first", tmp_path / "second"):
-        draw(kind, TWO, {"small": [0.9]}, {suffix: folder / f"{kind}.{suffix}" for suffix in SUFFIXES})
+        draw(kind, DATA[kind], {suffix: folder / f"{kind}.{suffix}" for suffix in SUFFIXES})
         assert sorted(path.name for path in folder.iterdir()) == sorted(f"{kind}.{suffix}" for suffix in SUFFIXES)
         written.append({suffix: (folder / f"{kind}.{suffix}").read_bytes() for suffix in SUFFIXES})
     assert written[0] == written[1]
@@ -146,6 +203,107 @@ def test_the_same_curves_give_the_same_bytes(tmp_path: Path, kind: str) -> None:
     assert b"/Type3" not in written[0]["pdf"], "fonts are to be embedded as TrueType"
     for suffix in ("pdf", "svg"):
         assert b"Date" not in written[0][suffix]
+    svg = written[0]["svg"].decode()
+    assert f"<title>{KINDS[kind].TITLE}</title>" in svg and "<text" in svg, "text stays text"
+    for words in ("small", "k = 0"):
+        assert words in re.findall(r"<dc:description>(.*?)</dc:description>", svg, re.DOTALL)[0]
+        assert words.encode() in written[0]["png"]
+
+
+def texts(figure: Figure) -> list[str]:
+    return [" ".join(text.get_text().split()) for axes in figure.axes for text in axes.texts]
+
+
+def test_the_lossless_figure_counts_what_is_equal() -> None:
+    figure = build("lossless", [spikes(), spikes(seed=1), spikes(k=1, wrong=2)])
+    assert texts(figure) == [
+        "8 of 8 images, 40 of 40 neurons equal",
+        "3 of 4 images, 18 of 20 neurons equal",
+    ]
+    cells = [collection.get_array() for axes in figure.axes[:2] for collection in axes.collections]
+    assert [np.asarray(values).tolist() for values in cells] == [[18, 22], [], [9, 9], [2]]
+
+
+def test_many_different_counts_share_cells() -> None:
+    joint = np.stack([np.arange(-100, 200), np.arange(-100, 200), np.ones(300, int)])
+    figure = build("lossless", [replace(spikes(), joint=joint)])
+    assert figure.axes[0].get_ylabel() == "net spike count (cells of 5)"
+    assert np.asarray(figure.axes[0].collections[0].get_array()).tolist() == [5] * 60
+
+
+def test_the_firing_figure_shows_each_layer_and_step() -> None:
+    figure = build("firing", [spikes(), spikes(seed=1, T=6)])
+    positive, negative = (np.ma.asarray(axes.collections[0].get_array()) for axes in figure.axes[:2])
+    assert positive.shape == (2, 8)
+    assert np.allclose(positive.filled(0), spikes().positive) and np.allclose(negative.filled(0), spikes().negative)
+    assert positive.mask.sum() == 10
+    norms = {(axes.collections[0].norm.vmin, axes.collections[0].norm.vmax) for axes in figure.axes[:2]}
+    assert len(norms) == 1, "one scale of colours"
+
+
+def test_the_training_figure_shows_loss_and_accuracy() -> None:
+    loss, accuracy = build("training", DATA["training"]).axes
+    assert [text.get_text() for text in accuracy.get_legend().get_texts()] == [  # type: ignore[union-attr]
+        "FP32: 90.00 % after epoch 5",
+        "k = 0: 90.50 (90.00–91.00) % after epoch 4",
+    ]
+    assert np.allclose(np.asarray(accuracy.lines[0].get_ydata()), [18, 36, 54, 72, 90])
+    assert np.asarray(loss.lines[1].get_xdata()).tolist() == [0, 1, 2, 3, 4]
+    assert np.isnan(np.asarray(loss.lines[1].get_ydata())[0]), "before any training there is no loss"
+
+
+@pytest.mark.parametrize("kind", ["lossless", "firing", "training"])
+def test_the_csv_holds_what_the_grids_show(tmp_path: Path, kind: str) -> None:
+    draw(kind, DATA[kind], {"csv": tmp_path / "drawn.csv"})
+    rows = read_csv(tmp_path / "drawn.csv")
+    first = rows[0]
+    if kind == "lossless":
+        assert sum(int(row["neurons"]) for row in rows) == 40
+        assert [row["net_spike_count"] for row in rows if row["activation"] != row["net_spike_count"]] == ["2"]
+    elif kind == "firing":
+        assert len(rows) == 2 * 8 + 2 * 6 and first["layer"] == "first"
+        assert (first["positive_spikes_per_neuron"], first["negative_spikes_per_neuron"]) == ("0.125", "0.03125")
+    else:
+        assert [(row["k"], row["epoch"], row["loss"] == "") for row in rows if row["seed"] == "0"] == [
+            *(("", str(epoch), False) for epoch in range(1, 6)),
+            *(("0", str(epoch), epoch == 0) for epoch in range(5)),
+        ]
+
+
+def test_an_evaluation_of_an_earlier_version_is_named(tmp_path: Path) -> None:
+    folder = tmp_path / "small/seed0/k0"
+    folder.mkdir(parents=True)
+    arrays = {
+        "positive": np.ones((2, 3), int),
+        "negative": np.zeros((2, 3), int),
+        "differing_neurons": np.zeros(4, int),
+    }
+    layers = [{"name": "a", "neurons": 3}, {"name": "b", "neurons": 2}]
+    (folder / "evaluation.json").write_text(json.dumps({"layers": layers}))
+    np.savez(folder / "evaluation.npz", **arrays)
+    for kind in ("lossless", "firing"):
+        with OneLine(InputError, "small/seed0/k0/evaluation.npz", "joint", "evaluate small, k0 again"):
+            read(kind, tmp_path, [("small", 0, "k0")])
+    np.savez(folder / "evaluation.npz", **arrays, joint=np.array([[0], [0], [20]]))
+    (found,) = read("firing", tmp_path, [("small", 0, "k0")])
+    assert np.allclose(found.positive, [[1 / 12] * 3, [1 / 8] * 3]) and found.layers == ("a", "b")
+    np.savez(folder / "evaluation.npz", **arrays, joint=np.array([[0], [0], [19]]))
+    with OneLine(InputError, "evaluation.npz", "same network"):
+        read("lossless", tmp_path, [("small", 0, "k0")])
+
+
+def test_a_history_that_is_none_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "small/seed0/fp32/history.csv"
+    with OneLine(InputError, "fp32/history.csv", "no such file"):
+        read("training", tmp_path, [("small", 0, "fp32")])
+    path.parent.mkdir(parents=True)
+    path.write_text("phase,epoch,loss,test_accuracy\n0,0,,0.1\n1,1,0.5,0.9\n")
+    (found,) = read("training", tmp_path, [("small", 0, "fp32")])
+    assert found.epochs.tolist() == [0, 1] and np.isnan(found.loss[0]) and found.accuracy.tolist() == [0.1, 0.9]
+    for text in ("phase,epoch,loss,test_accuracy\n", "phase,epoch\n1,1\n", "1,2\n3"):
+        path.write_text(text)
+        with OneLine(InputError, "fp32/history.csv", "not a training's history"):
+            read("training", tmp_path, [("small", 0, "fp32")])
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
@@ -171,7 +329,7 @@ def test_the_csv_holds_the_curves(
     tmp_path: Path, kind: str, columns: dict[str, Callable[[Curves], np.ndarray]]
 ) -> None:
     runs = [*TWO, curves(net="other", seed=3, final=1 / 3, T=4)]
-    draw(kind, runs, {"small": [0.9, 0.92]}, {"csv": tmp_path / "drawn.csv"})
+    draw(kind, Results(runs, {"small": [0.9, 0.92]}), {"csv": tmp_path / "drawn.csv"})
     rows = read_csv(tmp_path / "drawn.csv")
     assert len(rows) == 8 + 8 + 4
     assert [path.name for path in tmp_path.iterdir()] == ["drawn.csv"]
@@ -185,17 +343,18 @@ def test_the_csv_holds_the_curves(
         assert {row["fp32_accuracy"] for row in rows if row["net"] == "other"} == {""}
         assert {row["still_spiking"] for row in rows if row["k"] == "1"} == {"true"}
         assert rows[0]["settled_step"] == "5"
+        assert {row["settled_step"] for row in rows if row["k"] == "1"} == {""}
     if kind == "sops":
         assert {row["reference_operations"] for row in rows} == {"20000000"}
 
 
 def test_what_cannot_be_drawn_is_refused() -> None:
     with OneLine(InputError, "'spikes'", "sparsity"):
-        build("spikes", TWO, {})
+        build("spikes", Results(TWO, {}))
     with OneLine(InputError, "nothing to draw"):
-        build("sops", [], {})
+        build("sops", Results([], {}))
     with OneLine(InputError, "small", "time steps"):
-        build("sops", [curves(), curves(seed=1, T=9)], {})
+        build("sops", Results([curves(), curves(seed=1, T=9)], {}))
 
 
 def write_run(folder: Path, images: int = 10, timesteps: int = 5, batch_size: int = 4, **evaluation: object) -> None:
@@ -262,7 +421,7 @@ def test_command_line_draws_logs_in_the_published_format(tmp_path: Path, capsys:
     out = tmp_path / "out"
     assert command_line(tmp_path / "logs", out, "--batch-size", "4", "--fp32", "mlp=0.8983") == 0
     assert capsys.readouterr() == ("", "")
-    expected = [f"{kind}.{suffix}" for kind in KINDS for suffix in SUFFIXES]
+    expected = [f"{kind}.{suffix}" for kind in CURVES for suffix in SUFFIXES]
     assert sorted(path.name for path in out.iterdir()) == sorted([*expected, "table.csv"])
     rows = read_csv(out / "table.csv")
     assert [(row["net"], row["seed"], row["k"]) for row in rows] == [

@@ -28,6 +28,7 @@ from negspike.spiking.event import engine as event
 from negspike.spiking.event import state
 from negspike.spiking.event.arrange import Arranged
 from negspike.spiking.event.arrange import arrange as original
+from negspike.spiking.joint import join_histograms
 from negspike.spiking.logs import read_logs
 from negspike.spiking.recording import Recording
 from negspike.spiking.simulation import make_engine
@@ -89,6 +90,8 @@ def test_random_networks_are_lossless(case: Case) -> None:
     counts = simulate(network, case.images, case.labels, timesteps=case.timesteps).counts
     exact = network.activations(case.images)
     differing = sum((count != exact[name]).sum((1, 2, 3)) for name, count in counts.items())
+    pairs = [np.stack([exact[name].ravel(), count.ravel(), np.ones(count.size, int)]) for name, count in counts.items()]
+    np.testing.assert_array_equal(evaluation.joint, join_histograms(pairs))
     np.testing.assert_array_equal(evaluation.differing_neurons, differing)
     still = ~silent & (evaluation.differing_neurons == 0)
     assert check["images_still_spiking_equal_to_integer_ann"] == int(still.sum())
@@ -155,12 +158,12 @@ def test_one_wrong_neuron_is_enough() -> None:
     differing = evaluation.differing_neurons.copy()
     differing[3] = 2
     with OneLine(NotLosslessError, "1 of 7", "2 neurons"):
-        Evaluation(evaluation.log, evaluation.integer_predictions, differing).lossless_check()
+        replace(evaluation, differing_neurons=differing).lossless_check()
     # an image that still spikes may differ
     silent = evaluation.log.silent.copy()
     silent[3] = -1
     log = replace(evaluation.log, silent=silent)
-    check = Evaluation(log, evaluation.integer_predictions, differing).lossless_check()
+    check = replace(evaluation, log=log, differing_neurons=differing).lossless_check()
     assert check["silent_images"] == 6
     assert check["images_still_spiking"] == 1
     assert check["images_still_spiking_equal_to_integer_ann"] == 0
@@ -182,7 +185,7 @@ def test_counts_of_chunks_are_not_kept(engine: str, monkeypatch: pytest.MonkeyPa
         recordings.append(weakref.ref(made))
         return made
 
-    def compare(self: SpikingNetwork, part: np.ndarray, counts: Any) -> tuple[np.ndarray, np.ndarray]:
+    def compare(self: SpikingNetwork, part: np.ndarray, counts: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Called while a chunk is compared: its counts are there, those of the chunks before are gone."""
         nonlocal compared
         compared += 1
@@ -207,6 +210,7 @@ def test_chunks_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(event, "LARGEST_CHUNK", 3)
     parts = evaluated(network, images, labels, 9, "event")
     np.testing.assert_array_equal(parts.differing_neurons, whole.differing_neurons)
+    np.testing.assert_array_equal(parts.joint, whole.joint)
     np.testing.assert_array_equal(parts.integer_predictions, whole.integer_predictions)
     np.testing.assert_array_equal(parts.log.sops, whole.log.sops)
 

@@ -5,6 +5,7 @@ That all engines give the numbers of plain Python, on random graphs, is in test_
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -29,6 +30,7 @@ from negspike.spiking.counting import operations_per_spike, relays_per_change
 from negspike.spiking.dense import DenseEngine
 from negspike.spiking.digits import DigitSum
 from negspike.spiking.exact import FLOAT32_EXACT, exact_arithmetic, weight_parts
+from negspike.spiking.joint import JointHistogram, join_histograms
 from negspike.spiking.linear import ExactSum, add_current, sum_exactly, sum_int64
 from negspike.spiking.nodes import INPUT, MaxPool, Neurons, Readout, Sum, Synapses, Window
 from negspike.spiking.recording import Recording, SimulationLog
@@ -466,11 +468,30 @@ def test_differing_neurons_are_counted(threads: int) -> None:
     counts["b"][3], counts["b"][8, 0, 0, 0] = counts["b"][3] - 1, 77
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
-    predictions, differing = network.compare(images, counts)
+    predictions, differing, joint = network.compare(images, counts)
     assert torch.get_num_threads() == threads
     torch.set_num_threads(before)
     assert differing.tolist() == [0, 0, 0, 5, 0, 0, 0, 0, 1]
+    pairs = Counter(
+        zip(*(np.concatenate([one[n].ravel() for n in "ab"]).tolist() for one in (found, counts)), strict=True)
+    )
+    assert joint.T.tolist() == [[*pair, neurons] for pair, neurons in sorted(pairs.items())]
     np.testing.assert_array_equal(predictions, found["logits"].argmax(1))
+
+
+@pytest.mark.parametrize("largest", [1, 127, 3000, 1 << 40])
+def test_joint_histograms(largest: int) -> None:
+    """Of whatever integers, in whatever parts; an odd number of neurons."""
+    random = np.random.default_rng(largest)
+    activations = random.integers(-largest, largest + 1, (3, 5, 3, 1)).astype(np.min_scalar_type(-largest))
+    counts = np.where(random.random(activations.shape) < 0.2, activations // 2, activations).astype(np.int64)
+    pairs = Counter(zip(activations.ravel().tolist(), counts.ravel().tolist(), strict=True))
+    joint = JointHistogram()
+    differing = [*joint.add(activations[:2], counts[:2]), *joint.add(activations[2:], counts[2:])]
+    assert differing == (activations != counts).sum((1, 2, 3)).tolist()
+    assert joint.total().T.tolist() == [[*pair, neurons] for pair, neurons in sorted(pairs.items())]
+    assert join_histograms([]).shape == (3, 0)
+    np.testing.assert_array_equal(join_histograms([joint.total()] * 2), joint.total() * [[1], [1], [2]])
 
 
 def test_activations_of_an_identity_with_padding() -> None:

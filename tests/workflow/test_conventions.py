@@ -153,9 +153,10 @@ def test_the_report_has_every_figure_with_a_caption(finished_copy: Finished, tmp
     with zipfile.ZipFile(tmp_path / "report.zip") as archive:
         names = {Path(name).name for name in archive.namelist()}
         html = archive.read("report/report.html").decode()
-    assert {"accuracy_speed.svg", "sparsity.svg", "sops.svg", "table.csv"} <= names
+    figures = {f"{name}.svg" for name in ("accuracy_speed", "sparsity", "sops", "lossless", "firing", "training")}
+    assert figures | {"table.csv"} <= names
     captions = re.findall(r'"caption": "(.*?)(?<!\\)", ', html)
-    assert len(captions) == 4 and len(set(captions)) == 4
+    assert len(captions) == 7 and len(set(captions)) == 7
     for caption in captions:
         assert "tiny: 8C3-P2-32" in caption and "T = 30" in caption and "{" not in caption
     assert sum("k = 0, k = 1." in caption for caption in captions) == 3

@@ -184,6 +184,7 @@ RULES = {
     "accuracy_speed": [f"results/figs/accuracy_speed.{suffix}" for suffix in ("pdf", "svg", "png", "csv")],
     "sparsity": [f"results/figs/sparsity.{suffix}" for suffix in ("pdf", "svg", "png", "csv")],
     "sops": [f"results/figs/sops.{suffix}" for suffix in ("pdf", "svg", "png", "csv")],
+    "lossless": [f"results/figs/lossless.{suffix}" for suffix in ("pdf", "svg", "png", "csv")],
     "table": ["results/table.csv", "results/summary.md"],
 }
 HALF = "os.truncate(self, self.stat().st_size // 2); "
@@ -204,6 +205,7 @@ HALF = "os.truncate(self, self.stat().st_size // 2); "
         ("accuracy_speed", "accuracy_speed.svg", 1, "before", ""),
         ("sparsity", "sparsity.svg", 1, "before", ""),
         ("sops", "sops.svg", 1, "before", ""),
+        ("lossless", "lossless.svg", 1, "before", ""),
         ("table", "table.csv", 1, "before", ""),
     ],
 )

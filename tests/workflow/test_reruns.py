@@ -18,8 +18,11 @@ from workflow_runs import Config, Finished, copy_repository
 from negspike.fingerprint import code_of
 
 NETS, LEVELS, PHASES = ("small", "tiny"), (0, 1), {"small": 1, "tiny": 2}
-FIGURES = {"accuracy_speed", "sparsity", "sops"}
-DRAWN = FIGURES | {"table"}
+CURVES = {"accuracy_speed", "sparsity", "sops"}
+FIGURES = CURVES | {"lossless", "firing", "training"}
+# what follows an evaluation, and a training
+DRAWN = (FIGURES | {"table"}) - {"training"}
+ALL = DRAWN | {"training"}
 
 
 def trained(net: str, seed: int = 0, levels: tuple[int, ...] = LEVELS, first: int = 1, last: int = 0) -> set[str]:
@@ -57,6 +60,9 @@ CODE_OF_RULES = {
     "conversion/arrays": {"convert"},
     **{f"figures/{figure}": {figure} for figure in FIGURES},
     "figures/style": FIGURES,
+    "figures/curves": CURVES,
+    "results/spikes": {"lossless", "firing"},
+    "results/histories": {"training"},
     "draw_figure.py": FIGURES,
     "results/metrics": DRAWN,
     "write_table.py": {"table"},
@@ -94,7 +100,7 @@ def test_every_rule_records_the_code_that_it_runs(finished: Finished) -> None:
 
 def test_a_change_in_training_trains_again(finished: Finished) -> None:
     with finished.appended("src/negspike/training/phase.py"):
-        assert finished.planned() == both(trained) | both(simulated) | DRAWN
+        assert finished.planned() == both(trained) | both(simulated) | ALL
 
 
 def test_a_change_in_the_conversion_trains_nothing(finished: Finished) -> None:
@@ -159,23 +165,23 @@ def definition(net: str, **changes: object) -> Callable[[Config], object]:
 def test_one_more_level_runs_that_level(finished: Finished) -> None:
     config = finished.changed(lambda config: config.update(quantization_levels=[0, 1, 3]))
     new = {job for net in NETS for job in trained(net, levels=(3,)) if "fp32" not in job}
-    assert finished.planned(config=config) == new | set().union(*(simulated(net, levels=(3,)) for net in NETS)) | DRAWN
+    assert finished.planned(config=config) == new | set().union(*(simulated(net, levels=(3,)) for net in NETS)) | ALL
 
 
 def test_one_more_seed_runs_that_seed(finished: Finished) -> None:
     new = set().union(*(trained(net, seed=1) | simulated(net, seed=1) for net in NETS))
-    assert finished.planned("--config", "seeds=[0, 1]") == new | DRAWN
+    assert finished.planned("--config", "seeds=[0, 1]") == new | ALL
 
 
 def test_a_schedule_touches_its_net_from_that_phase_on(finished: Finished) -> None:
     first, second = finished.config["definitions"]["tiny"]["phases"]
     config = finished.changed(definition("tiny", phases=[first | {"epochs": 3}, second]))
-    assert finished.planned(config=config) == trained("tiny") | simulated("tiny") | DRAWN
+    assert finished.planned(config=config) == trained("tiny") | simulated("tiny") | ALL
     # tiny's second phase changes, small gets one
     config = finished.changed(definition("tiny", phases=[first, second | {"epochs": 3}]))
     definition("small", phases=[*finished.config["definitions"]["small"]["phases"], second])(config)
     new = trained("tiny", first=2) | trained("small", first=2, last=2)
-    assert finished.planned(config=config) == new | both(simulated) | DRAWN
+    assert finished.planned(config=config) == new | both(simulated) | ALL
 
 
 def test_time_steps_evaluate_their_net_again(finished: Finished) -> None:
@@ -189,7 +195,7 @@ def test_the_batch_size_of_the_logs_only_evaluates_again(finished: Finished) -> 
 
 def test_the_width_of_the_weights_leaves_full_precision_alone(finished: Finished) -> None:
     quantised = {job for job in both(trained) if "fp32" not in job}
-    assert finished.planned("--config", "weight_bits=12") == quantised | both(simulated) | DRAWN
+    assert finished.planned("--config", "weight_bits=12") == quantised | both(simulated) | ALL
 
 
 def test_one_k_runs_that_k(finished: Finished, tmp_path: Path) -> None:
@@ -203,7 +209,7 @@ def test_one_k_runs_that_k(finished: Finished, tmp_path: Path) -> None:
 
 
 def test_a_net_less_only_redraws(finished: Finished) -> None:
-    assert finished.planned(config=finished.changed(lambda config: config.update(nets=["tiny"]))) == DRAWN
+    assert finished.planned(config=finished.changed(lambda config: config.update(nets=["tiny"]))) == ALL
 
 
 def test_what_makes_no_difference_runs_nothing(finished: Finished, tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ def copied(finished_copy: Finished, tmp_path: Path) -> Finished:
 
 def test_everything_is_written(finished_copy: Finished) -> None:
     results = finished_copy.folder / "results" / "tiny"
-    for name in ("accuracy_speed", "sparsity", "sops"):
+    for name in ("accuracy_speed", "sparsity", "sops", "lossless", "firing", "training"):
         for suffix in ("pdf", "svg", "png", "csv"):
             assert (results / "figs" / f"{name}.{suffix}").stat().st_size > 0
     for precision in ("fp32", "k0", "k1"):

@@ -215,11 +215,11 @@ def simulations(file):
     return [f"{RESULTS}/{net}/seed{seed}/{precision}/{file}" for net, seed, precision in RUNS]
 
 
-FIGURES = ("accuracy_speed", "sparsity", "sops")
+FIGURES = ("accuracy_speed", "sparsity", "sops", "lossless", "firing", "training")
 
 
-def figure_inputs():
-    """What each figure is drawn from: a few small tables."""
+def curve_inputs():
+    """What curves and table are made of: a few small tables."""
     return {
         "accuracy": simulations("accuracy.txt"),
         "spike_num": simulations("spike_num.txt"),
@@ -228,6 +228,11 @@ def figure_inputs():
         "evaluations": simulations("evaluation.json"),
         "fp32": expand("{results}/{net}/seed{seed}/fp32/ann.json", results=RESULTS, net=NETS, seed=SEEDS),
     }
+
+
+def spike_inputs():
+    """What is drawn layer by layer, and of all neurons."""
+    return {"arrays": simulations("evaluation.npz"), "evaluations": simulations("evaluation.json")}
 
 
 def figure_code(name):

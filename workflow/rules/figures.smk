@@ -1,11 +1,13 @@
-# In:  {results}/{net}/seed{seed}/{quantized}/: the four logs and evaluation.json; {results}/{net}/seed{seed}/fp32/ann.json
-# Out: {results}/figs/{accuracy_speed,sparsity,sops}.{pdf,svg,png,csv}, the CSV holds the numbers that are drawn;
+# In:  {results}/{net}/seed{seed}/{quantized}/: the four logs, evaluation.json and evaluation.npz;
+#      {results}/{net}/seed{seed}/{precision}/history.csv; {results}/{net}/seed{seed}/fp32/ann.json
+# Out: {results}/figs/{accuracy_speed,sparsity,sops,lossless,firing,training}.{pdf,svg,png,csv}, the CSV holds the
+#      numbers that are drawn;
 #      {results}/table.csv, one line a network, and {results}/summary.md, the same for people, shown at the end of a run
 
 
 rule accuracy_speed:
     input:
-        **figure_inputs(),
+        **curve_inputs(),
     output:
         **figure_outputs("accuracy_speed"),
     log:
@@ -52,9 +54,60 @@ use rule accuracy_speed as sops with:
         runs=RUNS,
 
 
+rule lossless:
+    input:
+        **spike_inputs(),
+    output:
+        **figure_outputs("lossless"),
+    log:
+        f"{RESULTS}/logs/figs/lossless.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/figs/lossless.tsv"
+    localrule: True
+    conda:
+        "../../envs/environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        code=figure_code("lossless"),
+        runs=RUNS,
+    script:
+        "../scripts/draw_figure.py"
+
+
+use rule lossless as firing with:
+    output:
+        **figure_outputs("firing"),
+    log:
+        f"{RESULTS}/logs/figs/firing.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/figs/firing.tsv"
+    localrule: True
+    params:
+        code=figure_code("firing"),
+        runs=RUNS,
+
+
+use rule lossless as training with:
+    input:
+        histories=[f"{RESULTS}/{net}/seed{seed}/{precision}/history.csv" for net, seed, precision in TRAININGS],
+    output:
+        **figure_outputs("training"),
+    log:
+        f"{RESULTS}/logs/figs/training.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/figs/training.tsv"
+    localrule: True
+    params:
+        code=figure_code("training"),
+        runs=TRAININGS,
+
+
 rule table:
     input:
-        **figure_inputs(),
+        **curve_inputs(),
     output:
         table=in_report(f"{RESULTS}/table.csv", "Table", "table"),
         summary=f"{RESULTS}/summary.md",

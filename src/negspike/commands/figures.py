@@ -45,8 +45,8 @@ def add_log_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Write the figures and the table."""
     from negspike.commands.configuration import read_configuration
-    from negspike.figures import FORMATS, KINDS, draw
-    from negspike.results.collect import collect
+    from negspike.figures import CURVES, FORMATS, draw
+    from negspike.results.collect import Results, collect
     from negspike.results.metrics import write_table
 
     definitions = read_configuration(options.config).definitions
@@ -56,8 +56,12 @@ def run(options: argparse.Namespace) -> int:
         if all(run.net != net for run in results.curves):
             raise InputError(f"--fp32 {net}={accuracy}: {options.logs} has no net '{net}'")
         fp32[net] = (accuracy,)
-    for kind in KINDS:
-        draw(kind, results.curves, fp32, {suffix: options.out / f"{kind}.{suffix}" for suffix in (*FORMATS, "csv")})
+    for kind in CURVES:
+        draw(
+            kind,
+            Results(results.curves, fp32),
+            {suffix: options.out / f"{kind}.{suffix}" for suffix in (*FORMATS, "csv")},
+        )
     write_table(results.curves, options.out / "table.csv")
     return 0
 

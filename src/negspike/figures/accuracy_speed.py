@@ -1,33 +1,41 @@
-"""Accuracy versus speed: accuracy over time steps, with the step at which it has settled."""
+"""Accuracy versus speed: accuracy over time steps, where it has settled, and the quantised ANN's own."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.markers import TICKRIGHT
+from matplotlib.transforms import blended_transform_factory
 
-from negspike.figures.style import DASHED, GREY, Panel, legend_label, spread, step_range, still_spiking, table_by_step
+from negspike.figures.curves import Panel, build_panels, of_seeds, read, still_spiking, table_by_step
+from negspike.figures.style import DASHED, GREY, legend_label, spread
+from negspike.results.collect import Results
 from negspike.results.metrics import Curves
 
+__all__ = ["TITLE", "build", "numbers", "read"]
+TITLE = "Accuracy versus speed"
 _SETTLED: dict[str, Any] = {"linestyle": "none", "markerfacecolor": "white", "markeredgewidth": 1.4, "zorder": 3}
+_TICK: dict[str, Any] = {"linestyle": "none", "marker": TICKRIGHT, "markersize": 5, "markeredgewidth": 1.4}
 
 
-def draw_panel(panel: Panel) -> None:
-    """Draw one net's accuracy (per cent), its settled steps and the full-precision accuracy."""
+def build(results: Results) -> Figure:
+    """A panel a net."""
+    return build_panels("accuracy_speed", results, _draw_panel)
+
+
+def _draw_panel(panel: Panel) -> None:
+    """Draw one net's accuracy (per cent), its settled steps and the accuracies of the networks without spikes."""
     axes = panel.axes
-    highest = []
-    finals = []
-    for precision, runs in panel.groups:
+    highest, finals = [], []
+    for precision, runs in panel.groups.items():
         values = [100 * run.accuracy for run in runs]
-        settled = [run.settled_step for run in runs]
         accuracy = f"{spread([100 * run.final_accuracy for run in runs], 2)} %"
-        line = panel.line(
-            precision,
-            values,
-            legend_label(precision, accuracy, f"settled at {step_range(settled)}", still_spiking(runs)),
-        )
-        at = np.unique(settled)
+        parts = (accuracy, _settled(runs), still_spiking(runs), _equal(runs))
+        line = panel.line(precision, values, legend_label(precision, *parts))
+        at = np.unique([run.settled_step for run in runs if not run.still_spiking]).astype(int)
         axes.plot(
             at,
             np.mean(values, axis=0)[at - 1],
@@ -38,15 +46,25 @@ def draw_panel(panel: Panel) -> None:
             clip_on=False,
             **_SETTLED,
         )
-        highest += [float(value.max()) for value in values]
-        finals += [float(value[-1]) for value in values]
+        own = [100 * run.ann_accuracy for run in runs if run.ann_accuracy is not None]
+        if own:
+            edge = blended_transform_factory(axes.transAxes, axes.transData)
+            tick = {"transform": edge, "color": line.get_color(), "gid": f"ANN {precision.name}", "clip_on": False}
+            axes.plot([1], [np.mean(own)], **tick, **_TICK)
+        highest += [float(value.max()) for value in values] + own
+        finals += [float(value[-1]) for value in values] + own
     if panel.fp32:
         mean = 100 * float(np.mean(panel.fp32))
         label = f"FP32: {spread([100 * value for value in panel.fp32], 2)} %"
         axes.axhline(mean, color=GREY, linestyle=DASHED, linewidth=1.0, zorder=1.5, label=label)
         highest.append(mean)
         finals.append(mean)
-    axes.plot([], [], color=GREY, marker="o", markersize=6, label="settled: the accuracy no longer changes", **_SETTLED)
+    runs = [run for group in panel.groups.values() for run in group]
+    if not all(run.still_spiking for run in runs):
+        label = "settled: the accuracy no longer changes"
+        axes.plot([], [], color=GREY, marker="o", markersize=6, label=label, **_SETTLED)
+    if any(run.ann_accuracy is not None for run in runs):
+        axes.plot([], [], color=GREY, label="at the right edge: the quantised ANN itself", **_TICK)
     # Close enough to tell the final accuracies apart, with the last part of the rise; the whole rise is in the CSV.
     span = max(max(highest) - min(finals), 0.5)
     top = max(highest) + 0.4 * span
@@ -54,15 +72,35 @@ def draw_panel(panel: Panel) -> None:
     panel.finish("accuracy (%)")
 
 
-def numbers(curves: Sequence[Curves], fp32: Mapping[str, Sequence[float]]) -> str:
-    """The CSV: accuracies are fractions, one row a run and step."""
-    settled = {id(run): (run.settled_step, str(run.still_spiking).lower()) for run in curves}
+def _settled(runs: Sequence[Curves]) -> str:
+    """``settled at step 5`` or ``steps 5–7``, of those that are silent; what still spikes may still change."""
+    steps = [run.settled_step for run in runs if not run.still_spiking]
+    if not steps:
+        return ""
+    where = f"step {steps[0]}" if len(set(steps)) == 1 else f"steps {min(steps)}–{max(steps)}"
+    return f"settled at {where}{of_seeds(len(steps), runs) if len(steps) < len(runs) else ''}"
+
+
+def _equal(runs: Sequence[Curves]) -> str:
+    """In how many images every neuron has the quantised ANN's activation, where it is known."""
+    equal = [run.equal_images for run in runs if run.equal_images is not None]
+    return f"equal in {sum(equal):,} of {sum(run.images for run in runs):,} images" if len(equal) == len(runs) else ""
+
+
+def numbers(results: Results) -> str:
+    """The CSV: accuracies are fractions, one row a run and step; no settled step of what still spikes."""
+    settled = {id(run): "" if run.still_spiking else run.settled_step for run in results.curves}
+    fp32 = {net: float(np.mean(values)) for net, values in results.fp32.items() if values}
     return table_by_step(
-        ("accuracy", "settled_step", "still_spiking", "fp32_accuracy"),
-        curves,
+        results,
+        ("accuracy", "settled_step", "still_spiking", "fp32_accuracy", "ann_accuracy", "equal_images", "images"),
         lambda run, index: (
             run.accuracy[index],
-            *settled[id(run)],
-            float(np.mean(fp32[run.net])) if fp32.get(run.net) else "",
+            settled[id(run)],
+            str(run.still_spiking).lower(),
+            fp32.get(run.net, ""),
+            run.ann_accuracy,
+            run.equal_images,
+            run.images,
         ),
     )

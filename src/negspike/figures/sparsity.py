@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from matplotlib.figure import Figure
 
-from negspike.figures.style import DOTTED, GREY, Panel, legend_label, spread, still_spiking, table_by_step
-from negspike.results.metrics import Curves
+from negspike.figures.curves import Panel, build_panels, read, still_spiking, table_by_step
+from negspike.figures.style import DOTTED, GREY, legend_label, spread
+from negspike.results.collect import Results
+
+__all__ = ["TITLE", "build", "numbers", "read"]
+TITLE = "Firing sparsity"
 
 
-def draw_panel(panel: Panel) -> None:
+def build(results: Results) -> Figure:
+    """A panel a net."""
+    return build_panels("sparsity", results, _draw_panel)
+
+
+def _draw_panel(panel: Panel) -> None:
     """Draw one net's cumulative spikes a neuron and image: all, and positive minus negative."""
-    for precision, runs in panel.groups:
-        spikes = spread([float(run.spikes_per_neuron[-1]) for run in runs], 3)
+    for precision, runs in panel.groups.items():
+        totals = [float(run.spikes_per_neuron[-1]) for run in runs]
         share = spread([100 * run.negative_share for run in runs], 1)
-        label = legend_label(precision, f"{spikes} spikes per neuron", f"{share} % negative", still_spiking(runs))
-        panel.line(precision, [run.spikes_per_neuron for run in runs], label)
+        each_step = f"{spread([total / panel.timesteps for total in totals], 4)} a step"
+        parts = (f"{spread(totals, 3)} spikes per neuron", each_step, f"{share} % negative", still_spiking(runs))
+        panel.line(precision, [run.spikes_per_neuron for run in runs], legend_label(precision, *parts))
         panel.line(
             precision, [run.net_spikes_per_neuron for run in runs], "_net", linestyle=DOTTED, markerfacecolor="white"
         )
@@ -24,10 +34,10 @@ def draw_panel(panel: Panel) -> None:
     panel.finish("cumulative spikes\nper neuron and image")
 
 
-def numbers(curves: Sequence[Curves], fp32: Mapping[str, Sequence[float]]) -> str:
+def numbers(results: Results) -> str:
     """The CSV: cumulative spikes a neuron and image, one row a run and step."""
     return table_by_step(
+        results,
         ("spikes_per_neuron", "net_spikes_per_neuron", "neurons"),
-        curves,
         lambda run, index: (run.spikes_per_neuron[index], run.net_spikes_per_neuron[index], run.neurons),
     )

@@ -1,23 +1,25 @@
-"""What the three figures have in common: panels, colours, legends and the CSV beside each figure."""
+"""What the figures have in common: style, colours, axes, where panels and legends go, and the CSV beside each."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+from negspike.errors import InputError
 from negspike.precision import Precision
-from negspike.results.metrics import Curves, Series
 
 # Okabe and Ito's palette tells colours apart for every kind of colour vision, the markers do on black-and-white paper.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
@@ -25,13 +27,18 @@ _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 GREY = "#4D4D4D"
 DASHED = (0, (5, 2))
 DOTTED = (0, (2.5, 1.2))
+# From light to dark for every kind of colour vision, and in grey.
+COLOUR_MAP = "viridis_r"
 # of a panel, in inches; it is as wide as a column of a journal
 _WIDTH, _HEIGHT = 3.5, 2.05
 _LEFT, _RIGHT, _TOP, _BOTTOM = 0.74, 0.14, 0.28, 0.46
 _LINE = 0.148  # of the legend
 _LABEL = 52  # characters that fit beside a legend's handle
+_SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 STYLE: dict[Any, Any] = {
-    "font.family": "DejaVu Sans",
+    # The first comes with Matplotlib. SVG keeps text as text, and the second is as wide where the first is missing.
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans", "Verdana"],
     "font.size": 8.0,
     "axes.titlesize": 9.0,
     "axes.linewidth": 0.6,
@@ -47,7 +54,7 @@ STYLE: dict[Any, Any] = {
     "ytick.major.width": 0.6,
     "pdf.fonttype": 42,
     "ps.fonttype": 42,
-    "svg.fonttype": "path",
+    "svg.fonttype": "none",
     "svg.hashsalt": "negspike",
     "path.simplify": False,
 }
@@ -63,87 +70,88 @@ def styled() -> Iterator[None]:
         yield
 
 
-@dataclass(frozen=True, eq=False)
-class Panel:
-    """One net's panel: the runs of each precision and where they are drawn."""
+def canvas() -> Figure:
+    """An empty figure, without a window."""
+    figure = Figure()
+    FigureCanvasAgg(figure)
+    return figure
 
-    axes: Axes
-    net: str
-    groups: list[tuple[Precision, list[Curves]]]
-    fp32: tuple[float, ...]
-    precisions: list[Precision]
 
-    @property
-    def timesteps(self) -> int:
-        """T of every run of this net."""
-        return self.groups[0][1][0].timesteps
-
-    def style(self, precision: Precision) -> dict[str, Any]:
-        """Colour and marker of a precision, the same in every panel."""
-        index = self.precisions.index(precision)
-        return {"color": _COLOURS[index % len(_COLOURS)], "marker": _MARKERS[index % len(_MARKERS)]}
-
-    def line(self, precision: Precision, values: Sequence[Series], label: str, **style: Any) -> Line2D:
-        """The mean of the seeds as a line and, of several, their range as a band."""
-        steps = np.arange(1, self.timesteps + 1)
-        look = self.style(precision) | {"markevery": self.marked_steps(precision), "label": label} | style
-        if len(values) > 1:
-            self.axes.fill_between(
-                steps, np.min(values, axis=0), np.max(values, axis=0), color=look["color"], alpha=0.2, linewidth=0
-            )
-        (line,) = self.axes.plot(steps, np.mean(values, axis=0), **look)
-        return line
-
-    def marked_steps(self, precision: Precision) -> list[int]:
-        """Indices of a few steps, even on the logarithmic axis, so that markers of different precisions stay apart."""
-        shift = (self.precisions.index(precision) + 0.5) / len(self.precisions)
-        count = 5
-        steps = self.timesteps ** ((np.arange(count) + shift) / count)
-        return sorted({round(float(step)) - 1 for step in steps})
+class Named(Protocol):
+    """Something of one network."""
 
     @property
-    def legend_lines(self) -> int:
-        """Lines of text in the legend."""
-        return sum(1 + label.count("\n") for label in self.axes.get_legend_handles_labels()[1])
+    def net(self) -> str:
+        """Name of the net."""
 
-    def finish(self, ylabel: str) -> None:
-        """Title and axes."""
-        axes = self.axes
-        axes.set_title(self.net, loc="left", fontweight="bold")
-        axes.set_xscale("log")
-        axes.set_xlim(0.93, max(self.timesteps, 2) * 1.08)
-        ticks = [base * 10**power for power in range(7) for base in (1, 2, 5) if base * 10**power <= self.timesteps]
-        if self.timesteps >= 1.5 * ticks[-1]:
-            ticks.append(self.timesteps)
-        axes.xaxis.set_major_locator(FixedLocator(ticks))
-        axes.xaxis.set_minor_locator(NullLocator())
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0f}"))
-        axes.set_xlabel("time step")
-        axes.set_ylabel(ylabel)
-        axes.grid(True)
-        axes.set_axisbelow(True)
+    @property
+    def seed(self) -> int:
+        """Training repetition."""
+
+    @property
+    def precision(self) -> Precision:
+        """What its activations are."""
 
 
-def arrange(figure: Figure, rows: list[list[Panel]]) -> None:
+Run = TypeVar("Run", bound=Named)
+
+
+def grouped(kind: str, runs: Sequence[Run]) -> tuple[dict[str, dict[Precision, list[Run]]], list[Precision]]:
+    """For each net, in the order in which they first appear, the seeds of each precision; and all precisions, sorted.
+
+    Raises:
+        InputError: there is none.
+    """
+    if not runs:
+        raise InputError(f"figure '{kind}': there is nothing to draw")
+    nets: dict[str, dict[Precision, list[Run]]] = {}
+    for run in sorted(runs, key=lambda run: run.precision):
+        nets.setdefault(run.net, {}).setdefault(run.precision, []).append(run)
+    return {run.net: nets[run.net] for run in runs}, sorted({run.precision for run in runs})
+
+
+def look(precision: Precision, precisions: Sequence[Precision]) -> dict[str, Any]:
+    """Colour and marker of a precision, the same in every panel; full precision is grey and dashed."""
+    if precision.kind == "fp32":
+        return {"color": GREY, "linestyle": DASHED}
+    index = [one for one in precisions if one.kind != "fp32"].index(precision)
+    return {"color": _COLOURS[index % len(_COLOURS)], "marker": _MARKERS[index % len(_MARKERS)]}
+
+
+def line(axes: Axes, x: np.ndarray, values: Sequence[np.ndarray], **style: Any) -> Line2D:
+    """The mean of several seeds' (len(x),) values as a line and, of several, their range as a band."""
+    if len(values) > 1:
+        least, most = np.min(values, axis=0), np.max(values, axis=0)
+        axes.fill_between(x, least, most, color=style["color"], alpha=0.2, linewidth=0)
+    (drawn,) = axes.plot(x, np.mean(values, axis=0), **style)
+    return drawn
+
+
+def time_axis(axes: Axes, timesteps: int) -> None:
+    """Time steps from 1 on, logarithmic."""
+    axes.set_xscale("log")
+    ticks = [base * 10**power for power in range(7) for base in (1, 2, 5) if base * 10**power <= timesteps]
+    if timesteps >= 1.5 * ticks[-1]:
+        ticks.append(timesteps)
+    axes.xaxis.set_major_locator(FixedLocator(ticks))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0f}"))
+    axes.set_xlabel("time step")
+
+
+def arrange(figure: Figure, rows: list[list[Axes]]) -> None:
     """Give every panel the same size, and every row as much room below as its longest legend needs."""
-    legends = [max(panel.legend_lines for panel in row) * _LINE + 0.08 for row in rows]
+    legends = [max(map(_legend_lines, row)) * _LINE + 0.08 for row in rows]
     width = _WIDTH * len(rows[0])
     height = sum(legends) + (_TOP + _HEIGHT + _BOTTOM) * len(rows)
     figure.set_size_inches(width, height)
     bottom = height
     for row, legend in zip(rows, legends, strict=True):
         bottom -= _TOP + _HEIGHT + _BOTTOM + legend
-        for column, panel in enumerate(row):
+        for column, axes in enumerate(row):
             left = column * _WIDTH
-            panel.axes.set_position(
-                (
-                    (left + _LEFT) / width,
-                    (bottom + legend + _BOTTOM) / height,
-                    (_WIDTH - _LEFT - _RIGHT) / width,
-                    _HEIGHT / height,
-                )
-            )
-            panel.axes.legend(
+            place(axes, left + _LEFT, bottom + legend + _BOTTOM, _WIDTH - _LEFT - _RIGHT, _HEIGHT)
+            axes.legend(
                 loc="upper left",
                 bbox_to_anchor=((left + 0.04) / width, (bottom + legend + 0.04) / height),
                 bbox_transform=figure.transFigure,
@@ -153,6 +161,45 @@ def arrange(figure: Figure, rows: list[list[Panel]]) -> None:
                 handletextpad=0.6,
                 labelspacing=0.35,
             )
+
+
+def _legend_lines(axes: Axes) -> int:
+    return sum(1 + label.count("\n") for label in axes.get_legend_handles_labels()[1])
+
+
+def place(axes: Axes, left: float, bottom: float, width: float, height: float) -> None:
+    """Put axes where they belong, in inches from the lower left corner of a figure that has its size."""
+    assert axes.figure is not None
+    across, up = axes.figure.get_figure(root=True).get_size_inches()
+    axes.set_position((left / across, bottom / up, width / across, height / up))
+
+
+def colour_bar(figure: Figure, norm: LogNorm, label: str, *, right: float, top: float, extend: str = "neither") -> None:
+    """What the colours of all panels mean, so many inches from the right and the top edge."""
+    width, height = figure.get_size_inches()
+    axes = figure.add_axes((0, 0, 1, 1), label="colours")
+    length = min(2.0, height - top - 0.45)
+    place(axes, width - right, height - top - length, 0.1, length)
+    bar = figure.colorbar(ScalarMappable(norm, COLOUR_MAP), cax=axes, label=label, extend=extend)
+    axes.yaxis.set_major_formatter(FuncFormatter(_power))
+    bar.outline.set_linewidth(0.6)  # type: ignore[operator]
+
+
+def _power(value: float, _: object) -> str:
+    """A power of ten; Matplotlib's own formatters write mathematics, which is switched off for the names of nets."""
+    exponent = round(np.log10(value))
+    return "1" if exponent == 0 else "10" + str(exponent).translate(_SUPERSCRIPT)
+
+
+def described(figure: Figure) -> str:
+    """What a figure says in words, for those who cannot see it: titles, texts and legends of its panels."""
+    parts = []
+    for axes in figure.axes:
+        legend = axes.get_legend()
+        texts = [axes.get_title("left"), *(text.get_text() for text in axes.texts)]
+        texts += [text.get_text() for text in legend.get_texts()] if legend else []
+        parts.append("; ".join(" ".join(text.split()) for text in texts if text))
+    return ". ".join(filter(None, parts))
 
 
 def spread(values: Sequence[float], digits: int) -> str:
@@ -173,26 +220,11 @@ def legend_label(precision: Precision, *parts: str) -> str:
     return "\n".join(lines)
 
 
-def step_range(steps: Sequence[int]) -> str:
-    """``step 5`` or, where several seeds differ, ``steps 5–7``."""
-    return f"step {steps[0]}" if len(set(steps)) == 1 else f"steps {min(steps)}–{max(steps)}"
-
-
-def still_spiking(runs: Sequence[Curves]) -> str:
-    """A legend's note on runs that were not silent at the end; empty if all were."""
-    count = sum(run.still_spiking for run in runs)
-    if not count:
-        return ""
-    some = f" ({count} of {len(runs)} seeds)" if len(runs) > 1 else ""
-    return f"still spiking at step {runs[0].timesteps}{some}"
-
-
-def table_by_step(header: Sequence[str], curves: Sequence[Curves], row: Callable[[Curves, int], Sequence[Any]]) -> str:
-    """CSV with a row for each run and step; numbers in as many digits as bring the same number back."""
+def table(header: Sequence[str], rows: Iterable[tuple[Named, Sequence[Any]]]) -> str:
+    """CSV whose rows begin with the network; numbers in as many digits as bring the same number back."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("net", "seed", "k", "levels", "timestep", *header))
-    for run in curves:
-        for index in range(run.timesteps):
-            writer.writerow((run.net, run.seed, run.k, run.levels, index + 1, *row(run, index)))
+    writer.writerow(("net", "seed", "k", "levels", *header))
+    for run, row in rows:
+        writer.writerow((run.net, run.seed, run.precision.k, run.precision.levels, *row))
     return text.getvalue()

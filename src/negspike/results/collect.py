@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 # float64 holds every count
 _Count = Annotated[int, Field(ge=1, le=1 << 53)]
+_Number = Annotated[int, Field(ge=0, le=1 << 53)]
+_Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,8 +35,8 @@ class Results:
         fp32: for each net, the test accuracies of its full-precision networks, one a seed; none if not known.
     """
 
-    curves: tuple[Curves, ...]
-    fp32: Mapping[str, tuple[float, ...]]
+    curves: Sequence[Curves]
+    fp32: Mapping[str, Sequence[float]]
 
 
 def collect(
@@ -82,7 +84,7 @@ def collect(
     for net, seed in dict.fromkeys((net, seed) for net, seed, _ in folders):
         path = directory / net / f"seed{seed}" / "fp32" / "ann.json"
         if path.is_file():
-            fp32[net] = (*fp32.get(net, ()), _read_json(path, _Ann).test_accuracy)
+            fp32[net] = (*fp32.get(net, ()), read_json(path, _Ann).test_accuracy)
     return Results(curves, fp32)
 
 
@@ -120,8 +122,9 @@ def _read_run(
     images: int | None,
 ) -> Curves:
     evaluation = folder / "evaluation.json"
+    known: dict[str, Any] = {}
     if evaluation.is_file():
-        facts = _read_json(evaluation, _Evaluation)
+        facts = read_json(evaluation, _Evaluation)
         about = Precision.of(facts.k, facts.levels)
         if (facts.net, facts.seed, about) != (net, seed, precision):
             raise InputError(
@@ -131,6 +134,8 @@ def _read_run(
         logs = read_logs(folder, facts.timesteps, facts.batch_size, signed=facts.signed)
         batch_size, images = facts.batch_size, facts.images
         neurons, operations = facts.neurons, facts.reference_operations
+        known = {"ann_accuracy": facts.accuracy and facts.accuracy.integer_ann}
+        known |= {"equal_images": facts.lossless_check and facts.lossless_check.equal}
     elif net in definitions:
         timesteps = definitions[net].timesteps
         if isinstance(timesteps, str):
@@ -145,14 +150,14 @@ def _read_run(
         neurons, operations = topology.neurons, topology.reference_operations
         images = logs.batches * batch_size if images is None else images
     else:
-        known = ", ".join(definitions) or "none"
-        raise InputError(f"{folder}: no evaluation.json here, and net '{net}' has no definition (there are: {known})")
+        there = ", ".join(definitions) or "none"
+        raise InputError(f"{folder}: no evaluation.json here, and net '{net}' has no definition (there are: {there})")
     if math.ceil(images / batch_size) != logs.batches:
         raise InputError(
             f"{folder}: the logs have {logs.batches} batches, but {images} images make"
             f" {math.ceil(images / batch_size)} batches of {batch_size}"
         )
-    return curves_from_logs(
+    run = curves_from_logs(
         logs,
         net=net,
         seed=seed,
@@ -162,6 +167,25 @@ def _read_run(
         k=precision.k,
         levels=precision.levels,
     )
+    return replace(run, **known)
+
+
+class Accuracy(BaseModel):
+    """A part of evaluation.json."""
+
+    integer_ann: _Fraction
+
+
+class LosslessCheck(BaseModel):
+    """A part of evaluation.json."""
+
+    silent_images_equal_to_integer_ann: _Number
+    images_still_spiking_equal_to_integer_ann: _Number
+
+    @property
+    def equal(self) -> int:
+        """Images with the integer ANN's activation in every neuron."""
+        return self.silent_images_equal_to_integer_ann + self.images_still_spiking_equal_to_integer_ann
 
 
 class _Evaluation(BaseModel):
@@ -178,18 +202,25 @@ class _Evaluation(BaseModel):
     neurons: _Count
     reference_operations: _Count
     signed: bool = False
+    accuracy: Accuracy | None = None
+    lossless_check: LosslessCheck | None = None
 
 
 class _Ann(BaseModel):
     """What is needed of ann.json."""
 
-    test_accuracy: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+    test_accuracy: _Fraction
 
 
 Facts = TypeVar("Facts", bound=BaseModel)
 
 
-def _read_json(path: Path, kind: type[Facts]) -> Facts:
+def read_json(path: Path, kind: type[Facts]) -> Facts:
+    """What is needed of a JSON file.
+
+    Raises:
+        InputError: it is missing or damaged, or a key is.
+    """
     with foreign_file(path, "JSON", "make it again"):
         value = json.loads(path.read_bytes())  # bytes: whatever encoding it is in
     try:

@@ -15,6 +15,7 @@ from negspike.files import atomic_path
 from negspike.precision import Precision
 from negspike.spiking.dense import largest_float32_sum
 from negspike.spiking.graph import SpikingNetwork
+from negspike.spiking.joint import join_histograms
 from negspike.spiking.recording import SimulationLog
 from negspike.spiking.simulation import MOST_STEPS, Engine, run_logged
 
@@ -32,11 +33,13 @@ class Evaluation:
         integer_predictions: (N,) int64, the integer quantised ANN's.
         differing_neurons: (N,) int64, neurons of each image, of all layers, whose net count at the end is not the
             integer ANN's activation. Zero for every silent image; others may still be on their way.
+        joint: (3, M) int64, columns of an activation, a net count, and how many neurons of all images have both.
     """
 
     log: SimulationLog
     integer_predictions: np.ndarray
     differing_neurons: np.ndarray
+    joint: np.ndarray
 
     def lossless_check(self) -> dict[str, int]:
         """The proof in numbers.
@@ -57,6 +60,8 @@ class Evaluation:
             "silent_images_equal_to_integer_ann": int(silent.sum()) - wrong,
             "images_still_spiking": int((~silent).sum()),
             "images_still_spiking_equal_to_integer_ann": int((self.differing_neurons[~silent] == 0).sum()),
+            "neurons": int(self.joint[2].sum()),
+            "neurons_equal_to_integer_ann": int(self.joint[2].sum() - self.differing_neurons.sum()),
         }
 
 
@@ -100,9 +105,11 @@ def evaluate(
     """
     integer_predictions = np.zeros(len(images), np.int64)
     differing = np.zeros(len(images), np.int64)
+    histograms = []
 
     def compare(chunk: slice, counts: Mapping[str, np.ndarray]) -> None:
-        integer_predictions[chunk], differing[chunk] = network.compare(images[chunk], counts)
+        integer_predictions[chunk], differing[chunk], joint = network.compare(images[chunk], counts)
+        histograms.append(joint)
 
     log = run_logged(
         network,
@@ -115,7 +122,7 @@ def evaluate(
         cap=timesteps_cap,
         report=report,
     )
-    return Evaluation(log, integer_predictions, differing)
+    return Evaluation(log, integer_predictions, differing, join_histograms(histograms))
 
 
 def describe_layers(network: SpikingNetwork, log: SimulationLog) -> list[dict[str, Any]]:
@@ -143,7 +150,8 @@ def save_evaluation(evaluation: Evaluation, labels: np.ndarray, ann_predictions:
 
     Arrays: ``correct`` (N, T) bool; ``spikes``, ``net_spikes``, ``sops`` (N, T) int64, cumulative; ``positive``,
     ``negative`` (populations, T) int64, of each step; ``silent`` (N,) int64, the first silent step or -1; ``labels``,
-    ``spiking_predictions``, ``integer_predictions``, ``ann_predictions``, ``differing_neurons`` (N,) int64.
+    ``spiking_predictions``, ``integer_predictions``, ``ann_predictions``, ``differing_neurons`` (N,) int64; ``joint``
+    (3, M) int64, as :class:`Evaluation` has it.
     """
     log = evaluation.log
     assert log.correct is not None, "a test set has labels"
@@ -162,4 +170,5 @@ def save_evaluation(evaluation: Evaluation, labels: np.ndarray, ann_predictions:
             integer_predictions=evaluation.integer_predictions,
             ann_predictions=ann_predictions,
             differing_neurons=evaluation.differing_neurons,
+            joint=evaluation.joint,
         )

@@ -38,6 +38,8 @@ class Curves:
         neurons: outputs of all spiking layers.
         reference_operations: additions an image of the reference ANN, 3 for each multiply-accumulate.
         levels: the largest count of its activations, or None.
+        ann_accuracy: of the integer quantised ANN, a fraction; None if not known.
+        equal_images: images whose every neuron ended at the integer ANN's activation; None if not known.
     """
 
     net: str
@@ -51,6 +53,8 @@ class Curves:
     neurons: int
     reference_operations: int
     levels: int | None = None
+    ann_accuracy: float | None = None
+    equal_images: int | None = None
 
     @property
     def precision(self) -> Precision:

@@ -159,8 +159,13 @@ class SpikingNetwork(Table):
         """
         return self._integer_ann.activations(self.encode(images))
 
-    def compare(self, images: np.ndarray, counts: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        """The integer ANN's predictions, and how many neurons of each image differ from it; both (N,) int64.
+    def compare(
+        self, images: np.ndarray, counts: Mapping[str, np.ndarray]
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The integer ANN's predictions, how many neurons of each image differ from it, and the joint histogram.
+
+        The first two are (N,) int64, the third (3, M) int64: columns of an activation, a net count, and how many
+        neurons of all images have both.
 
         Args:
             images: (N, C, H, W) standardised floats; rounded to 16 fractional bits.

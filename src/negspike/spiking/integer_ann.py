@@ -15,6 +15,7 @@ from negspike.errors import InputError
 from negspike.spiking.bounds import reach
 from negspike.spiking.digits import DigitSum
 from negspike.spiking.exact import exact_arithmetic
+from negspike.spiking.joint import JointHistogram, join_histograms
 from negspike.spiking.linear import ExactSum, add_current, sum_int64
 from negspike.spiking.nodes import INPUT, MaxPool, Neurons, Readout, Sum, sources
 
@@ -66,15 +67,17 @@ class IntegerAnn:
         whole = {name: np.ascontiguousarray(values.transpose(0, 3, 1, 2), np.int64) for name, values in found.items()}
         return whole | {self.network.readout.name: whole[self.network.readout.name][:, :, 0, 0]}
 
-    def compare(self, encoded: np.ndarray, counts: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        """The predictions, and how many neurons of each image have another count than those given.
+    def compare(
+        self, encoded: np.ndarray, counts: Mapping[str, np.ndarray]
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The predictions, how many neurons of each image have another count than those given, and how many have which.
 
         Args:
             encoded: (N, C, H, W) int64 images with 16 fractional bits.
             counts: (N, channels, height, width) integers of each population.
 
         Returns:
-            (N,) int64, both.
+            (N,) int64, both; and the joint histogram of activations and counts, (3, M) int64.
 
         Raises:
             InputError: as :meth:`activations`.
@@ -82,20 +85,20 @@ class IntegerAnn:
         predictions, differing = np.zeros(len(encoded), np.int64), np.zeros(len(encoded), np.int64)
         threads = torch.get_num_threads()
 
-        def compare_part(first: int) -> None:
-            part = slice(first, first + self.images_at_once)
+        def compare_part(first: int) -> np.ndarray:
+            part, joint = slice(first, first + self.images_at_once), JointHistogram()
             with torch.inference_mode():
                 for name, values in self._layers(encoded[part]):
                     if name == self.network.readout.name:
                         predictions[part] = values.reshape(len(values), -1).argmax(1)
-                        continue
-                    for image, differs in enumerate(values != counts[name][part].transpose(0, 2, 3, 1), first):
-                        differing[image] += np.count_nonzero(differs)
+                    else:
+                        differing[part] += joint.add(values, counts[name][part].transpose(0, 2, 3, 1))
+            return joint.total()
 
         # Threads take whole images: most of what is done is too small to be divided.
         with exact_arithmetic(1), ThreadPoolExecutor(threads) as pool:
-            list(pool.map(compare_part, range(0, len(encoded), self.images_at_once)))
-        return predictions, differing
+            parts = list(pool.map(compare_part, range(0, len(encoded), self.images_at_once)))
+        return predictions, differing, join_histograms(parts)
 
     def _layers(self, encoded: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
         """Populations and readout with their (N, height, width, channels) integers, kept while they are needed."""

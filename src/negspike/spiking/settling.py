@@ -1,4 +1,4 @@
-"""Compiled loops of the integer ANN: sums in 64 bits, and the net counts at which neurons come to rest."""
+"""Compiled loops of the integer ANN: sums in 64 bits, the net counts at which neurons come to rest, their tally."""
 
 from __future__ import annotations
 
@@ -42,4 +42,13 @@ def _settle(total, base, theta, bounds, counts):
             here[channel] = min(max(count, low), high)
 
 
-add, settle = kept(_add), kept(_settle)
+def _tally(pairs, tallied):
+    """Tally (M,) uint16, pairs of int8, in (2, 65536) int64.
+
+    Two at a time, and in turns: most are zeros, and an addition waits for the one before it in the same place.
+    """
+    for index in range(len(pairs)):
+        tallied[index & 1, pairs[index]] += 1
+
+
+add, settle, tally = kept(_add), kept(_settle), kept(_tally)

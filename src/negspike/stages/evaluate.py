@@ -20,6 +20,7 @@ from negspike.errors import InputError
 from negspike.files import atomic_path, file_sha256, write_json
 from negspike.results.evaluation import Evaluation, check_belongs, describe_layers, evaluate, save_evaluation
 from negspike.spiking.graph import SpikingNetwork
+from negspike.spiking.joint import join_histograms
 from negspike.spiking.recording import SimulationLog
 from negspike.spiking.simulation import UNTIL_SILENT, choose_engine, make_engine
 from negspike.stages.run import Hardware, Report, Run, Simulation
@@ -29,6 +30,7 @@ from negspike.training.weights import load_weights
 # PyTorch's float32 sums may depend on which images are beside one: a shard's batches are cut where they always are.
 ANN_BATCH = 100
 _LOG_ARRAYS = tuple(field.name for field in fields(SimulationLog) if field.name not in ("counts", "batch_size"))
+_FOUND = ("integer_predictions", "differing_neurons", "joint")
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ def evaluate_shard(
     part = _simulate(run, simulation, inputs, shard, hardware=hardware, report=report)
     part.evaluation.lossless_check()
     arrays = {name: getattr(part.evaluation.log, name) for name in _LOG_ARRAYS}
-    arrays |= {name: getattr(part.evaluation, name) for name in ("integer_predictions", "differing_neurons")}
+    arrays |= {name: getattr(part.evaluation, name) for name in _FOUND}
     arrays |= {
         "labels": part.labels,
         "ann_predictions": part.ann_predictions,
@@ -151,9 +153,10 @@ def _simulate(
 
 
 def _read_shard(path: Path, batch_size: int) -> Part:
-    arrays = read_npz(path, list, "a part of an evaluation", "delete it and run again")
+    names = (*_LOG_ARRAYS, *_FOUND, "labels", "ann_predictions", "facts")
+    arrays = read_npz(path, lambda promised: names, "a part of an evaluation", "delete it and run again")
     log = SimulationLog(**{name: arrays[name] for name in _LOG_ARRAYS}, counts={}, batch_size=batch_size)
-    evaluation = Evaluation(log, arrays["integer_predictions"], arrays["differing_neurons"])
+    evaluation = Evaluation(log, *(arrays[name] for name in _FOUND))
     return Part(evaluation, arrays["labels"], arrays["ann_predictions"], json.loads(str(arrays["facts"])))
 
 
@@ -163,7 +166,9 @@ def _write(
     network, facts = SpikingNetwork.load(spiking), parts[0].facts
     log = SimulationLog.join([part.evaluation.log for part in parts])
     integer = np.concatenate([part.evaluation.integer_predictions for part in parts])
-    evaluation = Evaluation(log, integer, np.concatenate([part.evaluation.differing_neurons for part in parts]))
+    differing = np.concatenate([part.evaluation.differing_neurons for part in parts])
+    joint = join_histograms(part.evaluation.joint for part in parts)
+    evaluation = Evaluation(log, integer, differing, joint)
     labels = np.concatenate([part.labels for part in parts])
     ann_predictions = np.concatenate([part.ann_predictions for part in parts])
     lossless = evaluation.lossless_check()
