@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -233,7 +234,8 @@ def test_many_different_counts_share_cells() -> None:
 
 def test_the_firing_figure_shows_each_layer_and_step() -> None:
     figure = build("firing", [spikes(), spikes(seed=1, T=6)])
-    positive, negative = (np.ma.asarray(axes.collections[0].get_array()) for axes in figure.axes[:2])
+    maps: list[Any] = [np.ma.asarray(axes.collections[0].get_array()) for axes in figure.axes[:2]]
+    positive, negative = maps
     assert positive.shape == (2, 8)
     assert np.allclose(positive.filled(0), spikes().positive) and np.allclose(negative.filled(0), spikes().negative)
     assert positive.mask.sum() == 10
@@ -273,7 +275,7 @@ def test_the_csv_holds_what_the_grids_show(tmp_path: Path, kind: str) -> None:
 def test_an_evaluation_of_an_earlier_version_is_named(tmp_path: Path) -> None:
     folder = tmp_path / "small/seed0/k0"
     folder.mkdir(parents=True)
-    arrays = {
+    arrays: Any = {
         "positive": np.ones((2, 3), int),
         "negative": np.zeros((2, 3), int),
         "differing_neurons": np.zeros(4, int),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import html
 import json
 import os
 import re
@@ -152,15 +153,48 @@ def test_the_report_has_every_figure_with_a_caption(finished_copy: Finished, tmp
     finished_copy.snakemake("--report", str(tmp_path / "report.zip"))
     with zipfile.ZipFile(tmp_path / "report.zip") as archive:
         names = {Path(name).name for name in archive.namelist()}
-        html = archive.read("report/report.html").decode()
+        page = archive.read("report/report.html").decode()
     figures = {f"{name}.svg" for name in ("accuracy_speed", "sparsity", "sops", "lossless", "firing", "training")}
     assert figures | {"table.csv"} <= names
-    captions = re.findall(r'"caption": "(.*?)(?<!\\)", ', html)
+    captions = re.findall(r'"caption": "(.*?)(?<!\\)", ', page)
     assert len(captions) == 7 and len(set(captions)) == 7
     for caption in captions:
         assert "tiny: 8C3-P2-32" in caption and "T = 30" in caption and "{" not in caption
-    assert sum("k = 0, k = 1." in caption for caption in captions) == 3
-    assert "Nets: small, tiny; k = 0, 1," in html
+    assert sum("k = 0, k = 1" in caption for caption in captions) == 6
+    assert "Nets: small, tiny; k = 0, 1," in page
+    # live numbers: those of the table that the run ends with
+    summary = (finished_copy.folder / "results/tiny/summary.md").read_text().splitlines()
+    (proof,) = (line for line in summary if line.startswith("All nets: 1,436 of 1,436 images, "))
+    assert page.count(json.dumps(proof)[1:-1]) == 2, "on the first page and below the lossless figure"
+    assert all(f"<td>{cell.strip()}</td>" in page for cell in summary[3][2:-2].split(" | ") if cell.strip())
+
+
+# Notes in the page what goes wrong and how wide its figures turn out: the browser prints the page as it is then.
+WATCHED = """<head><script>
+const wrong = [];
+window.addEventListener("error", event => wrong.push(event.message));
+console.error = (...words) => wrong.push(words.join(" "));
+window.addEventListener("load", () => setTimeout(() => {
+    const widths = [...document.querySelectorAll("figure img")].map(image => image.naturalWidth);
+    document.documentElement.setAttribute("data-found", JSON.stringify({wrong, widths}));
+}, 1000));
+</script>"""
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed")
+def test_the_report_opens_in_a_browser(finished_copy: Finished, tmp_path: Path) -> None:
+    page = tmp_path / "report.html"
+    finished_copy.snakemake("--report", str(page))
+    page.write_text(page.read_text().replace("<head>", WATCHED, 1))
+    options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
+    command = ["chromium", *options, "--virtual-time-budget=10000", "--dump-dom", page.as_uri()]
+    dom = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
+    noted = re.search(r'data-found="(.*?)"', dom)
+    assert noted is not None, dom[:2000]
+    found = json.loads(html.unescape(noted[1]))
+    assert found["wrong"] == []
+    assert len(found["widths"]) == 6 and min(found["widths"]) > 100, "each figure is drawn on the first page"
+    assert "All nets: 1,436 of 1,436 images" in dom and "lossless images" in dom
 
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")

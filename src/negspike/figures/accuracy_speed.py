@@ -49,8 +49,8 @@ def _draw_panel(panel: Panel) -> None:
         own = [100 * run.ann_accuracy for run in runs if run.ann_accuracy is not None]
         if own:
             edge = blended_transform_factory(axes.transAxes, axes.transData)
-            tick = {"transform": edge, "color": line.get_color(), "gid": f"ANN {precision.name}", "clip_on": False}
-            axes.plot([1], [np.mean(own)], **tick, **_TICK)
+            tick = _TICK | {"color": line.get_color(), "gid": f"ANN {precision.name}"}
+            axes.plot([1], [np.mean(own)], transform=edge, clip_on=False, **tick)
         highest += [float(value.max()) for value in values] + own
         finals += [float(value[-1]) for value in values] + own
     if panel.fp32:

@@ -20,7 +20,7 @@ _SIGNS = ("positive", "negative")
 _FAINTEST = 1e-4  # of the brightest; what is less has the faintest colour
 # in inches
 _WIDTH, _LAYER, _LEAST, _MOST = 2.0, 0.13, 0.55, 1.6
-_LEFT, _GAP, _BETWEEN, _TOP, _BOTTOM, _BAR = 0.56, 0.1, 0.12, 0.3, 0.44, 0.68
+_LEFT, _GAP, _BETWEEN, _TOP, _BOTTOM, _BAR = 0.56, 0.1, 0.12, 0.3, 0.44, 0.94
 
 
 def build(every: Sequence[Spikes]) -> Figure:
@@ -55,7 +55,7 @@ def build(every: Sequence[Spikes]) -> Figure:
                     axes.set_xlabel("")
                     axes.tick_params(labelbottom=False)
     extend = "min" if faintest < norm.vmin else "neither"  # type: ignore[operator]
-    colour_bar(figure, norm, "spikes per neuron, image and step", right=_BAR - 0.04, top=_TOP, extend=extend)
+    colour_bar(figure, norm, "spikes per neuron,\nimage and step", right=_BAR - 0.04, top=_TOP, extend=extend)
     return figure
 
 

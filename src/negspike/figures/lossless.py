@@ -70,7 +70,7 @@ def _draw(axes: Axes, width: int, corners: np.ndarray, neurons: np.ndarray, norm
     square = np.array([[0, 0], [width, 0], [width, width], [0, width]]) - 0.5
     equal = corners[0] == corners[1]
     for which, edge, thickness in ((equal, "face", 0.3), (~equal, _DIFFERS, 0.8)):
-        cells = PolyCollection(corners.T[which, None] + square, norm=norm, cmap=COLOUR_MAP, edgecolors=edge)
+        cells = PolyCollection([*(corners.T[which, None] + square)], norm=norm, cmap=COLOUR_MAP, edgecolors=edge)
         cells.set(array=neurons[which], linewidth=thickness)
         axes.add_collection(cells, autolim=False)
     for axis in (axes.xaxis, axes.yaxis):

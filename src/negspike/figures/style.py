@@ -182,7 +182,7 @@ def colour_bar(figure: Figure, norm: LogNorm, label: str, *, right: float, top: 
     place(axes, width - right, height - top - length, 0.1, length)
     bar = figure.colorbar(ScalarMappable(norm, COLOUR_MAP), cax=axes, label=label, extend=extend)
     axes.yaxis.set_major_formatter(FuncFormatter(_power))
-    bar.outline.set_linewidth(0.6)  # type: ignore[operator]
+    bar.outline.set_linewidth(0.6)
 
 
 def _power(value: float, _: object) -> str:
