@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import LogNorm
+from matplotlib.colors import ListedColormap, LogNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
@@ -27,8 +27,8 @@ _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 GREY = "#4D4D4D"
 DASHED = (0, (5, 2))
 DOTTED = (0, (2.5, 1.2))
-# From light to dark for every kind of colour vision, and in grey.
-COLOUR_MAP = "viridis_r"
+# From light to dark for every kind of colour vision, and in grey, where its lightest yellow would look like nothing.
+COLOUR_MAP = ListedColormap(matplotlib.colormaps["viridis_r"](np.linspace(0.1, 1, 256)))
 # of a panel, in inches; it is as wide as a column of a journal
 _WIDTH, _HEIGHT = 3.5, 2.05
 _LEFT, _RIGHT, _TOP, _BOTTOM = 0.74, 0.14, 0.28, 0.46
