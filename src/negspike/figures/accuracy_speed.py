@@ -36,16 +36,17 @@ def _draw_panel(panel: Panel) -> None:
         parts = (accuracy, _settled(runs), still_spiking(runs), _equal(runs))
         line = panel.line(precision, values, legend_label(precision, *parts))
         at = np.unique([run.settled_step for run in runs if not run.still_spiking]).astype(int)
-        axes.plot(
-            at,
-            np.mean(values, axis=0)[at - 1],
-            gid=f"settled {precision.name}",
-            color=line.get_color(),
-            marker=line.get_marker(),
-            markersize=6.5 if len(runs) == 1 else 5,
-            clip_on=False,
-            **_SETTLED,
-        )
+        if len(at):
+            axes.plot(
+                at,
+                np.mean(values, axis=0)[at - 1],
+                gid=f"settled {precision.name}",
+                color=line.get_color(),
+                marker=line.get_marker(),
+                markersize=6.5 if len(runs) == 1 else 5,
+                clip_on=False,
+                **_SETTLED,
+            )
         own = [100 * run.ann_accuracy for run in runs if run.ann_accuracy is not None]
         if own:
             edge = blended_transform_factory(axes.transAxes, axes.transData)
