@@ -1,8 +1,24 @@
-"""How objects show themselves: a title and rows of two columns, in a terminal and in a notebook."""
+"""Tables: how objects show themselves in a terminal and in a notebook, and files of comma-separated values."""
 
 from __future__ import annotations
 
+import csv
+import io
+from collections.abc import Mapping, Sequence
 from html import escape
+from pathlib import Path
+from typing import Any
+
+from negspike.files import write_text
+
+
+def write_csv(path: Path | str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows, at least one, atomically; the keys of the first are the header."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, rows[0].keys(), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
 
 
 class Table:

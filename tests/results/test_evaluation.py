@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import weakref
@@ -41,6 +42,7 @@ from negspike.training.weights import save_weights
 NET = {"dataset": "digits", "topology": "4C3-P2-6C3-12", "padding": "same", "width": 1.0}
 K, TIMESTEPS, BATCH = 1, 60, 10
 ONE = Precision("k", K)
+TEXTS = ("accuracy.txt", "spike_num.txt", "spike_collect.txt", "sop_num.txt")
 
 
 def evaluated(
@@ -343,11 +345,20 @@ def test_evaluation_files_agree(workspace: Workspace) -> None:
     assert sum(per_layer) == pytest.approx(written["spikes_per_image"])
     assert [layer["name"] for layer in written["layers"]] == ["layer0", "layer1", "layer2", "layer3"]
 
+    with open(directory / "layers.csv", newline="") as stream:
+        layers = list(csv.DictReader(stream))
+    total = {name: sum(int(row[name]) for row in layers) for name in ("positive_spikes", "negative_spikes", "sops")}
+    assert total["positive_spikes"] + total["negative_spikes"] == logs.spike_num[:, -1].sum()
+    assert total["positive_spikes"] - total["negative_spikes"] == logs.spike_collect[:, -1].sum()
+    assert total["sops"] == logs.sop_num[:, -1].sum()
+    assert 3 * sum(int(row["macs"]) for row in layers) == written["reference_operations"]
+    assert written["energy"]["spikes_per_synapse"] == written["sops_per_image"] / network.macs
+
 
 def test_engines_write_the_same_files(workspace: Workspace, tmp_path: Path) -> None:
     lines = workspace.evaluate(tmp_path, "reference")
     assert "all equal to the integer ANN" in lines[-1]
-    for name in ("accuracy.txt", "spike_num.txt", "spike_collect.txt", "sop_num.txt"):
+    for name in (*TEXTS, "layers.csv", "layer_steps.csv"):
         assert (tmp_path / name).read_bytes() == (workspace.directory / name).read_bytes()
     found, expected = (np.load(folder / "evaluation.npz") for folder in (tmp_path, workspace.directory))
     assert sorted(found.files) == sorted(expected.files)
@@ -435,7 +446,7 @@ def test_shards_are_gathered_to_the_bytes_of_one_job(
             report=lambda line: None,
         )
     gathered = in_shards(workspace, tmp_path, shards, steps, ("auto",))
-    for name in ("accuracy.txt", "spike_num.txt", "spike_collect.txt", "sop_num.txt", "evaluation.npz"):
+    for name in (*TEXTS, "layers.csv", "layer_steps.csv", "evaluation.npz"):
         assert (gathered / name).read_bytes() == (one / name).read_bytes(), name
     found, expected = (json.loads((folder / "evaluation.json").read_text()) for folder in (gathered, one))
     assert found.pop("wall_seconds") > 0 and expected.pop("wall_seconds") > 0
@@ -444,7 +455,7 @@ def test_shards_are_gathered_to_the_bytes_of_one_job(
 
 def test_machines_with_different_engines_agree(workspace: Workspace, tmp_path: Path) -> None:
     gathered = in_shards(workspace, tmp_path, 3, TIMESTEPS, ("dense", "reference"))
-    for name in ("accuracy.txt", "spike_num.txt", "spike_collect.txt", "sop_num.txt", "evaluation.npz"):
+    for name in (*TEXTS, "layers.csv", "layer_steps.csv", "evaluation.npz"):
         assert (gathered / name).read_bytes() == (workspace.directory / name).read_bytes(), name
     assert json.loads((gathered / "evaluation.json").read_text())["engine"] == "dense and reference"
 

@@ -26,14 +26,23 @@ class Result:
     predictions: list[int] = field(default_factory=list)
     positive: list[list[int]] = field(default_factory=list)
     negative: list[list[int]] = field(default_factory=list)
-    sops: list[int] = field(default_factory=list)
+    # one for each node that synapses lead to
+    layer_sops: list[list[int]] = field(default_factory=list)
     relays: list[int] = field(default_factory=list)
     logits: list[int] = field(default_factory=list)
     counts: dict[str, list[int]] = field(default_factory=dict)
+    # what each node emits in each step, and what the potentials of all populations are after it
+    emitted: list[dict[str, list[int]]] = field(default_factory=list)
+    residuals: list[list[int]] = field(default_factory=list)
     # the largest absolute sum of what each node has heard so far, in any step, and of what it emitted in one
     largest: dict[str, int] = field(default_factory=dict)
     # the largest absolute z - base - n theta of each population, after a step
     largest_residual: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def sops(self) -> list[int]:
+        """Of all layers."""
+        return [sum(layers) for layers in self.layer_sops]
 
     @property
     def silent(self) -> int:
@@ -125,7 +134,8 @@ class Oracle:
         parameters = {node.name: self._channels(node) for node in nodes if isinstance(node, Neurons)}
         for t in range(timesteps):
             emitted = {"input": self.pixels(image) if t == 0 else []}
-            positive, negative, sops, relays = [], [], 0, 0
+            left: list[int] = []
+            positive, negative, sops, relays = [], [], dict.fromkeys(self.connections, 0), 0
             for node in nodes:
                 name, mine = node.name, n[node.name]
                 if isinstance(node, MaxPool):
@@ -141,7 +151,7 @@ class Oracle:
                             for to, strength in ways[i]:
                                 arrived[to] += strength * spike
                             if self.kinds[source] in (Neurons, MaxPool):
-                                sops += len(ways[i])
+                                sops[name] += len(ways[i])
                             elif self.kinds[source] is Sum and isinstance(node, Sum):
                                 relays += len(ways[i])
                 z[name] = [old + new for old, new in zip(z[name], arrived, strict=True)]
@@ -152,17 +162,20 @@ class Oracle:
                     ]
                     n[name] = [count + spike for count, spike in zip(mine, emitted[name], strict=True)]
                     residuals = [
-                        abs(one - base - count * theta)
+                        one - base - count * theta
                         for one, count, (theta, base) in zip(z[name], n[name], parameters[name], strict=True)
                     ]
-                    result.largest_residual[name] = max(result.largest_residual.get(name, 0), *residuals)
+                    result.largest_residual[name] = max(result.largest_residual.get(name, 0), *map(abs, residuals))
+                    left += residuals
                     positive.append(emitted[name].count(1))
                     negative.append(emitted[name].count(-1))
                 else:
                     emitted[name] = arrived
+            result.emitted.append(emitted)
+            result.residuals.append(left)
             result.positive.append(positive)
             result.negative.append(negative)
-            result.sops.append(sops)
+            result.layer_sops.append(list(sops.values()))
             result.relays.append(relays)
             readout = nodes[-1]
             assert isinstance(readout, Readout)

@@ -32,13 +32,14 @@ def check_image(recording: Recording, number: int, expected: Result) -> None:
     assert recording.positive[number].tolist() == expected.positive
     assert recording.negative[number].tolist() == expected.negative
     assert recording.sops[number].tolist() == expected.sops
+    assert recording.layer_sops[number].tolist() == expected.layer_sops
     assert recording.relays[number].tolist() == expected.relays
     assert {name: counts[number].ravel().tolist() for name, counts in recording.counts.items()} == expected.counts
     assert recording.logits[number].tolist() == expected.logits
 
 
 def assert_same_recording(found: Recording, expected: Recording) -> None:
-    for name in ("predictions", "positive", "negative", "sops", "relays", "logits"):
+    for name in ("predictions", "positive", "negative", "layer_sops", "relays", "logits"):
         np.testing.assert_array_equal(getattr(found, name), getattr(expected, name), err_msg=name)
     assert found.counts.keys() == expected.counts.keys()
     for name, counts in expected.counts.items():
@@ -63,7 +64,7 @@ def check_graph(network: SpikingNetwork, images: np.ndarray, timesteps: int, eng
     encoded = network.encode(images)
     check_potentials(network, timesteps=timesteps, largest_pixel=int(np.abs(encoded).max()))
     recording = make_engine(network, engine, threads=1).run(encoded, timesteps)
-    for name in ("predictions", "positive", "negative", "sops", "relays", "logits"):
+    for name in ("predictions", "positive", "negative", "sops", "layer_sops", "relays", "logits"):
         assert getattr(recording, name).dtype == np.int64, name
     assert all(counts.dtype == np.int32 for counts in recording.counts.values())
     oracle = Oracle(network)
@@ -169,7 +170,7 @@ def test_nothing_depends_on_chunks_threads_or_batches(engine: str) -> None:
             assert whole.logits[number].tolist() == [value * network.readout.unit for value in result.logits]
             net = sum(sum(counts) for counts in result.counts.values())
             assert whole.net_spikes[number, -1] == net
-        for name in ("positive", "negative"):
+        for name in ("positive", "negative", "layer_sops"):
             total = np.sum([getattr(result, name) for result in results], 0)
             assert getattr(whole, name).tolist() == total.T.tolist()
 

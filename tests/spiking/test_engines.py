@@ -534,7 +534,8 @@ def test_operations_per_spike() -> None:
     shapes = [(2, 1, 1, 1), (5, 2, 3, 3), (5, 5, 2, 2), (7, 5, 2, 2)]
     weights = [np.ones(shape) for shape in shapes]
     network = chain("2C1-5C3-P2-7", (1, 4, 3), weights, [1] * 4, [0] * 4, np.ones((10, 7)))
-    costs = list(operations_per_spike(network).values())
+    costs = [cost for listeners in operations_per_spike(network).values() for cost in listeners.values()]
+    assert [list(listeners) for listeners in operations_per_spike(network).values()] == [[1], [2], [3], [4]]
     np.testing.assert_array_equal(costs[0], 5 * np.outer([2, 3, 3, 2], [2, 3, 2])[None])
     np.testing.assert_array_equal(costs[1], np.full((1, 4, 3), 5))
     np.testing.assert_array_equal(costs[2], np.full((1, 2, 2), 7))

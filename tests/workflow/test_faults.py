@@ -178,6 +178,7 @@ RULES = {
     "convert": [f"{K1}/spiking.npz"],
     "evaluate": [
         *(f"{K1}/{name}.txt" for name in ("accuracy", "spike_num", "spike_collect", "sop_num")),
+        *(f"{K1}/{name}.csv" for name in ("layers", "layer_steps")),
         f"{K1}/evaluation.npz",
         f"{K1}/evaluation.json",
     ],
@@ -185,7 +186,7 @@ RULES = {
     "sparsity": [f"results/figs/sparsity.{suffix}" for suffix in ("pdf", "svg", "png", "csv")],
     "sops": [f"results/figs/sops.{suffix}" for suffix in ("pdf", "svg", "png", "csv")],
     "lossless": [f"results/figs/lossless.{suffix}" for suffix in ("pdf", "svg", "png", "csv")],
-    "table": ["results/table.csv", "results/summary.md"],
+    "table": ["results/table.csv", "results/summary.md", "results/summary.csv"],
 }
 HALF = "os.truncate(self, self.stat().st_size // 2); "
 

@@ -125,6 +125,7 @@ def test_until_silent(copied: Finished) -> None:
 
 def test_shards_give_the_same_bytes_and_go_on_one_by_one(copied: Finished) -> None:
     names = [*(f"{name}.txt" for name in ("accuracy", "sop_num", "spike_num", "spike_collect")), "evaluation.npz"]
+    names += ["layers.csv", "layer_steps.csv"]
     before = {name: (copied.folder / NET / "k1" / name).read_bytes() for name in names}
     sharded, target = ["--config", "evaluation={shards: 3}"], f"{NET}/k1/accuracy.txt"
     (copied.folder / target).unlink()

@@ -1,6 +1,7 @@
 # In:  weights after a net's last phase, data/{dataset}.npz
 # Out: {results}/{net}/seed{seed}/{quantized}/spiking.npz, the integer spiking network;
 #      .../{accuracy,sop_num,spike_collect,spike_num}.txt, the four logs, with evaluation.npz and evaluation.json;
+#      .../{layers,layer_steps}.csv, spikes and operations of each layer, and of each step;
 #      .../shards/{scatteritem}.npz, parts of these, until they are put together
 
 
@@ -31,6 +32,7 @@ rule convert:
 # In one job, or scattered over many that are gathered to the same bytes.
 EVALUATION = f"{RESULTS}/{{net}}/seed{{seed}}/{{quantized}}"
 EVALUATED = {name: f"{EVALUATION}/{name}.txt" for name in ("accuracy", "sop_num", "spike_collect", "spike_num")}
+EVALUATED |= {name: f"{EVALUATION}/{name}.csv" for name in ("layers", "layer_steps")}
 EVALUATED |= {"arrays": f"{EVALUATION}/evaluation.npz", "summary": f"{EVALUATION}/evaluation.json"}
 if EXPERIMENT.shards == 1:
 

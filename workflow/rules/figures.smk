@@ -2,7 +2,8 @@
 #      {results}/{net}/seed{seed}/{precision}/history.csv; {results}/{net}/seed{seed}/fp32/ann.json
 # Out: {results}/figs/{accuracy_speed,sparsity,sops,lossless,firing,training}.{pdf,svg,png,csv}, the CSV holds the
 #      numbers that are drawn;
-#      {results}/table.csv, one line a network, and {results}/summary.md, the same for people, shown at the end of a run
+#      {results}/table.csv, one line a network, and {results}/summary.md, the same for people, shown at the end of a run;
+#      {results}/summary.csv, each number's mean, deviation and range over the seeds
 
 
 rule accuracy_speed:
@@ -111,6 +112,7 @@ rule table:
     output:
         table=in_report(f"{RESULTS}/table.csv", "Table", "table"),
         summary=f"{RESULTS}/summary.md",
+        statistics=f"{RESULTS}/summary.csv",
     log:
         f"{RESULTS}/logs/table.log",
     benchmark:

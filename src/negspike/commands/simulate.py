@@ -22,7 +22,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print what was counted."""
+    """Print what was counted, and what it would cost."""
+    from negspike.results.energy import energy
     from negspike.spiking.graph import SpikingNetwork
     from negspike.spiking.simulation import simulate
 
@@ -32,7 +33,7 @@ def run(options: argparse.Namespace) -> int:
         raise InputError(f"{options.data}: logs have an accuracy, so images need labels: a folder a class, or an .npz")
     batch_size, settings = options.batch_size, simulation_options(options)
     log = simulate(network, samples.images, samples.labels, batch_size=batch_size, **settings)
-    print(log)
+    print(log, energy(network, log), sep="\n")
     if options.out:
         log.write(options.out)
         print(f"{options.out}: accuracy.txt, spike_num.txt, spike_collect.txt, sop_num.txt")

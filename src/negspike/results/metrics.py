@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from negspike.errors import InputError
-from negspike.files import write_text
 from negspike.precision import Precision
 from negspike.spiking.logs import Logs
+from negspike.tables import write_csv
 
 Series = npt.NDArray[np.float64]
 
@@ -181,37 +179,20 @@ def curves_from_logs(
 
 def write_table(curves: Sequence[Curves], path: Path | str) -> None:
     """Write one CSV row a network: what it reaches, when, and what it costs an image."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(
-        (
-            "net",
-            "seed",
-            "k",
-            "levels",
-            "accuracy",
-            "settled_step",
-            "still_spiking",
-            "spikes_per_image",
-            "net_spikes_per_image",
-            "sops_per_image",
-            "sops_over_reference",
-        )
-    )
-    for run in curves:
-        writer.writerow(
-            (
-                run.net,
-                run.seed,
-                run.k,
-                run.levels,
-                run.final_accuracy,
-                run.settled_step,
-                str(run.still_spiking).lower(),
-                run.spikes[-1],
-                run.net_spikes[-1],
-                run.sops[-1],
-                run.sops_over_reference,
-            )
-        )
-    write_text(path, text.getvalue())
+    rows = [
+        {
+            "net": run.net,
+            "seed": run.seed,
+            "k": run.k,
+            "levels": run.levels,
+            "accuracy": run.final_accuracy,
+            "settled_step": run.settled_step,
+            "still_spiking": str(run.still_spiking).lower(),
+            "spikes_per_image": run.spikes[-1],
+            "net_spikes_per_image": run.net_spikes[-1],
+            "sops_per_image": run.sops[-1],
+            "sops_over_reference": run.sops_over_reference,
+        }
+        for run in curves
+    ]
+    write_csv(path, rows)

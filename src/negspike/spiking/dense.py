@@ -156,8 +156,11 @@ class DenseEngine:
         # A residual of 8 bytes, a count and a spike of 5, and as much again while a step is computed.
         held = sum(prod(node.shape) for node in network.nodes)
         self.chunk_size = int(np.clip(CHUNK_BYTES // (32 * held), 1, LARGEST_CHUNK))
-        costs = operations_per_spike(network) | relays_per_change(network)
-        self.costs = {name: torch.from_numpy(cost).to(device) for name, cost in costs.items()}
+        relays = {name: {-1: cost} for name, cost in relays_per_change(network).items()}
+        self.costs = {
+            name: {number: torch.from_numpy(cost).to(device) for number, cost in costs.items()}
+            for name, costs in (operations_per_spike(network) | relays).items()
+        }
         self.connections: dict[str, list[_Connection]] = {}
         with exact_arithmetic(threads):
             for node in network.nodes:
@@ -285,10 +288,11 @@ class DenseEngine:
         if isinstance(node, Neurons):
             up, down = (emitted > 0).sum((1, 2, 3)).cpu().numpy(), (emitted < 0).sum((1, 2, 3)).cpu().numpy()
             recording.add_spikes(node, t, positive=up, negative=down, images=index)
-        cost = self.costs[node.name]
         changed = emitted != 0
-        operations = (changed.sum(1, keepdim=True) * cost if len(cost) == 1 else changed * cost).sum((1, 2, 3))
-        (recording.relays if isinstance(node, Sum) else recording.sops)[index, t] += operations.cpu().numpy()
+        alike = changed.sum(1, keepdim=True)
+        for number, cost in self.costs[node.name].items():
+            operations = ((alike if len(cost) == 1 else changed) * cost).sum((1, 2, 3)).cpu().numpy()
+            (recording.relays if isinstance(node, Sum) else recording.layer_sops[:, :, number])[index, t] += operations
 
 
 def _parts(synapses: Synapses) -> list[tuple[np.ndarray, int]]:

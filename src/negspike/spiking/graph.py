@@ -17,7 +17,7 @@ from negspike.fixed_point import integer_images
 from negspike.spiking import storage
 from negspike.spiking.bounds import latency_bound
 from negspike.spiking.integer_ann import IntegerAnn
-from negspike.spiking.nodes import INPUT, MaxPool, Neurons, Node, Readout, Shape, Sum, sources
+from negspike.spiking.nodes import INPUT, Layer, MaxPool, Neurons, Node, Readout, Shape, Sum, sources
 from negspike.spiking.validation import validate
 from negspike.tables import Table
 
@@ -83,6 +83,11 @@ class SpikingNetwork(Table):
         """The nodes that have neurons, in order."""
         return tuple(node for node in self.nodes if isinstance(node, Neurons))
 
+    @cached_property
+    def layers(self) -> tuple[Layer, ...]:
+        """The nodes that synapses lead to, in order: all but max pools."""
+        return tuple(node for node in self.nodes if not isinstance(node, MaxPool))
+
     @property
     def readout(self) -> Readout:
         """The last node."""
@@ -117,13 +122,14 @@ class SpikingNetwork(Table):
     @property
     def macs(self) -> int:
         """Multiply-accumulates an image, of all weights but those on the image (docs/counting.md)."""
-        return sum(
-            synapses.macs(node.shape[1] * node.shape[2])
-            for node in self.nodes
-            if not isinstance(node, MaxPool)
-            for synapses in node.synapses
-            if synapses.source != INPUT
-        )
+        return sum(self.macs_of(layer)[0] for layer in self.layers)
+
+    def macs_of(self, layer: Layer) -> tuple[int, int]:
+        """Multiply-accumulates an image of one layer: of all weights but those on the image, and of those."""
+        macs = [0, 0]
+        for synapses in layer.synapses:
+            macs[synapses.source == INPUT] += synapses.macs(layer.shape[1] * layer.shape[2])
+        return macs[0], macs[1]
 
     @property
     def reference_operations(self) -> int:

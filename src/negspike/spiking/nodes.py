@@ -206,7 +206,9 @@ class Readout:
     unit: float = 1.0
 
 
-Node = Neurons | MaxPool | Sum | Readout
+# What synapses lead to.
+Layer = Neurons | Sum | Readout
+Node = Layer | MaxPool
 
 
 def sources(node: Node) -> list[str]:

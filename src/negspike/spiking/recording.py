@@ -24,7 +24,7 @@ class Recording:
         predictions: (N, T) int64, the class with the largest logit after each step, lowest index first.
         positive: (N, T, P) int64, positive spikes emitted in each step.
         negative: (N, T, P) int64, negative spikes emitted in each step.
-        sops: (N, T) int64, synaptic operations of each step.
+        layer_sops: (N, T, L) int64, synaptic operations of each step in each of the network's L layers.
         relays: (N, T) int64, changes passed on from sum to sum in each step.
         counts: for each population, (N, channels, height, width) int32 net spike counts at the end.
         logits: (N, classes) int64 at the end.
@@ -36,7 +36,7 @@ class Recording:
     predictions: np.ndarray
     positive: np.ndarray
     negative: np.ndarray
-    sops: np.ndarray
+    layer_sops: np.ndarray
     relays: np.ndarray
     counts: dict[str, np.ndarray]
     logits: np.ndarray
@@ -51,7 +51,7 @@ class Recording:
             predictions=np.zeros((images, timesteps), np.int64),
             positive=np.zeros((images, timesteps, len(names)), np.int64),
             negative=np.zeros((images, timesteps, len(names)), np.int64),
-            sops=np.zeros((images, timesteps), np.int64),
+            layer_sops=np.zeros((images, timesteps, len(network.layers)), np.int64),
             relays=np.zeros((images, timesteps), np.int64),
             counts={},
             logits=np.zeros((images, network.classes), np.int64),
@@ -61,7 +61,13 @@ class Recording:
     @staticmethod
     def bytes_per_step(network: SpikingNetwork) -> int:
         """Memory of one step of one image."""
-        return 8 * (3 + 2 * len(network.populations))
+        return 8 * (2 + 2 * len(network.populations) + len(network.layers))
+
+    @property
+    def sops(self) -> np.ndarray:
+        """(N, T) int64, synaptic operations of each step."""
+        total: np.ndarray = self.layer_sops.sum(2)
+        return total
 
     @property
     def still_spiking(self) -> bool:
@@ -82,7 +88,7 @@ class Recording:
         self.positive[images, t, number], self.negative[images, t, number] = positive, negative
 
 
-_PER_STEP = ("spikes", "net_spikes", "sops", "relays", "positive", "negative")
+_PER_STEP = ("spikes", "net_spikes", "sops", "relays", "positive", "negative", "layer_sops")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -97,6 +103,7 @@ class SimulationLog(Table):
         relays: (N, T) int64, changes passed on from sum to sum so far.
         positive: (P, T) int64, positive spikes emitted in each step, summed over the images.
         negative: (P, T) int64, the same for negative spikes.
+        layer_sops: (L, T) int64, the same for the synaptic operations in each of ``network.layers``.
         predictions: (N,) int64, after the last step.
         logits: (N, classes) float64 after the last step, in the model's units.
         silent: (N,) int64, the first time step, counted from 0, from which on nothing spikes: as many steps have
@@ -114,6 +121,7 @@ class SimulationLog(Table):
     relays: np.ndarray
     positive: np.ndarray
     negative: np.ndarray
+    layer_sops: np.ndarray
     predictions: np.ndarray
     logits: np.ndarray
     silent: np.ndarray
@@ -139,6 +147,7 @@ class SimulationLog(Table):
             relays=recording.relays.cumsum(1),
             positive=recording.positive.sum(0).T,
             negative=recording.negative.sum(0).T,
+            layer_sops=recording.layer_sops.sum(0).T,
             predictions=predictions[:, -1],
             logits=recording.logits * unit,
             silent=np.where(silent == len(steps), -1, silent),
@@ -172,7 +181,7 @@ class SimulationLog(Table):
 
         cumulative = ("spikes", "net_spikes", "sops", "relays", *(() if parts[0].correct is None else ("correct",)))
         joined = {name: np.concatenate(lengthened(name, "edge")) for name in cumulative}
-        joined |= {name: np.sum(lengthened(name, "constant"), 0) for name in ("positive", "negative")}
+        joined |= {name: np.sum(lengthened(name, "constant"), 0) for name in ("positive", "negative", "layer_sops")}
         for name in ("predictions", "logits", "silent"):
             joined[name] = np.concatenate([getattr(part, name) for part in parts])
         return cls(

@@ -7,7 +7,7 @@ import numpy as np
 from negspike.spiking.counting import operations_per_spike, relays_per_change
 from negspike.spiking.graph import SpikingNetwork
 from negspike.spiking.linear import add_current, sum_int64
-from negspike.spiking.nodes import INPUT, MaxPool, Neurons, Readout, Sum
+from negspike.spiking.nodes import INPUT, MaxPool, Neurons, Sum
 from negspike.spiking.pooling import largest_counts_int64
 from negspike.spiking.recording import Recording
 
@@ -55,8 +55,8 @@ class ReferenceEngine:
                 changed = emitted[node.name] != 0
                 if isinstance(node, Sum):
                     recording.relays[:, t] += (changed * self.relays[node.name]).sum((1, 2, 3))
-                elif not isinstance(node, Readout):
-                    recording.sops[:, t] += (changed * self.costs[node.name]).sum((1, 2, 3))
+                for number, cost in self.costs.get(node.name, {}).items():
+                    recording.layer_sops[:, t, number] += (changed * cost).sum((1, 2, 3))
             logits = counts[network.readout.name][:, :, 0, 0] + network.readout.bias
             recording.predictions[:, t] = logits.argmax(1)
         recording.counts = {node.name: counts[node.name].astype(np.int32) for node in network.populations}

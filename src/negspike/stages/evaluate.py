@@ -18,7 +18,9 @@ from negspike.data.npz import read_npz
 from negspike.devices import choose_device, environment
 from negspike.errors import InputError
 from negspike.files import atomic_path, file_sha256, write_json
+from negspike.results.energy import energy
 from negspike.results.evaluation import Evaluation, check_belongs, describe_layers, evaluate, save_evaluation
+from negspike.results.layers import write_layers
 from negspike.spiking.graph import SpikingNetwork
 from negspike.spiking.joint import join_histograms
 from negspike.spiking.recording import SimulationLog
@@ -61,7 +63,7 @@ class Part:
 def evaluate_spiking(
     run: Run, simulation: Simulation, *, inputs: Inputs, directory: Path, hardware: Hardware, report: Report
 ) -> None:
-    """Simulate the test set; write the four logs, ``evaluation.npz`` and ``evaluation.json`` into ``directory``."""
+    """Simulate the test set; write the four logs, ``evaluation.npz``, ``evaluation.json`` and the tables of layers."""
     part = _simulate(run, simulation, inputs, (1, 1), hardware=hardware, report=report)
     _write(run, simulation, [part], spiking=inputs.spiking, directory=directory, report=report)
 
@@ -179,6 +181,7 @@ def _write(
     }
     log.write(directory)
     save_evaluation(evaluation, labels, ann_predictions, directory / "evaluation.npz")
+    write_layers(network, log, directory)
     write_json(
         directory / "evaluation.json",
         {
@@ -204,6 +207,7 @@ def _write(
             "spikes_per_image": float(log.spikes[:, -1].mean()),
             "net_spikes_per_image": float(log.net_spikes[:, -1].mean()),
             "sops_per_image": float(log.sops[:, -1].mean()),
+            "energy": energy(network, log).facts(),
             "layers": describe_layers(network, log),
             "definition": dict(run.net),
             "weight_bits": network.weight_bits,

@@ -64,6 +64,7 @@ class _Arrays:
     theta: list[np.ndarray] = field(default_factory=list)
     base: list[np.ndarray] = field(default_factory=list)
     costs: list[np.ndarray] = field(default_factory=list)
+    listeners: list[int] = field(default_factory=list)
     sizes: _Sizes = field(default_factory=_Sizes)
 
 
@@ -134,6 +135,7 @@ class _Arranger:
             base_low=flat([-base & 0xFFFF], np.int32),
             start=flat([start], np.int32),
             costs=flat(arrays.costs, np.int64),
+            listeners=np.array(arrays.listeners, np.int64),
             bias=self.network.readout.bias,
         )
         state = {name: getattr(sizes, name) for name in ("neurons", "masks", "relative", "currents", "pooled")}
@@ -175,12 +177,17 @@ class _Arranger:
         arrays.nodes.append(row)
 
     def _add_costs(self, node: Node, row: list[int]) -> None:
-        cost = self.relays.get(node.name) if isinstance(node, Sum) else self.costs[node.name]
-        if cost is None or isinstance(node, Readout) or (isinstance(node, Sum) and not cost.any()):
+        costs = {0: self.relays[node.name]} if isinstance(node, Sum) else self.costs.get(node.name, {})
+        costs = {number: cost for number, cost in costs.items() if cost.any()}
+        row[c.FIRST_LISTENER], row[c.LISTENERS] = len(self.arrays.listeners), len(costs)
+        self.arrays.listeners += costs
+        if not costs:
             return
         row[c.COSTS] = sum(part.size for part in self.arrays.costs)
-        row[c.CHANNEL_COSTS] = int(len(cost) > 1)
-        self.arrays.costs.append(cost.transpose(1, 2, 0).ravel())
+        row[c.CHANNEL_COSTS] = int(any(len(cost) > 1 for cost in costs.values()))
+        channels = node.shape[0] if row[c.CHANNEL_COSTS] else 1
+        for cost in costs.values():
+            self.arrays.costs.append(np.broadcast_to(cost, (channels, *cost.shape[1:])).transpose(1, 2, 0).ravel())
 
     def _window(self, source: str, window: Window) -> list[int]:
         (top, _), (left, _) = window.padding

@@ -217,7 +217,7 @@ def record(network, number, block, work, image, results):
     ups, downs = work.scratch.ups, work.scratch.downs
     fill(ups, 0, BLOCK, 0)
     fill(downs, 0, BLOCK, 0)
-    collect(network, number, work, ups, downs, results.sops[image, block.start :])
+    collect(network, number, work, ups, downs, results.layer_sops[image, block.start :])
     if node[NUMBER] >= 0:
         for t in range(block.duration):
             results.positive[image, block.start + t, node[NUMBER]] = ups[t]

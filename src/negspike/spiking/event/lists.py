@@ -17,6 +17,7 @@ from negspike.spiking.event.state import (
     ENTRIES,
     FIRED,
     FIRST_LINK,
+    FIRST_LISTENER,
     FIRST_ROW,
     FIRST_SYNAPSE,
     FIRST_TILE,
@@ -27,6 +28,7 @@ from negspike.spiking.event.state import (
     LEFT,
     LIST_ENTRIES,
     LIST_POSITIONS,
+    LISTENERS,
     MAP,
     PART,
     PARTS,
@@ -194,7 +196,7 @@ def collect(network, number, work, positive, negative, sops):
     ups, downs, table = node[ENTRIES], node[ENTRIES], np.int64(work.state.bits.ctypes.data)
     active, words, outputs = emitted.active[node[ACTIVE] :], node[WORDS], height * width
     fired, costs, alike = emitted.fired[node[FIRED] :], network.costs[node[COSTS] :], node[CHANNEL_COSTS] == 0
-    rows, runs = node[ROWS], node[RUNS]
+    rows, runs, listeners = node[ROWS], node[RUNS], network.listeners[node[FIRST_LISTENER] :]
     for y in range(height):
         busy = np.uint64(0)
         for x in range(width):
@@ -225,12 +227,15 @@ def collect(network, number, work, positive, negative, sops):
                         downs += population(word)
                 positive[t] += ups - before_up
                 negative[t] += downs - before_down
-                if alike:
-                    sops[t] += costs[position] * (ups - before_up + downs - before_down)
-                else:
-                    first = (position - x) * channels
+                for listener in range(node[LISTENERS]):
+                    layer = listeners[listener]
+                    if alike:
+                        cost = costs[listener * outputs + position]
+                        sops[t, layer] += cost * (ups - before_up + downs - before_down)
+                        continue
+                    first = (listener * outputs + position - x) * channels
                     for index in range(before_up, ups):
-                        sops[t] += costs[first + np.int64(emitted.ups[index])]
+                        sops[t, layer] += costs[first + np.int64(emitted.ups[index])]
                     for index in range(before_down, downs):
-                        sops[t] += costs[first + np.int64(emitted.downs[index])]
+                        sops[t, layer] += costs[first + np.int64(emitted.downs[index])]
             emitted.first_up[run + width], emitted.first_down[run + width] = ups, downs

@@ -31,7 +31,9 @@ SYNAPSES, FIRST_SYNAPSE, DIRECT, FIRST_DIRECT, IMAGES, FIRST_IMAGE, FIRST_TILE =
 FIRST_CHANNEL, FIRST_NEURON, FIRST_MASK, SCALES, RELATIVE, CURRENT, COSTS, POOLED = range(19, 27)
 # Where what it emits begins in buffers that nodes use in turn.
 WORDS, ENTRIES, RUNS, ACTIVE, ROWS, FIRED, CHANGES = range(27, 34)
-NODE_COLUMNS = 34
+# How many layers its spikes cost something in, and where their numbers begin; their costs follow each other.
+LISTENERS, FIRST_LISTENER = range(34, 36)
+NODE_COLUMNS = 36
 
 # Columns of the table of synapses (and of windows of max pools, and of synapses from the image).
 SOURCE, KERNEL_HEIGHT, KERNEL_WIDTH, STRIDE_Y, STRIDE_X, TOP, LEFT, DILATION_Y, DILATION_X, SHARED = range(10)
@@ -68,7 +70,9 @@ class Network(NamedTuple):
         scales: int64 a channel of each part of a node.
         image_rows: int64, weights of synapses from the image, [synapse][tap][input][channel], scales included.
         theta, base: int64 a channel; theta_high, theta_low, base_low, start: int32, the 32-bit potential's constants.
-        costs: int64 a position, or a position and channel: synaptic operations of a spike, relays of a sum's change.
+        costs: int64 a position, or a position and channel: synaptic operations of a spike in each layer that listens,
+            relays of a sum's change.
+        listeners: int64, numbers of these layers.
         bias: (classes,) int64.
     """
 
@@ -88,6 +92,7 @@ class Network(NamedTuple):
     base_low: np.ndarray
     start: np.ndarray
     costs: np.ndarray
+    listeners: np.ndarray
     bias: np.ndarray
 
 
@@ -196,7 +201,8 @@ class Results(NamedTuple):
 
     Attributes:
         counts: (N, neurons) int32.
-        predictions, sops, relays: (N, T) int64.
+        predictions, relays: (N, T) int64.
+        layer_sops: (N, T, L) int64.
         positive, negative: (N, T, P) int64.
         logits: (N, classes) int64.
         reached: (P,) int64, bounds on the absolute 32-bit potentials of each population, raised where they grow.
@@ -204,7 +210,7 @@ class Results(NamedTuple):
 
     counts: np.ndarray
     predictions: np.ndarray
-    sops: np.ndarray
+    layer_sops: np.ndarray
     relays: np.ndarray
     positive: np.ndarray
     negative: np.ndarray
