@@ -78,11 +78,11 @@ def pooled_network() -> SpikingNetwork:
 
     same = Window((3, 3), (1, 1), ((1, 1), (1, 1)))
     strided = Window((3, 3), (2, 2), ((1, 1), (1, 1)))
-    numbers = [random.integers(1 << 27, 1 << 28, 6), random.integers(-1 << 26, 1 << 26, 6)]
+    theta, base = random.integers(1 << 27, 1 << 28, 6), random.integers(-1 << 26, 1 << 26, 6)
     nodes = (
-        Neurons("a", (6, 8, 8), (Synapses(INPUT, same, scale(6) >> 14, weight(6, 2, 3, 3)),), *numbers, -3, 4),
+        Neurons("a", (6, 8, 8), (Synapses(INPUT, same, scale(6) >> 14, weight(6, 2, 3, 3)),), theta, base, -3, 4),
         MaxPool("pool", (6, 4, 4), "a", Window((2, 2), (2, 2))),
-        Neurons("b", (6, 2, 2), (Synapses("pool", strided, scale(6), weight(6, 3, 3, 3), 2),), *numbers),
+        Neurons("b", (6, 2, 2), (Synapses("pool", strided, scale(6), weight(6, 3, 3, 3), 2),), theta, base),
         Readout("out", (4, 1, 1), (Synapses("b", Window((2, 2)), scale(4), weight(4, 6, 2, 2)),), np.zeros(4, int)),
     )
     return SpikingNetwork((2, 8, 8), nodes, 13)

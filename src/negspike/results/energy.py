@@ -137,7 +137,7 @@ def energy(network: SpikingNetwork, log: SimulationLog) -> Energy:
 
 def _layer(network: SpikingNetwork, layer: Layer, row: Mapping[str, Any], activation_bits: int) -> np.ndarray:
     """(3, 2) picojoules of one layer: float32 ANN, quantised ANN, spiking; arithmetic alone, with memory."""
-    macs, image_macs, bits = row["macs"], row["image_macs"], network.weight_bits
+    (macs, image_macs), bits = network.macs_of(layer), network.weight_bits
     weights = sum(one.weight.size for one in layer.synapses if one.weight is not None)
     inputs, outputs = sum(prod(network.shapes[one.source]) for one in layer.synapses), prod(layer.shape)
     sops = row["sops"] / row["images"]
