@@ -70,8 +70,10 @@ def test_from_a_model_to_a_proved_network(here: Path, capsys: pytest.CaptureFixt
     printed = capsys.readouterr().out
     assert re.search(r"image +3 x 12 x 20\n", printed) and '"mean": [0.5, 0.5, 0.4]' in printed
     assert main(["simulate", "net.npz", "--data", "images", "--out", "logs", "--batch-size", "4"]) == 0
-    found = re.search(r"time steps +(\d+)\n", capsys.readouterr().out)
+    printed = capsys.readouterr().out
+    found = re.search(r"time steps +(\d+)\n", printed)
     assert found is not None
+    assert re.search(r"spikes a synapse +\d+\.\d{3}, (below|within|above) the break-even of 0\.15 to 1\.38\n", printed)
     steps = int(found[1])
     assert len((here / "logs/accuracy.txt").read_text().splitlines()) == 2 * steps
 
