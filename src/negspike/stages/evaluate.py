@@ -31,6 +31,7 @@ from negspike.training.weights import load_weights
 
 # PyTorch's float32 sums may depend on which images are beside one: a shard's batches are cut where they always are.
 ANN_BATCH = 100
+_PER_IMAGE = ("spikes", "net_spikes", "sops")
 _LOG_ARRAYS = tuple(field.name for field in fields(SimulationLog) if field.name not in ("counts", "batch_size"))
 _FOUND = ("integer_predictions", "differing_neurons", "joint")
 
@@ -204,9 +205,7 @@ def _write(
             },
             "lossless_check": lossless,
             "differing_predictions": differences,
-            "spikes_per_image": float(log.spikes[:, -1].mean()),
-            "net_spikes_per_image": float(log.net_spikes[:, -1].mean()),
-            "sops_per_image": float(log.sops[:, -1].mean()),
+            **{f"{name}_per_image": float(getattr(log, name)[:, -1].mean()) for name in _PER_IMAGE},
             "energy": energy(network, log).facts(),
             "layers": describe_layers(network, log),
             "definition": dict(run.net),
