@@ -43,6 +43,7 @@ from negspike.estimate.probe import (
 )
 from negspike.estimate.reserved import RESERVED
 from negspike.estimate.size import net_size
+from negspike.figures import KINDS
 from negspike.machine import Machine
 from negspike.precision import Precision
 from negspike.stages.convert import spiking_network
@@ -63,8 +64,8 @@ def experiment(folder: Path, **changes: Any) -> Experiment:
 
 
 def every_job(config: Experiment) -> dict[Job, bool]:
-    """The long jobs of an experiment of which nothing is there, and a figure."""
-    jobs = [Job("sops", Path("sops"))]
+    """The long jobs of an experiment of which nothing is there, and its figures."""
+    jobs = [Job(name, Path(name)) for name in KINDS]
     for dataset in sorted({config.definitions[net].dataset for net in config.nets}):
         jobs.append(Job("prepare_dataset", Path(config.data) / dataset))
     for net in config.nets:
