@@ -1,6 +1,6 @@
 # make setup   the environment, in .venv
 # make setup-dev   with what tests, linters and the API reference need (python docs/api.py api)
-# make demo    all three figures from real handwritten digits, in minutes
+# make demo    all figures from real handwritten digits, in minutes
 # make test    every test, and the linters
 # make test-fast   the linters, and the tests that take seconds: no Slurm, the workflow runs once
 # make fuzz   3,000 mutations of every file format that is read, some minutes; part of them are among the tests
