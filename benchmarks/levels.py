@@ -30,7 +30,7 @@ from negspike.data.dataset import Dataset, load_dataset
 from negspike.data.images import prepare_images
 from negspike.errors import InputError
 from negspike.figures.style import DASHED, DOTTED, GREY, styled
-from negspike.files import write_bytes, write_text
+from negspike.files import write_bytes
 from negspike.precision import Precision
 from negspike.results.evaluation import evaluate
 from negspike.results.metrics import settled_step
@@ -40,6 +40,7 @@ from negspike.stages.convert import convert
 from negspike.stages.initialize import initialize
 from negspike.stages.run import Hardware, Run
 from negspike.stages.train import train
+from negspike.tables import write_csv
 from negspike.training.schedule import Phase
 
 LEVELS = (1, 2, 3, 7, 15, 31)
@@ -180,16 +181,6 @@ def read(table: Path) -> Rows:
         return {(int(row["levels"]), int(row["epochs"])): row for row in csv.DictReader(stream)}
 
 
-def write(table: Path, rows: Rows) -> None:
-    """All rows, sorted."""
-    text = io.StringIO()
-    ordered = [rows[key] for key in sorted(rows)]
-    writer = csv.DictWriter(text, list(ordered[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(ordered)
-    write_text(table, text.getvalue())
-
-
 def draw(rows: Rows, study: Study) -> None:
     """Accuracy, operations and time steps against levels, as PDF and PNG beside the table."""
     levels = sorted({one for one, _ in rows})
@@ -266,7 +257,7 @@ def main(arguments: list[str] | None = None) -> int:
                 epochs += phase.epochs if phase else 0
                 if phase in (schedule[0], schedule[-1]) and (levels, epochs) not in rows:
                     rows[levels, epochs] = study.row(levels, epochs, weights, data)
-                    write(study.table, rows)
+                    write_csv(study.table, [rows[key] for key in sorted(rows)])
         draw(rows, study)
     except InputError as error:
         say(f"error: {error}")
