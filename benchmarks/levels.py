@@ -12,11 +12,11 @@ from __future__ import annotations
 import argparse
 import csv
 import io
+import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -37,7 +37,6 @@ from negspike.results.metrics import settled_step
 from negspike.spiking.graph import SpikingNetwork
 from negspike.spiking.simulation import UNTIL_SILENT, make_engine
 from negspike.stages.convert import convert
-from negspike.stages.initialize import initialize
 from negspike.stages.run import Hardware, Run
 from negspike.stages.train import train
 from negspike.tables import write_csv
@@ -82,13 +81,12 @@ class Study:
             raise InputError(f"{configuration} has {len(experiment.nets)} nets: name one that has one")
         net, seed, results = experiment.nets[0], experiment.seeds[0], Path(experiment.results)
         definition = experiment.definitions[net]
-        phases = definition.phases(Precision.parse("fp32"))
         study = cls(
             net,
             definition,
             seed,
             Path(experiment.data) / f"{definition.dataset}.npz",
-            results / net / f"seed{seed}" / "fp32" / f"phase{len(phases)}.pt",
+            results / net / f"seed{seed}" / "fp32" / "weights.pt",
             out or results / "levels",
             images,
             hardware,
@@ -104,26 +102,32 @@ class Study:
         """One row for each network."""
         return self.out / f"{self.net}.csv"
 
-    def schedule(self, levels: int) -> tuple[Phase | None, ...]:
-        """None for the network before any training, then the phases of fine-tuning."""
+    def schedule(self, levels: int) -> tuple[Phase, ...]:
+        """The phases of fine-tuning."""
         phases = self.definition.phases(Precision.parse(f"levels{levels}"))
-        return (None, *(phases if self.finetuned is None or levels in self.finetuned else ()))
+        return phases if self.finetuned is None or levels in self.finetuned else ()
 
     def weights(self, levels: int) -> list[Path]:
-        """Weights of every phase, the one before any training first; what is missing is made."""
+        """Weights before any training, and after every phase; what is missing is made."""
         run = Run(self.net, self.definition.science(), self.seed, f"levels{levels}", 24)
-        folder = self.out / f"{self.net}-levels{levels}"
-        made: list[Path] = []
-        for phase in self.schedule(levels):
-            weights = folder / f"phase{phase.number if phase else 0}.pt"
-            files: dict[str, Any] = {"dataset": self.dataset, "output": weights, "history": weights.with_suffix(".csv")}
-            files |= {"hardware": self.hardware, "report": say}
-            if not weights.is_file() and phase is None:
-                steps = self.definition.reconstruction
-                initialize(run, source=self.fp32, reconstruction_steps=steps, **files)
-            elif not weights.is_file() and phase is not None:
-                train(run, phase, previous=made[-1], **files)
-            made.append(weights)
+        folder, phases = self.out / f"{self.net}-levels{levels}", self.schedule(levels)
+        made = [folder / f"phase{number}" / "weights.pt" for number in range(len(phases) + 1)]
+        for number, weights in enumerate(made):
+            if weights.is_file():
+                continue
+            train(
+                run,
+                phases[:number],
+                source=self.fp32,
+                reconstruction_steps=self.definition.reconstruction,
+                dataset=self.dataset,
+                folder=folder,
+                hardware=self.hardware,
+                report=say,
+            )
+            weights.parent.mkdir(exist_ok=True)
+            for name in ("ann.json", "weights.pt"):
+                (folder / name).replace(weights.with_name(name))
         return made
 
     def row(self, levels: int, epochs: int, weights: Path, data: Dataset) -> dict[str, str]:
@@ -168,9 +172,8 @@ def say(line: str) -> None:
 
 
 def accuracy(weights: Path) -> str:
-    """Of all test images, as the training's history beside the weights has it."""
-    with open(weights.with_suffix(".csv"), encoding="utf-8", newline="") as stream:
-        return list(csv.DictReader(stream))[-1]["test_accuracy"]
+    """Of all test images, as the file beside the weights has it."""
+    return str(json.loads(weights.with_name("ann.json").read_text(encoding="utf-8"))["test_accuracy"])
 
 
 def read(table: Path) -> Rows:
@@ -250,12 +253,11 @@ def main(arguments: list[str] | None = None) -> int:
         )
         data, rows = load_dataset(study.definition.spec, study.dataset), read(study.table)
         for levels in options.levels:
-            epochs, schedule = 0, study.schedule(levels)
             with logged(say):
                 made = study.weights(levels)
-            for phase, weights in zip(schedule, made, strict=True):
-                epochs += phase.epochs if phase else 0
-                if phase in (schedule[0], schedule[-1]) and (levels, epochs) not in rows:
+            for number, weights in enumerate(made):
+                epochs = sum(phase.epochs for phase in study.schedule(levels)[:number])
+                if weights in (made[0], made[-1]) and (levels, epochs) not in rows:
                     rows[levels, epochs] = study.row(levels, epochs, weights, data)
                     write_csv(study.table, [rows[key] for key in sorted(rows)])
         draw(rows, study)

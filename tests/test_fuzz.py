@@ -41,7 +41,8 @@ from negspike.results.collect import collect
 from negspike.results.metrics import write_table
 from negspike.spiking.logs import read_logs
 from negspike.spiking.storage import checksum
-from negspike.training import phase
+from negspike.training.checkpoint import read_checkpoint, write_checkpoint
+from negspike.training.history import Epoch
 from negspike.training.network import Network
 from negspike.training.topology import parse_topology
 from negspike.training.weights import load_weights, save_weights
@@ -271,7 +272,7 @@ def _checkpoint(path: Path) -> None:
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
     before = {name: value.clone() for name, value in network.state_dict().items()}
     lines: list[str] = []
-    history, _ = phase._resume(path, "settings", network, optimizer, lines.append)
+    history, _ = read_checkpoint(path, "settings", network, optimizer, 2, lines.append)
     assert len(lines) <= 1 and not any("\n" in line for line in lines)
     if lines:
         assert not history
@@ -325,16 +326,16 @@ def _files(folder: Path) -> Iterator[tuple[str, Format]]:
     content = (folder / "spiking.npz").read_bytes()
     yield "network", Format("spiking.npz", content, _network, (raw, inside_zip, odd_network, odd_network))
 
-    save_weights(_net(), folder / "phase1.pt", {"provenance": "{}"})
-    content = (folder / "phase1.pt").read_bytes()
-    yield "weights", Format("phase1.pt", content, _weights, (raw, inside_zip, odd_tensors, odd_tensors))
+    save_weights(_net(), folder / "weights.pt", {"provenance": "{}"})
+    content = (folder / "weights.pt").read_bytes()
+    yield "weights", Format("weights.pt", content, _weights, (raw, inside_zip, odd_tensors, odd_tensors))
     net = _net()
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
     net(torch.zeros(2, 1, 6, 6)).sum().backward()
     optimizer.step()
-    row = phase.Epoch(1, 1, 1e-3, 0.5, 0.5, None, 0.5, 1.0)
+    row = Epoch(1, 1, 1e-3, 0.5, 0.5, None, 0.5, 1.0)
     session = {"first_epoch": 1, "environment": {"threads": 1}}
-    phase._save_checkpoint(folder / "checkpoint", "settings", net, optimizer, [row], [session])
+    write_checkpoint(folder / "checkpoint", "settings", net, optimizer, [row], [session])
     content = (folder / "checkpoint").read_bytes()
     yield "checkpoint", Format(".phase1.checkpoint", content, _checkpoint, (raw, inside_zip, odd_tensors, odd_tensors))
 

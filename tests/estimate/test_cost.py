@@ -51,7 +51,7 @@ from negspike.training.network import Network
 
 CPU = torch.device("cpu")
 MACHINE = Machine(cores=4, load=0.0, memory=16 * 10**9, available=12 * 10**9)
-THREADS = {"train_phase": 1, "evaluate": 4}
+THREADS = {"train": 1, "evaluate": 4}
 
 
 def experiment(folder: Path, **changes: Any) -> Experiment:
@@ -71,10 +71,9 @@ def every_job(config: Experiment) -> dict[Job, bool]:
     for net in config.nets:
         for seed in (f"seed{seed}" for seed in config.seeds):
             for each in (Precision("fp32"), *config.definitions[net].quantization):
-                precision, phases = each.name, config.definitions[net].phases(each)
-                about = (Path(config.results) / net / seed / precision, net, seed, precision)
-                jobs += [Job("train_phase", *about, phase.number) for phase in phases]
-                jobs += [Job(rule, *about) for rule in ("convert", "evaluate") if precision != "fp32"]
+                about = (Path(config.results) / net / seed / each.name, net, seed, each.name)
+                rules = ("train",) if each.kind == "fp32" else ("train", "convert", "evaluate")
+                jobs += [Job(rule, *about) for rule in rules]
     return dict.fromkeys(jobs, True)
 
 
@@ -100,14 +99,14 @@ def without_slurm(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_summary_is_read_by_job_not_by_file() -> None:
     summary = (
         "output_file\tdate\trule\tlog-file(s)\tstatus\tplan\n"
-        "r/tiny/seed0/k1/phase2.pt\t-\ttrain_phase\t-\tmissing\tupdate pending\n"
-        "r/tiny/seed0/k1/phase2.csv\t-\ttrain_phase\t-\tmissing\tupdate pending\n"
+        "r/tiny/seed0/k1/weights.pt\t-\ttrain\t-\tmissing\tupdate pending\n"
+        "r/tiny/seed0/k1/history.csv\t-\ttrain\t-\tmissing\tupdate pending\n"
         "r/tiny/seed3/k0/sop_num.txt\tMon Nov 23\tevaluate\ta.log\tok\tno update\n"
         "r/tiny/seed3/k0/evaluation.json\tMon Nov 23\tevaluate\ta.log\tok\tno update\n"
         "data/cifar10/archive.gz\t-\tdownload\t-\tmissing\tupdate pending\n"
     )
     assert read_plan(summary) == {
-        Job("train_phase", Path("r/tiny/seed0/k1"), "tiny", "seed0", "k1", 2): True,
+        Job("train", Path("r/tiny/seed0/k1"), "tiny", "seed0", "k1"): True,
         Job("evaluate", Path("r/tiny/seed3/k0"), "tiny", "seed3", "k0"): False,
         Job("download", Path("data/cifar10/archive")): True,
     }
@@ -118,7 +117,7 @@ def test_the_summary_is_read_by_job_not_by_file() -> None:
 def test_time_grows_with_what_is_asked_for(tmp_path: Path) -> None:
     def trainings(changed: Experiment) -> float:
         jobs, speeds = every_job(changed), speeds_of(changed, 0.01)
-        return sum(job_seconds(job, changed, speeds) - 1 for job in jobs if job.rule == "train_phase")
+        return sum(job_seconds(job, changed, speeds) - 1 for job in jobs if job.rule == "train")
 
     config = experiment(tmp_path)
     # 1,438 training images and a third of the time for 359 test images, three epochs, three precisions
@@ -131,11 +130,11 @@ def test_time_grows_with_what_is_asked_for(tmp_path: Path) -> None:
 
 def test_the_total_is_bound_by_cores_by_gpus_or_by_one_network(tmp_path: Path) -> None:
     jobs = [job for job in every_job(experiment(tmp_path)) if job.rule in THREADS]
-    seconds = dict.fromkeys(jobs, 10.0)  # three networks of two phases, two of which are evaluated
-    assert total_seconds(seconds, THREADS, 1, 0) == 80
-    assert total_seconds(seconds, THREADS, 2, 0) == (60 + 2 * 20) / 2
-    assert total_seconds(seconds, THREADS, 64, 0) == 30
-    assert total_seconds(seconds, THREADS, 64, 1) == 80
+    seconds = dict.fromkeys(jobs, 10.0)  # three networks, two of which are evaluated
+    assert total_seconds(seconds, THREADS, 1, 0) == 50
+    assert total_seconds(seconds, THREADS, 2, 0) == (30 + 2 * 20) / 2
+    assert total_seconds(seconds, THREADS, 64, 0) == 20
+    assert total_seconds(seconds, THREADS, 64, 1) == 50
     assert total_seconds({}, THREADS, 2, 0) == 0
 
 
@@ -157,7 +156,7 @@ def test_a_wider_net_is_measured_slower_and_takes_more(tmp_path: Path) -> None:
         fast, slow = (case(config, "tiny", precision, **options).image for config in (narrow, wide))
         assert slow > 2 * fast > 0
     assert disk_bytes(every_job(wide), wide, 1) > disk_bytes(every_job(narrow), narrow, 1)
-    training = next(job for job in every_job(wide) if job.rule == "train_phase")
+    training = next(job for job in every_job(wide) if job.rule == "train")
     assert job_memory(training, wide) > job_memory(training, narrow) + 4 * 16 * 10**6
 
 
@@ -179,7 +178,7 @@ def test_a_model_is_measured_as_a_topology_is(tmp_path: Path) -> None:
         assert case(config, "mine", precision, **options).image > 0
     jobs = every_job(config)
     speeds = speeds_of(config, 0.01)
-    assert sum(job_seconds(job, config, speeds) - 1 for job in jobs if job.rule == "train_phase") == pytest.approx(
+    assert sum(job_seconds(job, config, speeds) - 1 for job in jobs if job.rule == "train") == pytest.approx(
         3 * 0.01 * (1438 + 359 / 3)
     )
     assert min(disk_bytes(jobs, config, 1)) > 0 and all(job_memory(job, config) > 0 for job in jobs)
@@ -286,9 +285,9 @@ def test_a_check_counts_as_snakemake_plans_and_writes_nothing_but_its_log(tmp_pa
     assert snakemake(tmp_path, "--configfile", config).returncode == 0
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if ".snakemake" not in path.parts}
     told = snakemake(tmp_path, "check", "--configfile", config)
-    assert told.returncode == 0 and "0 of 16 jobs are still to do" in told.stdout, told.stdout
+    assert told.returncode == 0 and "0 of 12 jobs are still to do" in told.stdout, told.stdout
     log = (tmp_path / "logs" / "check.log").read_text().splitlines()
-    assert set(log[log.index("0 of 16 jobs are still to do; results in results/tiny, data in data") :]) <= set(
+    assert set(log[log.index("0 of 12 jobs are still to do; results in results/tiny, data in data") :]) <= set(
         told.stdout.splitlines()
     )
     # a changed setting: full precision does not depend on it
@@ -316,7 +315,7 @@ def test_problems_end_with_an_error(tmp_path: Path) -> None:
     assert told.returncode != 0
     problems = [line for line in told.stdout.splitlines() if line.startswith(PROBLEM)]
     assert problems == [f"{PROBLEM}file:///nowhere/cifar.tar.gz: No such file or directory"], told.stdout
-    assert "17 of 17 jobs are still to do" in told.stdout and " with --cores 2" in told.stdout
+    assert "13 of 13 jobs are still to do" in told.stdout and " with --cores 2" in told.stdout
     assert "Traceback" not in told.stdout and not (tmp_path / "data").exists() and not (tmp_path / "results").exists()
 
 

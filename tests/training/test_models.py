@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -20,9 +21,7 @@ from negspike.data.images import prepare_images
 from negspike.errors import InputError
 from negspike.stages.convert import convert
 from negspike.stages.evaluate import Inputs, evaluate_spiking
-from negspike.stages.initialize import initialize
 from negspike.stages.run import Hardware, Run, Simulation
-from negspike.stages.summarize_training import summarize_training
 from negspike.stages.train import train
 from negspike.training.models import build_model, load_state
 from negspike.training.quantizers import QuantReLU
@@ -148,28 +147,38 @@ def data(digits: Dataset, folder: Path) -> Path:
     return folder / "digits.npz"
 
 
-def paths(run: Run, phase: int) -> dict[str, Any]:
-    stem = f"{run.precision}-phase{phase}"
-    return {"output": Path(f"{stem}.pt"), "history": Path(f"{stem}.csv")}
+SCHEDULE = (Phase(1, 2, 3e-3, 20),)
 
 
-def train_one(run: Run, data: Path, previous: int | None, report: Callable[[str], None] = lambda _: None) -> Path:
-    start = None if previous is None else paths(run, previous)["output"]
-    phase, files = Phase(1, 2, 3e-3, 20), paths(run, 1)
-    train(run, phase, dataset=data, previous=start, hardware=CPU, report=report, **files)
-    output: Path = files["output"]
-    return output
+def train_one(
+    run: Run,
+    data: Path,
+    source: Path | None = None,
+    *,
+    phases: tuple[Phase, ...] = SCHEDULE,
+    report: Callable[[str], None] = lambda _: None,
+) -> Path:
+    """The weights it writes."""
+    folder = Path(run.precision)
+    folder.mkdir(exist_ok=True)
+    train(run, phases, source=source, dataset=data, folder=folder, hardware=CPU, report=report)
+    return folder / "weights.pt"
+
+
+def start_of(run: Run, data: Path, source: Path) -> nn.Module:
+    """The network before any training of its own."""
+    network = run.network()
+    load_weights(network, train_one(run, data, source, phases=()))
+    return network
 
 
 @pytest.mark.parametrize("net", [MODEL, TOPOLOGY], ids=["model", "topology"])
 @pytest.mark.parametrize("precision", ["k1", "levels3"])
 def test_from_float_to_spikes(net: dict[str, Any], precision: str, data: Path) -> None:
     fp32 = Run("net", net, 1, "fp32", None)
-    source = train_one(fp32, data, None)
+    source = train_one(fp32, data)
     run = replace(fp32, precision=precision, weight_bits=24 if "model" in net else 16)
-    initialize(run, source=source, dataset=data, hardware=CPU, report=lambda _: None, **paths(run, 0))
-    begun, trained = run.network(), fp32.network()
-    load_weights(begun, paths(run, 0)["output"])
+    begun, trained = start_of(run, data, source), fp32.network()
     load_weights(trained, source)
     # quantize rounds weights to 24 bits; a topology's k does without it
     rounding = 0.0 if precision == "k1" and "topology" in net else 2.0**-20
@@ -177,17 +186,9 @@ def test_from_float_to_spikes(net: dict[str, Any], precision: str, data: Path) -
         torch.testing.assert_close(begun.state_dict()[name], value, rtol=0, atol=rounding, msg=name)
     steps = [module.step.item() for module in begun.modules() if isinstance(module, QuantReLU)]
     assert (precision == "k1") == all(step in (0.5, 1.0) for step in steps)
-    weights = train_one(run, data, 0)
-    files = [paths(run, number) for number in (0, 1)]
-    summarize_training(
-        run,
-        weights=[file["output"] for file in files],
-        histories=[file["history"] for file in files],
-        output=Path("ann.json"),
-        history=Path("history.csv"),
-    )
-    assert [phase["number"] for phase in json.loads(Path("ann.json").read_text())["phases"]] == [0, 1]
-    assert [line.split(",")[:2] for line in Path("history.csv").read_text().splitlines()[1:]] == [
+    weights = train_one(run, data, source)
+    assert [phase["number"] for phase in json.loads(weights.with_name("ann.json").read_text())["phases"]] == [0, 1]
+    assert [line.split(",")[:2] for line in weights.with_name("history.csv").read_text().splitlines()[1:]] == [
         *(["0", "0"], ["1", "1"], ["1", "2"])
     ]
     convert(run, weights=weights, output=Path("spiking.npz"), report=lambda _: None)
@@ -217,18 +218,17 @@ def stop(line: str) -> None:
 def test_learned_steps_and_dropout_resume_to_the_bit(net: dict[str, Any], data: Path) -> None:
     run = Run("net", net, 0, "levels3", 24)
     fp32 = replace(run, precision="fp32", weight_bits=None)
-    source = train_one(fp32, data, None)
-    initialize(run, source=source, dataset=data, hardware=CPU, report=lambda _: None, **paths(run, 0))
+    source = train_one(fp32, data)
     with pytest.raises(Interrupted):
-        train_one(run, data, 0, stop)
+        train_one(run, data, source, report=stop)
     lines: list[str] = []
-    resumed, whole, begun = run.network(), run.network(), run.network()
-    load_weights(resumed, train_one(run, data, 0, lines.append))
-    assert "going on after epoch 1 of 2" in lines[0]
+    resumed, whole = run.network(), run.network()
+    load_weights(resumed, train_one(run, data, source, report=lines.append))
+    assert "before any training" in lines[0] and "going on after epoch 1 of 2" in lines[1]
     torch.manual_seed(99)
-    paths(run, 1)["output"].with_name(".levels3-phase1.checkpoint").unlink()
-    load_weights(whole, train_one(run, data, 0))
-    load_weights(begun, paths(run, 0)["output"])
+    shutil.rmtree("levels3")
+    load_weights(whole, train_one(run, data, source))
+    begun = start_of(run, data, source)
     assert bits(resumed) == bits(whole)
     name = next(name for name in bits(whole) if name.endswith(".step"))
     assert bits(whole)[name] != bits(begun)[name], "the step is learned"
@@ -236,7 +236,7 @@ def test_learned_steps_and_dropout_resume_to_the_bit(net: dict[str, Any], data: 
 
 def test_steps_are_chosen_on_images_of_all_classes(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = Run("net", MODEL, 0, "levels3", 24)
-    source = train_one(replace(run, precision="fp32", weight_bits=None), data, None)
+    source = train_one(replace(run, precision="fp32", weight_bits=None), data)
     seen: list[torch.Tensor] = []
     monkeypatch.setattr("negspike.stages.initialize.CALIBRATION_IMAGES", 20)
     original = Run.from_fp32
@@ -246,7 +246,7 @@ def test_steps_are_chosen_on_images_of_all_classes(data: Path, monkeypatch: pyte
         return original(self, trained, images, reconstruction_steps)
 
     monkeypatch.setattr(Run, "from_fp32", spy)
-    initialize(run, source=source, dataset=data, hardware=CPU, report=lambda _: None, **paths(run, 0))
+    train_one(run, data, source, phases=())
     loaded = load_dataset("digits", data)
     prepared = prepare_images(loaded.spec, loaded.train.pixels)
     labels = {int(loaded.train.labels[(prepared == one.numpy()).all((1, 2, 3))][0]) for one in seen[0]}
@@ -256,14 +256,14 @@ def test_steps_are_chosen_on_images_of_all_classes(data: Path, monkeypatch: pyte
 def test_a_step_moves_by_its_own_share_and_stays_above_0(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Adam moves each number by its rate: a step of a thousandth would be negative after one batch."""
     run = Run("net", MODEL, 0, "levels3", 24)
-    source = train_one(replace(run, precision="fp32", weight_bits=None), data, None)
-    initialize(run, source=source, dataset=data, hardware=CPU, report=lambda _: None, **paths(run, 0))
-    stored = torch.load(paths(run, 0)["output"], weights_only=True)
+    source = train_one(replace(run, precision="fp32", weight_bits=None), data)
+    start_of(run, data, source)
+    stored = torch.load("levels3/.phase0.checkpoint", weights_only=True)
     name = next(name for name in stored["weights"] if name.endswith(".step"))
     stored["weights"][name].fill_(1e-3)
-    torch.save(stored, paths(run, 0)["output"])
+    torch.save(stored, "levels3/.phase0.checkpoint")
     network = run.network()
-    load_weights(network, train_one(run, data, 0))
+    load_weights(network, train_one(run, data, source))
     assert 1e-4 < network.state_dict()[name] < 1e-2
 
     def spoil(network: nn.Module, *_: object, **__: object) -> tuple[float, float]:
@@ -272,5 +272,4 @@ def test_a_step_moves_by_its_own_share_and_stays_above_0(data: Path, monkeypatch
 
     monkeypatch.setattr("negspike.training.phase._train_epoch", spoil)
     with OneLine(InputError, "step is no longer above 0", "lower learning_rate (1.0)"):
-        phase, start = Phase(2, 1, 1.0, 20), paths(run, 0)["output"]
-        train(run, phase, dataset=data, previous=start, hardware=CPU, report=lambda _: None, **paths(run, 2))
+        train_one(run, data, source, phases=(Phase(1, 1, 1.0, 20),))

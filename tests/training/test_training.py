@@ -25,9 +25,10 @@ from negspike.devices import environment
 from negspike.errors import InputError
 from negspike.fingerprint import code_of
 from negspike.training import phase as module
+from negspike.training.history import Epoch, write_history
 from negspike.training.network import Network
-from negspike.training.phase import Epoch, PhaseResult, train_phase, write_history
-from negspike.training.schedule import Phase
+from negspike.training.phase import PhaseResult, train_phase
+from negspike.training.schedule import Phase, Recipe
 from negspike.training.topology import parse_topology
 from negspike.training.weights import load_weights, save_weights
 
@@ -109,12 +110,18 @@ def stop_at(words: str) -> Callable[[str], None]:
 
 @pytest.mark.parametrize("dataset_name", ["small", "colours"])
 @pytest.mark.parametrize("words", ["epoch 2/3 done", "epoch 3/3 done", "epoch 3/3 image"])
+@pytest.mark.parametrize("recipe", ["published", "fast"])
 def test_an_interrupted_training_goes_on_to_the_same_bits(
-    dataset_name: str, words: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    dataset_name: str,
+    words: str,
+    recipe: Recipe,
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "PROGRESS_SECONDS", 0.0)  # a line after every batch
     dataset: Dataset = request.getfixturevalue(dataset_name)
-    phase = Phase(1, 3, 1e-2, 20)
+    phase = Phase(1, 3, 1e-2, 20, recipe)
     whole = start(dataset)
     expected = train(whole, dataset, tmp_path / "whole", phase)
     interrupted, checkpoint = start(dataset), tmp_path / "checkpoint"
@@ -377,7 +384,7 @@ def test_a_checkpoint_that_cannot_be_read_is_not_replaced(
     def broken(_: Path) -> None:
         raise OSError(5, "Input/output error", str(checkpoint))
 
-    monkeypatch.setattr(module, "read_tensors", broken)
+    monkeypatch.setattr("negspike.training.checkpoint.read_tensors", broken)
     with pytest.raises(OSError, match="Input/output error"):
         train(start(small), small, checkpoint)
     assert checkpoint.read_bytes() == before
@@ -386,7 +393,7 @@ def test_a_checkpoint_that_cannot_be_read_is_not_replaced(
 def test_the_rule_redoes_what_a_checkpoint_is_refused_for() -> None:
     behind_checkpoint = code_of(Path(module.__file__))
     assert {"training/phase", "data/augmentation", "training/quantization"} <= behind_checkpoint.keys()
-    assert behind_checkpoint.items() <= code_of(ROOT / "workflow/scripts/train_phase.py").items()
+    assert behind_checkpoint.items() <= code_of(ROOT / "workflow/scripts/train.py").items()
 
 
 def test_the_checkpoint_of_other_code_is_ignored(

@@ -143,7 +143,7 @@ def test_every_profile_decides_alike_what_is_run_again() -> None:
 def test_graphs(finished_copy: Finished) -> None:
     for option in ("--dag", "--rulegraph", "--filegraph"):
         graph = finished_copy.snakemake(option)
-        assert "digraph" in graph and "train_phase" in graph and "->" in graph, option
+        assert "digraph" in graph and "train" in graph and "->" in graph, option
 
 
 # ---- report and archive
@@ -210,7 +210,7 @@ def test_an_archive_runs_elsewhere(finished_copy: Finished, conda: str, tmp_path
         archive.extractall(tmp_path / "elsewhere", filter="data")
     shutil.rmtree(folder)
     planned = succeed(tmp_path / "elsewhere", "--configfile", "experiment.yaml", "--dry-run")
-    assert "train_phase" in planned and "accuracy_speed" in planned
+    assert "train" in planned and "accuracy_speed" in planned
     succeed(tmp_path / "elsewhere", "--configfile", "experiment.yaml", "--", "data/digits.npz")
     assert (tmp_path / "elsewhere/data/digits.npz").is_file()
 

@@ -129,7 +129,7 @@ def _without_times(path: Path) -> bytes:
         value = json.loads(path.read_text())
         assert value.pop("wall_seconds") >= 0
         return json.dumps(value).encode()
-    if path.name in ("phase1.csv", "history.csv"):
+    if path.name == "history.csv":
         rows = list(csv.DictReader(path.open()))
         assert all(float(row.pop("seconds")) >= 0 for row in rows)
         return json.dumps(rows).encode()
@@ -173,8 +173,7 @@ def without(folder: Folder, *names: str) -> None:
 RULES = {
     "download": ["data/cifar10/archive.gz"],
     "prepare_dataset": ["data/cifar10.npz"],
-    "train_phase": [f"{K1}/phase1.pt", f"{K1}/phase1.csv"],
-    "summarize_training": [f"{K1}/ann.json", f"{K1}/history.csv"],
+    "train": [f"{K1}/weights.pt", f"{K1}/ann.json", f"{K1}/history.csv"],
     "convert": [f"{K1}/spiking.npz"],
     "evaluate": [
         *(f"{K1}/{name}.txt" for name in ("accuracy", "spike_num", "spike_collect", "sop_num")),
@@ -188,6 +187,8 @@ RULES = {
     "lossless": [f"results/figs/lossless.{suffix}" for suffix in ("pdf", "svg", "png", "csv")],
     "table": ["results/table.csv", "results/summary.md", "results/summary.csv"],
 }
+# what a training goes on from, unless it is to begin anew
+CHECKPOINT = f"{K1}/.phase1.checkpoint"
 HALF = "os.truncate(self, self.stat().st_size // 2); "
 
 
@@ -196,10 +197,9 @@ HALF = "os.truncate(self, self.stat().st_size // 2); "
     [
         ("download", "archive.gz", 1, "before", ""),
         ("prepare_dataset", "cifar10.npz", 1, "before", ""),
-        ("train_phase", ".phase1.checkpoint", 3, "before", "going on after epoch 2 of 4"),
-        ("train_phase", "phase1.pt", 1, "before", "going on after epoch 4 of 4"),
-        ("train_phase", "phase1.pt", 1, "after", "going on after epoch 4 of 4"),
-        ("summarize_training", "ann.json", 1, "before", ""),
+        ("train", ".phase1.checkpoint", 3, "before", "going on after epoch 2 of 4"),
+        ("train", "ann.json", 1, "before", "going on after epoch 4 of 4"),
+        ("train", "weights.pt", 1, "after", "going on after epoch 4 of 4"),
         ("convert", "spiking.npz", 1, "before", ""),
         ("evaluate", "spike_num.txt", 1, "before", ""),
         ("evaluate", "evaluation.json", 1, "after", ""),
@@ -214,7 +214,7 @@ def test_sigkill_in_every_rule(
     rule: str, file: str, call: int, when: str, line: str, folder: Folder, undisturbed: Folder
 ) -> None:
     """Snakemake and its job are killed while a file is half written, or between two; the same command goes on."""
-    without(folder, *RULES[rule])
+    without(folder, *RULES[rule], *([CHECKPOINT] if rule == "train" else []))
     target = RULES[rule][0]
     action = HALF + KILL_ALL if when == "before" else KILL_ALL_AT_THE_END
     code, output = folder.run("--", target, file=file, call=call, when=when, action=action)
@@ -275,15 +275,19 @@ def wait_for(condition: Callable[[], bool], seconds: float = 120) -> None:
 )
 def test_a_training_is_stopped_and_goes_on(action: str, words: str, folder: Folder, undisturbed: Folder) -> None:
     """Snakemake outlives its job here, and so leaves no lock."""
-    without(folder, *RULES["train_phase"])
-    code, output = folder.run("--", f"{K1}/phase1.pt", file=".phase1.checkpoint", call=2, when="after", action=action)
+    without(folder, *RULES["train"], CHECKPOINT)
+    code, output = folder.run("--", f"{K1}/weights.pt", file=".phase1.checkpoint", call=2, when="after", action=action)
     assert code == 1, output
     if words:
         assert "the same command goes on" in line_with(output, words)
-        assert words in (folder.path / "results/logs/tiny/seed0/k1/phase1.log").read_text()
-    left = {path.name for path in (folder.path / K1).iterdir() if path.name.startswith((".", "phase1"))}
+        assert words in (folder.path / "results/logs/tiny/seed0/k1/train.log").read_text()
+    left = {
+        path.name
+        for path in (folder.path / K1).iterdir()
+        if path.name in (".phase1.checkpoint", *(Path(name).name for name in RULES["train"]))
+    }
     assert left == {".phase1.checkpoint"}
-    assert "going on after epoch 2 of 4" in folder.finish("--", f"{K1}/phase1.pt")
+    assert "going on after epoch 2 of 4" in folder.finish("--", f"{K1}/weights.pt")
     assert folder.results() == undisturbed.results()
 
 
@@ -299,10 +303,10 @@ def test_a_training_killed_at_random_moments(undisturbed: Folder, tmp_path: Path
     folders = {name: Folder(tmp_path / name, tmp_path / "config.yaml") for name in ("whole", "killed")}
     for folder in folders.values():
         shutil.copytree(undisturbed.path / "data", folder.path / "data")
-    target = f"{K1}/phase1.pt"
+    target = f"{K1}/weights.pt"
     folders["whole"].finish("--", target)
     killed, moments = folders["killed"], random.Random(0)
-    checkpoint = killed.path / K1 / ".phase1.checkpoint"
+    checkpoint = killed.path / CHECKPOINT
     for _ in range(KILLS):
         before = checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
         process = killed.start("--", target)
@@ -355,7 +359,7 @@ rm -rf saved && cp -a results saved
 """
 
 
-@pytest.mark.parametrize(("rule", "free"), [("train_phase", 8192), ("evaluate", 0), ("sops", 4096)])
+@pytest.mark.parametrize(("rule", "free"), [("train", 8192), ("evaluate", 0), ("sops", 4096)])
 @pytest.mark.usefixtures("mounts")
 def test_a_full_disk(rule: str, free: int, folder: Folder, undisturbed: Folder) -> None:
     without(folder, *RULES[rule])
@@ -365,7 +369,7 @@ def test_a_full_disk(rule: str, free: int, folder: Folder, undisturbed: Folder) 
     assert "No space left on device: 'results/" in line_with(failed, ": error: ")
     full = folder.path / "full"
     left = [path.relative_to(full) for path in full.rglob("*") if path.is_file() and path.name != "filler"]
-    assert not [path for path in left if path.name.startswith(".")], "half a file"
+    assert {path.name for path in left if path.name.startswith(".")} <= {".phase1.checkpoint"}, "half a file"
     kept = {Path(name).relative_to("results") for name in undisturbed.results() if name.startswith("results/")}
     rule_files = {Path(name).relative_to("results") for name in RULES[rule] if name.startswith("results/")}
     assert kept - rule_files <= set(left) and not rule_files & set(left)
@@ -406,8 +410,8 @@ def test_a_log_cut_off_in_mid_line(folder: Folder) -> None:
 
 
 DAMAGED = [
-    ("train_phase", "data/cifar10.npz", 1000, "data/cifar10.npz: not a dataset written by this workflow"),
-    ("convert", f"{K1}/phase1.pt", 0, f"{K1}/phase1.pt: not a weights file of this workflow"),
+    ("train", "data/cifar10.npz", 1000, "data/cifar10.npz: not a dataset written by this workflow"),
+    ("convert", f"{K1}/weights.pt", 0, f"{K1}/weights.pt: not a weights file of this workflow"),
     ("evaluate", f"{K1}/spiking.npz", 0, f"{K1}/spiking.npz: not a spiking network written by this package"),
     ("table", f"{K1}/evaluation.json", 100, f"{K1}/evaluation.json: not JSON"),
 ]
@@ -435,11 +439,11 @@ def test_what_was_deleted_is_made_again(folder: Folder, undisturbed: Folder) -> 
 
 
 def test_a_truncated_checkpoint_is_not_used(folder: Folder, undisturbed: Folder) -> None:
-    without(folder, *RULES["train_phase"])
-    target = f"{K1}/phase1.pt"
+    without(folder, *RULES["train"], CHECKPOINT)
+    target = f"{K1}/weights.pt"
     action = f"os.truncate(target, 2000); {KILL_JOB}"
     folder.run("--", target, file=".phase1.checkpoint", call=2, when="after", action=action)
-    assert (folder.path / K1 / ".phase1.checkpoint").stat().st_size == 2000
+    assert (folder.path / CHECKPOINT).stat().st_size == 2000
     assert "its epochs are trained again" in line_with(folder.finish("--", target), ".phase1.checkpoint: damaged")
     assert folder.results() == undisturbed.results()
 
@@ -496,8 +500,8 @@ def test_modification_times_in_the_future(folder: Folder, undisturbed: Folder) -
 def test_a_symlinked_results_folder(folder: Folder, undisturbed: Folder) -> None:
     (folder.path / "results").rename(folder.path / "elsewhere")
     (folder.path / "results").symlink_to("elsewhere")
-    without(folder, *RULES["table"], *RULES["train_phase"])
-    target = f"{K1}/phase1.pt"
+    without(folder, *RULES["table"], *RULES["train"], CHECKPOINT)
+    target = f"{K1}/weights.pt"
     folder.run("--", target, file=".phase1.checkpoint", call=2, when="after", action=KILL_JOB)
     assert "going on after epoch 2 of 4" in folder.finish("--", target, *RULES["table"])
     assert (folder.path / "results").is_symlink()
@@ -510,11 +514,11 @@ def test_another_config_in_the_same_folder(folder: Folder, undisturbed: Folder, 
     other = yaml.safe_load(folder.config.read_text())
     other["definitions"]["tiny"]["topology"] = "3C3-P2-5"
     (tmp_path / "other.yaml").write_text(yaml.safe_dump(other))
-    without(folder, *RULES["train_phase"])
-    folder.run("--", f"{K1}/phase1.pt", file=".phase1.checkpoint", call=2, when="after", action=KILL_JOB)
+    without(folder, *RULES["train"], CHECKPOINT)
+    folder.run("--", f"{K1}/weights.pt", file=".phase1.checkpoint", call=2, when="after", action=KILL_JOB)
     output = Folder(folder.path, tmp_path / "other.yaml").finish("--", target)
     assert "not used" in line_with(output, ".phase1.checkpoint: of another net")
-    assert all(f"rule {rule}:" in output for rule in ("train_phase", "convert", "evaluate"))
+    assert all(f"rule {rule}:" in output for rule in ("train", "convert", "evaluate"))
     assert folder.results()[target] != undisturbed.results()[target]
     folder.finish("--", target)
     assert folder.results() == undisturbed.results()

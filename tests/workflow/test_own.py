@@ -106,13 +106,13 @@ def test_models_and_data_of_ones_own(tmp_path: Path) -> None:
     other["definitions"]["trees"] |= {"weights": "w.safetensors", "phases": []}
     (here / "w.safetensors").write_bytes(b"")
     jobs = plan(there, write_config(here, other, "other.yaml"))
-    assert {"initialize trees/seed0/fp32", "initialize trees/seed0/levels7"} <= jobs
-    assert not any("train_phase" in job or "hundred" in job for job in jobs)
+    assert {"train trees/seed0/fp32", "train trees/seed0/levels7"} <= jobs
+    assert not any("hundred" in job for job in jobs)
 
     # another model, and other images, concern the one net
     (here / "nets.py").write_text(NETS + "\nwidth = 3\n")
     jobs = plan(there, path)
-    assert {"train_phase trees/seed0/fp32/phase1", "evaluate trees/seed0/levels7"} <= jobs
+    assert {"train trees/seed0/fp32", "evaluate trees/seed0/levels7"} <= jobs
     assert not any("hundred" in job for job in jobs)
     (here / "nets.py").write_text(NETS)
     (here / "images/test/oak/0.jpg").unlink()

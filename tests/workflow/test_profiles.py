@@ -26,8 +26,8 @@ def test_every_key_is_explained(path: Path) -> None:
 @pytest.mark.slow
 def test_one_gpu_gets_one_training_at_a_time(tmp_path: Path) -> None:
     config = write_config(tmp_path, TINY)
-    targets = [f"results/tiny/tiny/seed0/{precision}/phase1.pt" for precision in ("fp32", "k0")]
-    result = snakemake(tmp_path, "--configfile", config, "--set-resources", "train_phase:gpu=1", "--", *targets)
+    targets = [f"results/tiny/tiny/seed0/{precision}/weights.pt" for precision in ("fp32", "k0")]
+    result = snakemake(tmp_path, "--configfile", config, "--set-resources", "train:gpu=1", "--", *targets)
     assert result.returncode == 0, result.stdout
-    events = re.findall(r"^(?:local)?(rule|Finished) (?:jobid: \d+ \(Rule: )?train_phase", result.stdout, re.MULTILINE)
+    events = re.findall(r"^(?:local)?(rule|Finished) (?:jobid: \d+ \(Rule: )?train\b", result.stdout, re.MULTILINE)
     assert events == ["rule", "Finished", "rule", "Finished"], result.stdout

@@ -17,7 +17,7 @@ from workflow_runs import Config, Finished, copy_repository
 
 from negspike.fingerprint import code_of
 
-NETS, LEVELS, PHASES = ("small", "tiny"), (0, 1), {"small": 1, "tiny": 2}
+NETS, LEVELS = ("small", "tiny"), (0, 1)
 CURVES = {"accuracy_speed", "sparsity", "sops"}
 FIGURES = CURVES | {"lossless", "firing", "training"}
 # what follows an evaluation, and a training
@@ -25,13 +25,9 @@ DRAWN = (FIGURES | {"table"}) - {"training"}
 ALL = DRAWN | {"training"}
 
 
-def trained(net: str, seed: int = 0, levels: tuple[int, ...] = LEVELS, first: int = 1, last: int = 0) -> set[str]:
-    """The trainings of a net from a phase on."""
-    return {
-        f"train_phase {net}/seed{seed}/{precision}/phase{phase}"
-        for precision in ("fp32", *(f"k{k}" for k in levels))
-        for phase in range(first, (last or PHASES[net]) + 1)
-    } | {f"summarize_training {net}/seed{seed}/{precision}" for precision in ("fp32", *(f"k{k}" for k in levels))}
+def trained(net: str, seed: int = 0, levels: tuple[int, ...] = LEVELS) -> set[str]:
+    """The trainings of a net."""
+    return {f"train {net}/seed{seed}/{precision}" for precision in ("fp32", *(f"k{k}" for k in levels))}
 
 
 def simulated(net: str, *rules: str, seed: int = 0, levels: tuple[int, ...] = LEVELS) -> set[str]:
@@ -53,8 +49,8 @@ def finished(finished_copy: Finished) -> Finished:
 # What only simulates; the network itself is made by the conversion.
 ENGINES = ("dense", "event/engine", "recording", "reference", "simulation")
 CODE_OF_RULES = {
-    "training/phase": {"train_phase"},
-    "stages/train": {"train_phase"},
+    "training/phase": {"train"},
+    "stages/train": {"train"},
     "stages/evaluate": {"evaluate"},
     **{f"spiking/{module}": {"evaluate"} for module in ENGINES},
     "conversion/arrays": {"convert"},
@@ -90,7 +86,7 @@ def test_each_module_counts_for_the_rules_that_run_it(finished: Finished) -> Non
 def test_every_rule_records_the_code_that_it_runs(finished: Finished) -> None:
     found = recorded_code(finished)
     scripts = {"download": "", **dict.fromkeys(FIGURES, "draw_figure.py"), "table": "write_table.py"}
-    rules = {"prepare_dataset", "train_phase", "summarize_training", "convert", "evaluate"}
+    rules = {"prepare_dataset", "train", "convert", "evaluate"}
     assert found.keys() == rules | scripts.keys()
     for rule, recorded in found.items():
         script = scripts.get(rule, f"{rule}.py")
@@ -139,7 +135,7 @@ def test_a_fresh_clone_with_old_results_runs_nothing(finished: Finished, tmp_pat
     assert clone.planned() == set(), "without Snakemake's records"
     shutil.copytree(finished.folder / ".snakemake/metadata", clone.folder / ".snakemake/metadata", dirs_exist_ok=True)
     assert clone.planned() == set(), "with Snakemake's records"
-    # copied in the worst order: the images last, phase 2 before phase 1
+    # copied in the worst order: the images last, weights before what was made of them
     now = time.time()
     files = sorted(path for name in ("data", "results") for path in (clone.folder / name).rglob("*") if path.is_file())
     for age, path in enumerate(files):
@@ -173,15 +169,24 @@ def test_one_more_seed_runs_that_seed(finished: Finished) -> None:
     assert finished.planned("--config", "seeds=[0, 1]") == new | ALL
 
 
-def test_a_schedule_touches_its_net_from_that_phase_on(finished: Finished) -> None:
+def test_a_schedule_touches_its_net(finished: Finished) -> None:
     first, second = finished.config["definitions"]["tiny"]["phases"]
     config = finished.changed(definition("tiny", phases=[first | {"epochs": 3}, second]))
     assert finished.planned(config=config) == trained("tiny") | simulated("tiny") | ALL
-    # tiny's second phase changes, small gets one
-    config = finished.changed(definition("tiny", phases=[first, second | {"epochs": 3}]))
-    definition("small", phases=[*finished.config["definitions"]["small"]["phases"], second])(config)
-    new = trained("tiny", first=2) | trained("small", first=2, last=2)
-    assert finished.planned(config=config) == new | both(simulated) | ALL
+
+
+def test_a_second_phase_is_trained_from_the_first_that_is_there(finished: Finished, tmp_path: Path) -> None:
+    """The checkpoints that trainings leave; and the way back gives the same weights."""
+    clone = Finished(tmp_path / "clone", finished.config)
+    shutil.copytree(finished.folder, clone.folder)
+    target = "results/tiny/tiny/seed0/k1/weights.pt"
+    before, log = (clone.folder / target).read_bytes(), clone.folder / "results/tiny/logs/tiny/seed0/k1/train.log"
+    first, second = finished.config["definitions"]["tiny"]["phases"]
+    clone.snakemake("--", target, config=finished.changed(definition("tiny", phases=[first, second | {"epochs": 2}])))
+    assert "phase 1: going on after epoch 2 of 2" in log.read_text() and "phase 1 epoch" not in log.read_text()
+    assert "phase 2 epoch 2/2 done" in log.read_text() and (clone.folder / target).read_bytes() != before
+    clone.snakemake("--", target)
+    assert (clone.folder / target).read_bytes() == before
 
 
 def test_time_steps_evaluate_their_net_again(finished: Finished) -> None:
@@ -202,8 +207,7 @@ def test_one_k_runs_that_k(finished: Finished, tmp_path: Path) -> None:
     clone = clone_of(finished, tmp_path / "clone")
     assert clone.planned("results/tiny/tiny/seed0/k1/accuracy.txt") == {
         "prepare_dataset digits",
-        "train_phase tiny/seed0/k1/phase1",
-        "train_phase tiny/seed0/k1/phase2",
+        "train tiny/seed0/k1",
         *simulated("tiny", levels=(1,)),
     }
 
@@ -225,8 +229,8 @@ def test_what_makes_no_difference_runs_nothing(finished: Finished, tmp_path: Pat
     (tmp_path / "config.yaml").write_text("set-threads: [convert=2]\ndefault-resources: [runtime=100]\n")
     arguments = [
         *("--profile", str(tmp_path)),
-        *("--set-threads", "train_phase=2", "evaluate=2"),
-        *("--set-resources", "train_phase:mem_mb=8000"),
+        *("--set-threads", "train=2", "evaluate=2"),
+        *("--set-resources", "train:mem_mb=8000"),
         *("--resources", "gpu=4"),
         # lists in another order, what a machine decides
         *(
@@ -267,7 +271,7 @@ def test_another_archive_is_another_dataset(finished: Finished) -> None:
 def test_forcing_and_accepting(finished: Finished, tmp_path: Path) -> None:
     target = "results/tiny/tiny/seed0/k1/evaluation.json"
     assert finished.planned("-f", target) == {"evaluate tiny/seed0/k1"}
-    assert finished.planned("-F", target) >= {"prepare_dataset digits", "train_phase tiny/seed0/k1/phase1"}
+    assert finished.planned("-F", target) >= {"prepare_dataset digits", "train tiny/seed0/k1"}
     clone = Finished(tmp_path / "clone", finished.config)
     shutil.copytree(finished.folder, clone.folder)
     with clone.appended("src/negspike/training/phase.py"):

@@ -24,10 +24,10 @@ from workflow_runs import TINY, succeed, write_config
 from negspike.training.weights import read_tensors
 
 PROFILE = str(ROOT / "profiles" / "slurm")
-WEIGHTS = "results/tiny/tiny/seed0/k1/phase1.pt"
+WEIGHTS = "results/tiny/tiny/seed0/k1/weights.pt"
 ACCURACY = "results/tiny/tiny/seed0/k1/accuracy.txt"
-FIRST_PHASES = [f"results/tiny/tiny/seed0/{precision}/phase1.pt" for precision in ("fp32", "k1")]
-LOG = "results/tiny/logs/tiny/seed0/k1/phase1.log"
+TRAININGS = [f"results/tiny/tiny/seed0/{precision}/weights.pt" for precision in ("fp32", "k1")]
+LOG = "results/tiny/logs/tiny/seed0/k1/train.log"
 ONE_K = TINY | {"quantization_levels": [1]}
 EPOCHS = 100
 PHASE = {"epochs": EPOCHS, "learning_rate": 1.0e-3}
@@ -148,7 +148,7 @@ def assert_it_went_on(folder: Path, uninterrupted: Path) -> None:
 
 def history(folder: Path) -> list[str]:
     """What the training wrote about its epochs; not how long they took."""
-    lines = (folder / WEIGHTS).with_suffix(".csv").read_text().splitlines()
+    lines = (folder / WEIGHTS).with_name("history.csv").read_text().splitlines()
     assert lines[0].endswith(",seconds")
     return [line.rpartition(",")[0] for line in lines]
 
@@ -163,7 +163,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Run]]:
         started[name] = Run(place / name, *arguments, **options)  # type: ignore[arg-type]
 
     try:
-        start("limited", LONG, "--set-resources", "train_phase:runtime=attempt", "--", WEIGHTS)
+        start("limited", LONG, "--set-resources", "train:runtime=attempt", "--", WEIGHTS)
         start("cancelled", LONG, "--", WEIGHTS)
         # The others have the time that a limit takes to be reached.
         disturb({place / "limited": stop_processes, place / "cancelled": cancel_job})
@@ -172,8 +172,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Run]]:
         start("one_k", ONE_K, "--set-threads", "evaluate=2", "--", ACCURACY)
         start("sharded", ONE_K | {"evaluation": {"shards": 3}}, "--", ACCURACY)
         # with --profile, profiles/default is read as well: its number of GPUs must not hold back a cluster's
-        gpu = ["--set-resources", "train_phase:gpu=1"]
-        start("one_gpu", ONE_K, *gpu, "--", *FIRST_PHASES, profile="--profile")
+        gpu = ["--set-resources", "train:gpu=1"]
+        start("one_gpu", ONE_K, *gpu, "--", *TRAININGS, profile="--profile")
         yield started
     finally:
         for run in started.values():
@@ -214,7 +214,7 @@ def stop_processes(folder: Path) -> None:
     """Stop the training in ``folder``: a process that does not move reaches its time limit on every machine."""
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            mine = (process / "cwd").readlink() == folder and b"train_phase.py" in (process / "cmdline").read_bytes()
+            mine = (process / "cwd").readlink() == folder and b"train.py" in (process / "cmdline").read_bytes()
         except OSError:
             continue
         if mine:
@@ -225,7 +225,7 @@ def test_the_whole_experiment(whole: Path) -> None:
     for figure in ("accuracy_speed", "sparsity", "sops"):
         assert (whole / "results" / "tiny" / "figs" / f"{figure}.pdf").stat().st_size > 0
     assert len((whole / "results/tiny/table.csv").read_text().splitlines()) == 2
-    trainings = {f"rule_train_phase_wildcards_tiny_0_{p}_{phase}" for p in ("fp32", "k1") for phase in (1, 2)}
+    trainings = {f"rule_train_wildcards_tiny_0_{precision}" for precision in ("fp32", "k1")}
     found = jobs(whole)
     # what takes seconds did not queue
     assert sorted(job.rule for job in found) == sorted({*trainings, "rule_evaluate_wildcards_tiny_0_k1"})
@@ -242,8 +242,7 @@ def test_jobs_ask_for_what_their_rule_says(whole: Path) -> None:
 def test_one_k_alone(whole: Path, runs: dict[str, Run]) -> None:
     folder = runs["one_k"].finished()
     assert [(job.rule.removeprefix("rule_"), job.cpus) for job in jobs(folder)] == [
-        ("train_phase_wildcards_tiny_0_k1_1", "1"),
-        ("train_phase_wildcards_tiny_0_k1_2", "1"),
+        ("train_wildcards_tiny_0_k1", "1"),
         ("evaluate_wildcards_tiny_0_k1", "2"),
     ]
     assert (folder / ACCURACY).read_bytes() == (whole / ACCURACY).read_bytes()

@@ -109,7 +109,7 @@ def test_until_silent(copied: Finished) -> None:
     config = copied.changed(lambda config: config.update(nets=["tiny"]))
     config["definitions"]["tiny"] = config["definitions"]["tiny"] | {"timesteps": "until_silent"}
     jobs = planned(copied.snakemake("results/tiny/figs/sops.csv", config=config))
-    assert "train_phase" not in jobs and jobs["evaluate"] == 2
+    assert "train" not in jobs and jobs["evaluate"] == 2
     steps = {}
     for k, folder in folders.items():
         facts = json.loads((folder / "evaluation.json").read_text())
@@ -196,9 +196,9 @@ def test_weights_of_another_net_are_refused(copied: Finished) -> None:
     target = f"{NET}/k1/spiking.npz"
     (copied.folder / target).unlink()
     # k0's weights in k1's place: same shapes, but trained for another quantisation level; with the times of k1's
-    times = (copied.folder / NET / "k1/phase2.pt").stat()
-    shutil.copyfile(copied.folder / NET / "k0/phase2.pt", copied.folder / NET / "k1/phase2.pt")
-    os.utime(copied.folder / NET / "k1/phase2.pt", ns=(times.st_atime_ns, times.st_mtime_ns))
+    times = (copied.folder / NET / "k1/weights.pt").stat()
+    shutil.copyfile(copied.folder / NET / "k0/weights.pt", copied.folder / NET / "k1/weights.pt")
+    os.utime(copied.folder / NET / "k1/weights.pt", ns=(times.st_atime_ns, times.st_mtime_ns))
     result = run(copied.folder, "--configfile", "experiment.yaml", "--", target)
     lines = [line for line in result.stdout.splitlines() if "weights of another net" in line]
     assert result.returncode != 0 and len(lines) == 2, result.stdout

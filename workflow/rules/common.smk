@@ -104,7 +104,6 @@ wildcard_constraints:
     seed=r"\d+",
     precision=r"fp32|k\d|levels\d+",
     quantized=r"k\d|levels\d+",
-    phase=r"[1-9]\d*",
     scatteritem=r"\d+-of-\d+",
 
 
@@ -156,46 +155,28 @@ def growing(amount):
     return lambda wildcards, attempt: amount * attempt
 
 
-def previous_phase(wildcards):
-    """The weights a phase starts from; none for the first, unless there is a phase 0."""
-    phase = int(wildcards.phase)
-    started = phase > 1 or definition(wildcards).starts(quantization(wildcards))
-    return [f"{RESULTS}/{{net}}/seed{{seed}}/{{precision}}/phase{phase - 1}.pt"] if started else []
+def weights(net, seed, precision):
+    """The weights after a training's last phase."""
+    return f"{RESULTS}/{net}/seed{seed}/{precision}/weights.pt"
 
 
 def start_weights(wildcards):
-    """What phase 0 is made of: the FP32 net's last weights, or for itself those of the configuration."""
+    """What a training starts from: the FP32 net's weights, or for itself those of the configuration; none, if none."""
+    if not definition(wildcards).starts(quantization(wildcards)):
+        return []
     if wildcards.precision == "fp32":
-        return str(config_file(f"definitions.{wildcards.net}.weights", definition(wildcards).weights))
-    return last_weights(wildcards.net, wildcards.seed, "fp32")
+        return [str(config_file(f"definitions.{wildcards.net}.weights", definition(wildcards).weights))]
+    return [weights(wildcards.net, wildcards.seed, "fp32")]
 
 
-def last_weights(net, seed, precision):
-    """The weights after a training's last phase."""
-    phases = EXPERIMENT.definitions[net].phases(Precision.parse(precision))
-    return f"{RESULTS}/{net}/seed{seed}/{precision}/phase{len(phases)}.pt"
+def training_phases(wildcards):
+    """What each phase does, as a parameter."""
+    return [vars(phase) for phase in definition(wildcards).phases(quantization(wildcards))]
 
 
-def phase_settings(wildcards):
-    """What this phase does, as a parameter."""
-    phases = definition(wildcards).phases(quantization(wildcards))
-    if int(wildcards.phase) > len(phases):
-        raise WorkflowError(
-            f"net '{wildcards.net}' has {len(phases)} phases, phase{wildcards.phase}.pt is none of them"
-        )
-    return vars(phases[int(wildcards.phase) - 1])
-
-
-def all_phases(suffix):
-    """Paths of a net's phases, first to last."""
-
-    def paths(wildcards):
-        precision = quantization(wildcards)
-        phases = [0] * definition(wildcards).starts(precision)
-        phases += [phase.number for phase in definition(wildcards).phases(precision)]
-        return [f"{RESULTS}/{{net}}/seed{{seed}}/{{precision}}/phase{number}{suffix}" for number in phases]
-
-    return paths
+def reconstruction_steps(wildcards):
+    """Updates towards the FP32 net's activations before training, as a parameter: of levels alone."""
+    return definition(wildcards).reconstruction if quantization(wildcards).kind == "levels" else 0
 
 
 def weight_bits(wildcards):
@@ -206,8 +187,8 @@ def weight_bits(wildcards):
 
 
 def final_weights(wildcards):
-    """The quantised network's weights after its last phase."""
-    return last_weights(wildcards.net, wildcards.seed, wildcards.quantized)
+    """The quantised network's weights."""
+    return weights(wildcards.net, wildcards.seed, wildcards.quantized)
 
 
 def simulations(file):

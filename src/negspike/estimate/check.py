@@ -62,7 +62,7 @@ def check(
     real = min(cores, machine.cores)  # more cores than there are make nothing faster
     shared = 0 if experiment.device == "cpu" else len(gpus)
     threads = {rule: amounts["threads"] for rule, amounts in reserved.items()}
-    total, together = total_seconds(seconds, threads, real, shared), max(1, shared or real // threads["train_phase"])
+    total, together = total_seconds(seconds, threads, real, shared), max(1, shared or real // threads["train"])
     memory = sorted(((job_memory(job, experiment), job.rule, _name(job)) for job in seconds), reverse=True)
     results, data, checkpoints = disk_bytes(seconds, experiment, together)
     files = [look_for(source, path) for source, path in _data_files(experiment, seconds)]
@@ -107,7 +107,7 @@ def _work_table(experiment: Experiment, seconds: Mapping[Job, float], speeds: Sp
     for (rule, net, precision), speed in sorted(speeds.images.items(), reverse=True):
         jobs = [job for job in seconds if (job.rule, job.net, job.precision) == (rule, net, precision)]
         row = (
-            f"{'training' if rule == 'train_phase' else 'evaluation'} {net} {precision}",
+            f"{'training' if rule == 'train' else 'evaluation'} {net} {precision}",
             str(len({job.seed for job in jobs})),
             f"{sum(job_images(job, experiment) for job in jobs):,}",
             f"{1 / speed.image:,.3g}" if speed.image > 0.01 else f"{1 / speed.image:,.0f}",
@@ -139,8 +139,8 @@ def _time_warnings(
         yield "there is an nvidia-smi, but PyTorch finds no CUDA device: jobs would run on the CPU, one a GPU"
     for dataset in sorted({job.path.name for job in todo if job.rule == "prepare_dataset"} - STANDARD_IMAGES.keys()):
         yield f"{dataset}: {sum(ASSUMED_IMAGES):,} images are assumed, until it is prepared"
-    if begun := sum((job.path / f".phase{job.phase}.checkpoint").is_file() for job in todo if job.phase):
-        yield f"trainings that go on from a checkpoint, but are counted from their first epoch: {begun}"
+    if begun := sum(any(job.path.glob(".phase*.checkpoint")) for job in todo if job.rule == "train"):
+        yield f"trainings that may go on from a checkpoint, but are counted from their first epoch: {begun}"
 
 
 def _memory_warnings(
@@ -226,8 +226,8 @@ def _free(folder: str) -> int:
 
 
 def _name(job: Job) -> str:
-    about = (job.net, job.seed, job.precision, f"phase{job.phase}" * (job.phase > 0)) if job.net else (str(job.path),)
-    return " ".join(filter(None, (job.rule, *about)))
+    about = (job.net, job.seed, job.precision) if job.net else (str(job.path),)
+    return " ".join((job.rule, *about))
 
 
 def _duration(seconds: float) -> str:

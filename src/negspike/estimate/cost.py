@@ -19,9 +19,9 @@ from negspike.estimate.size import net_size
 from negspike.precision import Precision
 from negspike.training.schedule import Phase
 
-STAGES = ("download", "prepare_dataset", "initialize", "train_phase", "convert", "evaluate", "summarize_training")
+STAGES = ("download", "prepare_dataset", "train", "convert", "evaluate")
 SUMMARY_COLUMNS = ("output_file", "rule", "plan")
-_NETWORK = re.compile(r"([^/]+)/(seed\d+)/(fp32|k\d|levels\d+)/(?:phase(\d+)\.)?[^/]*")
+_NETWORK = re.compile(r"([^/]+)/(seed\d+)/(fp32|k\d|levels\d+)/[^/]*")
 # Training images, held-out ones included, and test images of the official archives.
 STANDARD_IMAGES = {
     "cifar10": (50_000, 10_000),
@@ -42,14 +42,13 @@ PROCESS, ENGINE = 3e8, 2e8
 
 
 class Job(NamedTuple):
-    """One job of the workflow: its rule, the file or folder it makes, and the network and phase it is about, if any."""
+    """One job of the workflow: its rule, the file or folder it makes, and the network it is about, if any."""
 
     rule: str
     path: Path
     net: str = ""
     seed: str = ""
     precision: str = ""
-    phase: int = 0
 
 
 class Speed(NamedTuple):
@@ -60,7 +59,7 @@ class Speed(NamedTuple):
 
 
 class Speeds(NamedTuple):
-    """Seconds until a job has started; speeds by rule (``train_phase`` or ``evaluate``), net and precision."""
+    """Seconds until a job has started; speeds by rule (``train`` or ``evaluate``), net and precision."""
 
     startup: float
     images: Mapping[tuple[str, str, str], Speed]
@@ -86,7 +85,7 @@ def read_plan(summary: str) -> dict[Job, bool]:
         found = _NETWORK.fullmatch("/".join(path.parts[-4:])) if row["rule"] in STAGES else None
         job = Job(row["rule"], path.with_suffix(""))
         if found:
-            job = Job(row["rule"], path.parent, found[1], found[2], found[3], int(found[4] or 0))
+            job = Job(row["rule"], path.parent, *found.groups())
         jobs[job] = jobs.get(job, False) or row["plan"] != "no update"
     return jobs
 
@@ -100,10 +99,8 @@ def experiment_jobs(experiment: Experiment) -> list[Job]:
         for precision in (Precision("fp32"), *definition.quantization):
             folder = Path(experiment.results) / net / f"seed{seed}" / precision.name
             about = (folder, net, f"seed{seed}", precision.name)
-            jobs += [Job("initialize", *about)] if definition.starts(precision) else []
-            jobs += [Job("train_phase", *about, phase.number) for phase in definition.phases(precision)]
-            jobs += [Job(rule, *about) for rule in ("convert", "evaluate") if precision.kind != "fp32"]
-            jobs.append(Job("summarize_training", *about))
+            rules = ("train",) if precision.kind == "fp32" else ("train", "convert", "evaluate")
+            jobs += [Job(rule, *about) for rule in rules]
     return jobs
 
 
@@ -126,19 +123,19 @@ def job_images(job: Job, experiment: Experiment) -> int:
     """Images that a training shows in all its epochs, or that an evaluation simulates."""
     definition = experiment.definitions[job.net]
     train, _, test = image_counts(definition.dataset, experiment)
-    return train * _phase(job, experiment).epochs if job.rule == "train_phase" else test
+    return train * sum(phase.epochs for phase in _phases(job, experiment)) if job.rule == "train" else test
 
 
-def _phase(job: Job, experiment: Experiment) -> Phase:
-    return experiment.definitions[job.net].phases(Precision.parse(job.precision))[job.phase - 1]
+def _phases(job: Job, experiment: Experiment) -> tuple[Phase, ...]:
+    return experiment.definitions[job.net].phases(Precision.parse(job.precision))
 
 
 def job_seconds(job: Job, experiment: Experiment, speeds: Speeds) -> float:
     """How long a job takes on its own; downloads count nothing, since nobody knows the network beforehand."""
-    if job.rule not in ("train_phase", "evaluate"):
+    if job.rule not in ("train", "evaluate"):
         return 0.0 if job.rule == "download" else speeds.startup
     images = float(job_images(job, experiment))
-    if job.rule == "train_phase":
+    if job.rule == "train":
         train, held_out, test = image_counts(experiment.definitions[job.net].dataset, experiment)
         images *= 1 + TEST_SHARE * (held_out + test) / train
     return speeds.startup + images * speeds.images[job.rule, job.net, job.precision].image
@@ -176,9 +173,11 @@ def disk_bytes(todo: Iterable[Job], experiment: Experiment, trainings: int) -> t
             results += SMALL_FILES
             definition = experiment.definitions[job.net]
             weights = 4.0 * net_size(definition).parameters
-            if job.rule in ("initialize", "train_phase", "convert"):
+            if job.rule == "convert":
                 results += weights
-            if job.rule == "train_phase":
+            if job.rule == "train":
+                kept = len(_phases(job, experiment)) + definition.starts(Precision.parse(job.precision))
+                results += (1 + kept) * weights
                 states.append(2 * 3 * weights)  # with Adam's two averages, the new file beside the old one
             if job.rule == "evaluate":
                 steps = job_images(job, experiment) * definition.expected_timesteps
@@ -201,13 +200,13 @@ def job_memory(job: Job, experiment: Experiment) -> float:
     """Peak memory of a job in bytes: what a Python with PyTorch takes, and the largest arrays."""
     if job.rule == "prepare_dataset":
         return PROCESS + 3 * _stored(job.path.name, experiment)
-    if job.rule not in ("train_phase", "evaluate"):
+    if job.rule not in ("train", "evaluate"):
         return PROCESS
     definition = experiment.definitions[job.net]
     size, (_, held_out, test) = net_size(definition), image_counts(definition.dataset, experiment)
     # all images, and once more while they are checked; those to test with in float32 and, while prepared, float64
     images = 2 * _stored(definition.dataset, experiment) + 28 * prod(definition.spec.input_shape) * (held_out + test)
-    if job.rule == "train_phase":
+    if job.rule == "train":
         # weights, gradients and Adam's averages; five float32 for every neuron until its gradient is known
         batch = definition.batch_size
         return PROCESS + images + 16 * size.parameters + 20 * batch * size.neurons

@@ -72,11 +72,11 @@ def measure(
     startup = timed(lambda: subprocess.run([sys.executable, "-c", modules], check=True))
     speeds: dict[tuple[str, str, str], Speed] = {}
     for rule, net, precision in sorted(cases):
-        finer = [key for key in speeds if key[:2] == ("train_phase", net) and "fp32" not in (key[2], precision)]
-        if rule == "train_phase" and finer:  # quantised networks take equally long, whatever they are quantised to
+        finer = [key for key in speeds if key[:2] == ("train", net) and "fp32" not in (key[2], precision)]
+        if rule == "train" and finer:  # quantised networks take equally long, whatever they are quantised to
             speeds[rule, net, precision] = speeds[finer[0]]
             continue
-        case = training_speed if rule == "train_phase" else evaluation_speed
+        case = training_speed if rule == "train" else evaluation_speed
         share = seconds / len(cases)
         speeds[rule, net, precision] = case(
             experiment, net, precision, device=device, threads=threads[rule], seconds=share

@@ -1,3 +1,3 @@
 """What the long jobs reserve: read in every run of the workflow, so nothing large is imported here."""
 
-RESERVED = {"train_phase": {"threads": 1, "mem_mb": 4000}, "evaluate": {"threads": 4, "mem_mb": 4000}}
+RESERVED = {"train": {"threads": 1, "mem_mb": 4000}, "evaluate": {"threads": 4, "mem_mb": 4000}}

@@ -16,7 +16,7 @@ from negspike.files import file_sha256
 from negspike.spiking.graph import SpikingNetwork
 from negspike.stages.run import Report, Run
 from negspike.training.network import Network
-from negspike.training.weights import checkpoint_path, load_weights
+from negspike.training.weights import load_weights
 
 
 def convert(run: Run, *, weights: Path, output: Path, report: Report) -> None:
@@ -39,7 +39,6 @@ def convert(run: Run, *, weights: Path, output: Path, report: Report) -> None:
     made_of = spiking_network(run, network)
     converted = replace(made_of, origin=dict(made_of.origin) | origin)
     converted.save(output)
-    checkpoint_path(weights).unlink(missing_ok=True)
     report(
         f"{run.name}, {run.quantization}: {len(converted.populations)} spiking layers, {converted.neurons:,} neurons"
     )

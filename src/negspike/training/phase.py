@@ -7,13 +7,11 @@ another PyTorch it goes on as well, to weights that are as good but not the same
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,39 +26,15 @@ from negspike.data.images import prepare_images
 from negspike.data.registry import DatasetSpec
 from negspike.devices import environment
 from negspike.errors import InputError
-from negspike.files import write_text
 from negspike.fingerprint import code_of
+from negspike.training.checkpoint import read_checkpoint, write_checkpoint
+from negspike.training.history import Epoch
 from negspike.training.network import predict
 from negspike.training.quantizers import learned_steps
 from negspike.training.recipes import arithmetic, cross_entropy, make_optimizer, set_rate
 from negspike.training.schedule import Phase
-from negspike.training.weights import like, read_tensors, write_tensors
 
 PROGRESS_SECONDS = 15.0
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """One row of the history table.
-
-    Attributes:
-        phase, epoch: count from 1; epochs count within their phase. Both 0: before any training.
-        learning_rate: of the phase, its largest.
-        loss: mean cross-entropy over the epoch's training images; None before any training.
-        training_accuracy: over the same images, while the weights were changing; None as well.
-        validation_accuracy: after the epoch; None for a dataset that holds out no image.
-        test_accuracy: after the epoch. It is recorded, never used to choose a model.
-        seconds: that training and testing took.
-    """
-
-    phase: int
-    epoch: int
-    learning_rate: float
-    loss: float | None
-    training_accuracy: float | None
-    validation_accuracy: float | None
-    test_accuracy: float
-    seconds: float = field(compare=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +70,7 @@ def train_phase(
         seed: of this repetition.
         device: where images and weights live.
         checkpoint: the state after the last finished epoch; used when it belongs to these very settings, replaced
-            otherwise. It stays when the phase is finished; the caller removes it once the result is safe.
+            otherwise. It stays when the phase is finished.
         report: takes progress lines.
         about: what the network computes, as far as its weights and ``print(network)`` do not say it.
 
@@ -114,7 +88,7 @@ def train_phase(
     held_out = _held_out(dataset, device)
     optimizer = make_optimizer(network, phase)
     settings = _settings(network, dataset, phase, seed, about)
-    history, sessions = _resume(checkpoint, settings, network, optimizer, report)
+    history, sessions = read_checkpoint(checkpoint, settings, network, optimizer, phase.epochs, report)
     already, here = len(history), environment(device, torch.get_num_threads())
     if history:
         report(f"phase {phase.number}: going on after epoch {already} of {phase.epochs}, from {checkpoint}")
@@ -167,7 +141,8 @@ def train_phase(
             f"phase {phase.number} epoch {epoch}/{phase.epochs} done: loss {loss:.4f}, training accuracy "
             f"{accuracy:.2%}, test accuracy {row.test_accuracy:.2%}"
         )
-        _save_checkpoint(checkpoint, settings, network, optimizer, history, sessions)
+        unfinished = optimizer if epoch < phase.epochs else None
+        write_checkpoint(checkpoint, settings, network, unfinished, history, sessions)
     return PhaseResult(history, sessions)
 
 
@@ -269,85 +244,3 @@ def _changes(before: dict[str, Any], now: dict[str, Any]) -> str:
         f"its first epochs were trained with {changed}: the weights will not be those of an uninterrupted training "
         "to the bit; ann.json records it"
     )
-
-
-def _resume(
-    checkpoint: Path,
-    settings: str,
-    network: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    report: Callable[[str], None],
-) -> tuple[list[Epoch], list[dict[str, Any]]]:
-    try:
-        state = read_tensors(checkpoint)
-        same = state["settings"] == settings
-        history = [Epoch(*row) for row in state["history"]] if same else []
-        sessions = [
-            {"first_epoch": int(one["first_epoch"]), "environment": {**one["environment"]}} for one in state["sessions"]
-        ]
-        if same:
-            _restore(network, optimizer, state)
-    except FileNotFoundError:
-        return [], []
-    except OSError:
-        raise  # it may be readable tomorrow: not to be replaced
-    except Exception as error:
-        report(f"{checkpoint}: damaged ({type(error).__name__}), its epochs are trained again")
-        return [], []
-    if not same:
-        report(f"{checkpoint}: of another net, schedule, seed, data or code, not used")
-        return [], []
-    return history, sessions
-
-
-def _restore(network: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Take over weights and the optimizer's moments; raises something, and changes nothing, where they do not fit."""
-    weights, moments = state["weights"], state["optimizer"]["state"]
-    for name, value in network.state_dict().items():
-        if not like(weights[name], value):
-            raise ValueError(f"other {name}")
-    adam = isinstance(optimizer, torch.optim.Adam)
-    parameters = (one for group in optimizer.param_groups for one in group["params"])
-    for number, parameter in enumerate(parameters):
-        if not parameter.requires_grad:
-            continue
-        known = {"exp_avg": parameter, "exp_avg_sq": parameter, "step": torch.zeros((), device="cpu")}
-        known, found = known if adam else {"momentum_buffer": parameter}, moments[number]
-        if found.keys() != known.keys() or not all(like(found[name], value) for name, value in known.items()):
-            raise ValueError(f"other moments of parameter {number}")
-        if not 1 <= float(found["step"]) < 1 << 53:
-            raise ValueError(f"{found['step']} steps")
-    # the settings are the same, so that the hyperparameters are, too
-    optimizer.load_state_dict(optimizer.state_dict() | {"state": moments})
-    network.load_state_dict({name: weights[name] for name in network.state_dict()})
-
-
-def _save_checkpoint(
-    path: Path,
-    settings: str,
-    network: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    history: list[Epoch],
-    sessions: list[dict[str, Any]],
-) -> None:
-    write_tensors(
-        path,
-        {
-            "settings": settings,
-            "weights": network.state_dict(),
-            "optimizer": optimizer.state_dict(),
-            "history": [list(asdict(row).values()) for row in history],
-            "sessions": sessions,
-        },
-    )
-
-
-def write_history(path: Path, history: list[Epoch]) -> None:
-    """Write the history as CSV, one line an epoch, columns named after :class:`Epoch`."""
-    names = [field.name for field in fields(Epoch)]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(names)
-    for row in history:
-        writer.writerow("" if value is None else value for value in asdict(row).values())
-    write_text(path, text.getvalue())

@@ -87,12 +87,3 @@ def check_shapes(network: nn.Module, weights: Mapping[str, torch.Tensor], path: 
                 f"{path}: weights of another net: {name} has shape {shape}, {of} needs {needed}"
                 f"{f', and is {dtype}, not {wanted}' if shape == needed else ''}"
             )
-
-
-def checkpoint_path(weights: Path) -> Path:
-    """Where the state of an unfinished phase is kept, beside the weights it will write.
-
-    Snakemake knows nothing of it, and so does not delete it when a job failed or is run again. It stays until a later
-    stage reads the weights: what is written can be thrown away as long as Snakemake has not recorded the job as done.
-    """
-    return weights.with_name(f".{weights.stem}.checkpoint")

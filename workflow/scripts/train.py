@@ -1,4 +1,4 @@
-"""Train one phase of one network."""
+"""Train one network, all phases."""
 
 from pathlib import Path
 
@@ -8,14 +8,14 @@ from negspike.stages.train import train
 from negspike.training.schedule import Phase
 
 with rule_log(snakemake.log[0]) as report:
-    params, wildcards = snakemake.params, snakemake.wildcards
+    params, wildcards, source = snakemake.params, snakemake.wildcards, snakemake.input.source
     train(
         Run(wildcards.net, params.net, int(wildcards.seed), wildcards.precision, params.weight_bits),
-        Phase(**params.phase),
+        [Phase(**phase) for phase in params.phases],
+        source=Path(source[0]) if source else None,
+        reconstruction_steps=params.reconstruction,
         dataset=Path(snakemake.input.images),
-        previous=Path(snakemake.input.previous[0]) if snakemake.input.previous else None,
-        output=Path(snakemake.output.weights),
-        history=Path(snakemake.output.history),
+        folder=Path(snakemake.output.weights).parent,
         hardware=Hardware(snakemake.config["device"], snakemake.threads),
         report=report,
     )

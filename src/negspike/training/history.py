@@ -1,0 +1,46 @@
+"""The history of a training: one row an epoch."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+
+from negspike.files import write_text
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One row of the history table.
+
+    Attributes:
+        phase, epoch: count from 1; epochs count within their phase. Both 0: before any training.
+        learning_rate: of the phase, its largest.
+        loss: mean cross-entropy over the epoch's training images; None before any training.
+        training_accuracy: over the same images, while the weights were changing; None as well.
+        validation_accuracy: after the epoch; None for a dataset that holds out no image.
+        test_accuracy: after the epoch. It is recorded, never used to choose a model.
+        seconds: that training and testing took.
+    """
+
+    phase: int
+    epoch: int
+    learning_rate: float
+    loss: float | None
+    training_accuracy: float | None
+    validation_accuracy: float | None
+    test_accuracy: float
+    seconds: float = field(compare=False)
+
+
+def write_history(path: Path, history: Iterable[Epoch]) -> None:
+    """Write the history as CSV, one line an epoch, columns named after :class:`Epoch`."""
+    names = [field.name for field in fields(Epoch)]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(names)
+    for row in history:
+        writer.writerow("" if value is None else value for value in asdict(row).values())
+    write_text(path, text.getvalue())
