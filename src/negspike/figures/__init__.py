@@ -20,6 +20,7 @@ from negspike.errors import InputError
 from negspike.figures import accuracy_speed, firing, lossless, sops, sparsity, training
 from negspike.figures.style import described, styled
 from negspike.files import write_bytes, write_text
+from negspike.results.published import beside, read_published
 
 FORMATS = ("pdf", "svg", "png")
 # of Results, which logs in the published format are enough for
@@ -27,18 +28,20 @@ CURVES: dict[str, ModuleType] = {"accuracy_speed": accuracy_speed, "sparsity": s
 KINDS = CURVES | {"lossless": lossless, "firing": firing, "training": training}
 
 
-def read(kind: str, directory: Path, runs: Iterable[tuple[str, int, str]]) -> Any:
+def read(kind: str, directory: Path, runs: Iterable[tuple[str, int, str]], published: str | None = None) -> Any:
     """What a figure is drawn from, of the workflow's results.
 
     Args:
         kind: one of :data:`KINDS`.
         directory: the folder of the nets' folders.
         runs: (net, seed, folder) of each network, such as ``("cnn1", 0, "k1")``.
+        published: what those of :data:`CURVES` are drawn beside, see :func:`negspike.results.published.read_published`.
 
     Raises:
         InputError: an unknown figure, or a file is missing or wrong.
     """
-    return _module(kind).read(directory, runs)
+    data = _module(kind).read(directory, runs)
+    return beside(data, read_published(published)) if published else data
 
 
 def draw(kind: str, data: Any, outputs: Mapping[str, Path | str]) -> None:
