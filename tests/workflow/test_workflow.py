@@ -63,9 +63,9 @@ def test_a_run_ends_with_its_table(finished_copy: Finished) -> None:
     for row in rows[2:]:
         if row[2] != "fp32":
             expected = table[row[0], row[2]]
-            assert row[4] == f"{float(expected['accuracy']):.2%}" and row[5] == "359 of 359"
-            assert row[6].rstrip(" *") == expected["settled_step"]
-            assert row[7] == f"{float(expected['sops_per_image']):,.0f}"
+            assert row[5] == f"{float(expected['accuracy']):.2%}" and row[6] == "359 of 359"
+            assert row[7].rstrip(" *") == expected["settled_step"]
+            assert row[8] == f"{float(expected['sops_per_image']):,.0f}"
     assert summary.rstrip().endswith("Figures: results/tiny/figs/")
     (finished_copy.folder / "results/tiny/figs/sops.csv").unlink()
     assert summary not in finished_copy.snakemake("--", "results/tiny/figs/sops.csv")

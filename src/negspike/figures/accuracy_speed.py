@@ -61,8 +61,8 @@ def _draw_panel(panel: Panel) -> None:
     if panel.fp32:
         mean = 100 * float(np.mean(panel.fp32))
         theirs = _full_precision(panel)
-        parts = (f"{spread([100 * value for value in panel.fp32], 2)} %", published(theirs, ".2f", " %"))
-        label = legend_label(Precision("fp32"), *parts)
+        accuracy = f"{spread([100 * value for value in panel.fp32], 2)} %"
+        label = legend_label(Precision("fp32"), accuracy, published(theirs, ".2f", " %"))
         axes.axhline(mean, color=GREY, linestyle=DASHED, linewidth=1.0, zorder=1.5, label=label)
         highest += [mean] if theirs is None else [mean, theirs]
         finals += [mean] if theirs is None else [mean, theirs]

@@ -22,6 +22,7 @@ from negspike.results.published import Published, PublishedCurve
 # of what others have published
 THIN: dict[str, Any] = {"linewidth": 0.6, "markersize": 2.2, "markerfacecolor": "white", "markeredgewidth": 0.5}
 
+
 @dataclass(frozen=True, eq=False)
 class Panel:
     """One net's panel: the runs of each precision and where they are drawn."""

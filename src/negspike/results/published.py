@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -93,13 +93,21 @@ def beside(results: Results, published: Published) -> Results:
     Raises:
         InputError: no net is in both.
     """
-    ours, theirs = {run.net: run for run in results.curves}, published.curves
-    if not ours.keys() & theirs.keys():
-        raise InputError(
-            f"published numbers of {published.source} are about {', '.join(theirs)}, the results about"
-            f" {', '.join(ours)}: no net in common"
-        )
+    shared_nets(published, dict.fromkeys(run.net for run in results.curves))
     return replace(results, published=published)
+
+
+def shared_nets(published: Published, nets: Iterable[str]) -> list[str]:
+    """Those of the nets that are published.
+
+    Raises:
+        InputError: none is.
+    """
+    ours = [*nets]
+    if not (shared := [net for net in ours if net in published.curves]):
+        theirs = ", ".join(published.curves)
+        raise InputError(f"{published.source} has {theirs}, the results are about {', '.join(ours)}: no net in common")
+    return shared
 
 
 def row_precision(row: Mapping[str, str | None]) -> Precision | None:
@@ -147,10 +155,9 @@ def _read_table(path: Path) -> tuple[dict[tuple[str, Precision], _Rows], dict[st
             step = int(row["timestep"]) if row["timestep"] else None
         except ValueError as error:  # an InputError is one
             raise InputError(f"{where}: {error}") from error
-        if not row.get("net") or precision is None or (step is None) != (precision.kind == "fp32") or step is not None and step < 1:
-            raise InputError(
-                f"{where}: expected a net, its precision and a time step from 1 on; fp32 has no time step"
-            )
+        complete = row.get("net") and precision is not None and (step is None) == (precision.kind == "fp32")
+        if not complete or precision is None or (step is not None and step < 1):
+            raise InputError(f"{where}: expected a net, its precision and a time step from 1 on; fp32 has no time step")
         if step is None:
             fp32[row["net"]] = numbers.get("accuracy", math.nan)
         elif steps.setdefault((row["net"], precision), {}).setdefault(step, numbers) is not numbers:
