@@ -143,13 +143,9 @@ def table_by_step(results: Results, header: Sequence[str], row: Callable[[Curves
     ]
     if (published := results.published) is None:
         return table(("timestep", *header), rows)
-    ours = {(run.net, run.precision) for run in results.curves}
-    curves = [
-        curve
-        for curves in published.curves.values()
-        for curve in curves.values()
-        if (curve.net, curve.precision) in ours and curve.series.keys() & {*header}
-    ]
+    ours = dict.fromkeys((run.net, run.precision) for run in results.curves)
+    known = [published.curves.get(net, {}).get(precision) for net, precision in ours]
+    curves = [curve for curve in known if curve is not None and curve.series.keys() & {*header}]
     theirs: list[tuple[Named, tuple[Any, ...]]] = [
         (curve, (int(step), *_published_row(curve, header, index, published), published.source))
         for curve in curves

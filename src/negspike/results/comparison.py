@@ -116,9 +116,16 @@ def beside_published(key: Key, ours: Statistics, theirs: Table) -> tuple[str, st
         return None
     value, form = other.mean, FORMS[name]
     within = "one seed" if ours.one_value else "yes" if ours.least <= value <= ours.largest else "no"
-    share = ours.mean / value - 1 if value else 0.0
-    difference = f"{100 * (ours.mean - value):+z.2f} points" if form == ".2%" else f"{share:+z.1%}"
-    return format(value, form), difference, within
+    return format(value, form), _difference(name, ours.mean, value), within
+
+
+def _difference(name: str, ours: float, theirs: float) -> str:
+    """In percentage points, in steps, or relative to theirs."""
+    if FORMS[name] == ".2%":
+        return f"{100 * (ours - theirs):+z.2f} points"
+    if name == "settled_step":
+        return f"{ours - theirs:+z.1f} steps"
+    return f"{ours / theirs - 1:+z.1%}" if theirs else ""
 
 
 def shown(one: Statistics, name: str) -> tuple[str, ...]:
@@ -161,7 +168,9 @@ def in_markdown(compared: Sequence[tuple[str, ...]], ours: Table) -> str:
     """The comparison, and what is known of the lossless checks, as tables in Markdown."""
     lossless = lossless_table(ours)
     tables = [compared, lossless] if len(lossless) > 1 else [compared]
-    words = [[tuple(cell.replace("_", " ") for cell in row) for row in rows] for rows in tables]
+    words = [
+        [(*row[:2], row[2].replace("_", " ").replace("sops", "SOPs"), *row[3:]) for row in rows] for rows in tables
+    ]
     return "\n\n".join("\n".join(markdown(rows)) for rows in words)
 
 

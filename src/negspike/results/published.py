@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from negspike.errors import InputError, foreign_file
+from negspike.config_sections import LARGEST_COUNT
+from negspike.errors import InputError, foreign_file, one_line
 from negspike.precision import Precision
 from negspike.results.collect import Results, collect
 from negspike.results.metrics import Curves, Series
@@ -151,20 +152,27 @@ def _read_table(path: Path) -> tuple[dict[tuple[str, Precision], _Rows], dict[st
         where = f"{path}, line {line}"
         try:
             precision = row_precision(row)
-            numbers = {name: number(row[name]) for name in (*columns, "neurons") if row.get(name)}
+            numbers = {name: _number(name, row[name]) for name in (*columns, "neurons") if row.get(name)}
             step = int(row["timestep"]) if row["timestep"] else None
         except ValueError as error:  # an InputError is one
-            raise InputError(f"{where}: {error}") from error
+            raise InputError(f"{where}: {one_line(error)}") from error
         complete = row.get("net") and precision is not None and (step is None) == (precision.kind == "fp32")
-        if not complete or precision is None or (step is not None and step < 1):
+        if not complete or precision is None or (step is not None and not 1 <= step <= LARGEST_COUNT):
             raise InputError(f"{where}: expected a net, its precision and a time step from 1 on; fp32 has no time step")
         if step is None:
-            fp32[row["net"]] = numbers.get("accuracy", math.nan)
+            fp32 |= {row["net"]: numbers["accuracy"]} if "accuracy" in numbers else {}
         elif steps.setdefault((row["net"], precision), {}).setdefault(step, numbers) is not numbers:
             raise InputError(f"{where}: step {step} of {row['net']}, {precision}, is there twice")
     if not steps:
         raise InputError(f"{path}: no line with a time step")
-    return steps, {net: accuracy for net, accuracy in fp32.items() if not math.isnan(accuracy)}
+    return steps, fp32
+
+
+def _number(column: str, text: str | None) -> float:
+    value = number(text)
+    if value < 0 or (column == "accuracy" and value > 1):
+        raise ValueError(f"{column} is {text}, expected {'a fraction' if column == 'accuracy' else 'no less than 0'}")
+    return value
 
 
 def _of_table(path: Path, net: str, precision: Precision, rows: _Rows) -> PublishedCurve:

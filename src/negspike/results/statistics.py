@@ -129,6 +129,7 @@ def read_statistics(path: Path) -> dict[Key, Statistics]:
             key = (row["net"], row["precision"], row["number"])
             deviation = row["standard_deviation"]
             numbers = (number(row["mean"]), number(deviation) if deviation else None)
+            Precision.parse(key[1])
             if key[2] not in FORMS or key in found:
                 what = "is there twice" if key in found else "is unknown"
                 raise InputError(f"{path}, line {line}: {' '.join(key)!a} {what}")
