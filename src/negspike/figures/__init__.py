@@ -20,7 +20,6 @@ from negspike.errors import InputError
 from negspike.figures import accuracy_speed, firing, lossless, sops, sparsity, training
 from negspike.figures.style import described, styled
 from negspike.files import write_bytes, write_text
-from negspike.results.published import beside, read_published
 
 FORMATS = ("pdf", "svg", "png")
 # of Results, which logs in the published format are enough for
@@ -40,8 +39,8 @@ def read(kind: str, directory: Path, runs: Iterable[tuple[str, int, str]], publi
     Raises:
         InputError: an unknown figure, or a file is missing or wrong.
     """
-    data = _module(kind).read(directory, runs)
-    return beside(data, read_published(published)) if published else data
+    module = _module(kind)
+    return module.read(directory, runs, published) if kind in CURVES else module.read(directory, runs)
 
 
 def draw(kind: str, data: Any, outputs: Mapping[str, Path | str]) -> None:

@@ -17,7 +17,7 @@ from negspike.figures.style import Named, arrange, canvas, grouped, line, look, 
 from negspike.precision import Precision
 from negspike.results.collect import Results, collect
 from negspike.results.metrics import Curves, Series
-from negspike.results.published import Published, PublishedCurve
+from negspike.results.published import Published, PublishedCurve, beside, read_published
 
 # of what others have published
 THIN: dict[str, Any] = {"linewidth": 0.6, "markersize": 2.2, "markerfacecolor": "white", "markeredgewidth": 0.5}
@@ -56,7 +56,8 @@ class Panel:
             return None
         values = scale * curve.series[column]
         marked = look(precision, self.precisions) | {"gid": f"published {column} {precision.name}"}
-        marked |= {"markevery": [step - 1 for step in self.marked_steps(precision) if step <= len(values)]}
+        few = len(values) < 12  # not a curve, but points that somebody has published
+        marked |= {"markevery": 1 if few else [at for at in self.marked_steps(precision) if at < len(values)]}
         self.axes.plot(curve.steps, values, **(marked | THIN | style))
         return float(values[-1])
 
@@ -92,9 +93,10 @@ class Panel:
         self.axes.set_axisbelow(True)
 
 
-def read(directory: Path, runs: Iterable[tuple[str, int, str]]) -> Results:
-    """The workflow's curves; see :func:`negspike.results.collect.collect`."""
-    return collect(directory, runs)
+def read(directory: Path, runs: Iterable[tuple[str, int, str]], published: str | None = None) -> Results:
+    """The workflow's curves, see :func:`negspike.results.collect.collect`, and what they are drawn beside."""
+    results = collect(directory, runs)
+    return beside(results, read_published(published)) if published else results
 
 
 def build_panels(kind: str, results: Results, draw_panel: Callable[[Panel], None]) -> Figure:
