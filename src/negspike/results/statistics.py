@@ -99,7 +99,11 @@ def statistics_of(results: Results, directory: Path) -> dict[Key, Statistics]:
 def last_epochs(directory: Path, net: str, seed: int, precision: str) -> list[float]:
     """Test accuracies, fractions, after each of the last ten epochs of a training; empty where they are not known."""
     path = directory / net / f"seed{seed}" / precision / "ann.json"
-    return read_json(path, _Ann).test_accuracy_last_ten_epochs if path.is_file() else []
+    if not path.is_file():
+        return []
+    ann = read_json(path, _Ann)
+    # the first entry of a short training may be from before it: phase 0, which has no epochs
+    return ann.test_accuracy_last_ten_epochs[-trained:] if (trained := sum(one.epochs for one in ann.phases)) else []
 
 
 def write_statistics(path: Path, statistics: Mapping[Key, Statistics]) -> None:
@@ -139,7 +143,12 @@ def read_statistics(path: Path) -> dict[Key, Statistics]:
     return found
 
 
+class _Phase(BaseModel):
+    epochs: Annotated[int, Field(ge=0)]
+
+
 class _Ann(BaseModel):
     """What is needed of ann.json; older ones have no epochs."""
 
+    phases: list[_Phase] = []
     test_accuracy_last_ten_epochs: list[Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]] = []
