@@ -267,10 +267,16 @@ def test_published_operations_are_outlined_bars() -> None:
         (2.0, False),
         (5.0, True),
     ], "ours filled, theirs outlined, in millions"
-    assert all(bar.get_x() > 8 for bar in bars) and bars[-1].get_x() + bars[-1].get_width() < axes.get_xlim()[1]
+    assert all(bar.get_x() > 8 and bar.get_width() > 0 for bar in bars)
+    assert bars[-1].get_x() + bars[-1].get_width() < axes.get_xlim()[1]
     words = legends(figure)["small"]
     assert words[0] == "k = 0: 2.500 million SOPs, 12.5 % of the ANN, published 2.000 million"
     assert words[-1] == "bars, at the end: filled ours, outlined Who et al. 1999"
+
+
+def test_bars_of_a_single_step_are_seen() -> None:
+    (axes,) = build("sops", Results([curves(T=1)], {}, theirs(T=1))).axes
+    assert all(bar.get_width() > 0 for bar in axes.patches if isinstance(bar, Rectangle) and bar.get_height())
 
 
 def test_another_size_of_the_published_network_is_said() -> None:

@@ -56,7 +56,7 @@ def _draw_totals(panel: Panel, theirs: Mapping[Precision, float], scale: float) 
     """
     if not theirs:
         return 1.0
-    wide: float = panel.last_step ** (0.2 / (3 * len(panel.groups)))
+    wide: float = max(panel.last_step, 2) ** (0.2 / (3 * len(panel.groups)))
     left = panel.last_step * wide**2
     for precision, runs in panel.groups.items():
         colour = look(precision, panel.precisions)["color"]
