@@ -37,8 +37,10 @@ from negspike.data.dataset import load_dataset, save_dataset
 from negspike.data.registry import DATASETS, DatasetSpec
 from negspike.errors import InputError
 from negspike.figures import accuracy_speed, sops, sparsity
-from negspike.results.collect import collect
-from negspike.results.metrics import write_table
+from negspike.results.collect import Results, collect
+from negspike.results.comparison import compare, read_numbers
+from negspike.results.metrics import Curves, write_table
+from negspike.results.published import beside, read_published
 from negspike.spiking.logs import read_logs
 from negspike.spiking.storage import checksum
 from negspike.training.checkpoint import read_checkpoint, write_checkpoint
@@ -291,6 +293,21 @@ def _evaluation(logs: dict[str, str], path: Path) -> None:
     write_table(results.curves, path.parents[3] / "table.csv")
 
 
+def _numbers(path: Path) -> None:
+    numbers = read_numbers(path)
+    compare(numbers, numbers, "ours", "theirs")
+
+
+def _published(path: Path) -> None:
+    """What is drawn beside ours, but for the drawing."""
+    _numbers(path)
+    each = np.array([1.0, 2.0])
+    run = Curves("tiny", 0, 1, 10, each / 10, each, each, each, 9, 900)
+    results = beside(Results((run,), {}), read_published(str(path)))
+    for figure in (accuracy_speed, sparsity, sops):
+        figure.numbers(results)
+
+
 def _yaml(path: Path) -> None:
     from negspike.commands.configuration import _read_yaml
 
@@ -365,6 +382,12 @@ def _files(folder: Path) -> Iterator[tuple[str, Format]]:
     for name in ("spike_collect", "sop_num"):
         read_folder = partial(_logs, logs)
         yield name, Format(f"{name}.txt", (logs[name] * 40).encode(), read_folder, (odd_lines, raw))
+    content = (ROOT / "docs/results/cnn1.csv").read_bytes()
+    yield "summary", Format("summary.csv", content, _numbers, (odd_lines, raw))
+    content = b"net,precision,timestep,accuracy,spikes_per_image,neurons\n" + b"".join(
+        b"tiny,k1,%d,0.%d,%d,9\n" % (step, step, 4 * step) for step in range(1, 5)
+    )
+    yield "published", Format("published.csv", content + b"tiny,fp32,,0.9,,\n", _published, (odd_lines, raw))
     yield "config", Format("config.yaml", (ROOT / "config.yaml").read_bytes(), _yaml, (odd_yaml, odd_yaml, raw))
 
 
@@ -427,7 +450,7 @@ KINDS: tuple[str, ...] = (
     "pictures",
     "evaluation",
 )
-KINDS += ("spike_collect", "sop_num", "config")
+KINDS += ("spike_collect", "sop_num", "summary", "published", "config")
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -192,6 +192,11 @@ class Experiment(Section):
     nets: Distinct[str] = Field(description="which of the definitions to run")
     k: Distinct[Level] = Field(alias="quantization_levels", description="k: activations are multiples of 2^-k")
     seeds: Distinct[Seed] = Field(description="training repetitions; every seed has its own folder")
+    published: str | None = Field(
+        None,
+        min_length=1,
+        description="what figures and summary are set beside: `zou2023`, or a table of curves; none if null",
+    )
     weight_bits: int = Field(ge=2, le=24, description="width of the integer weights, sign included")
     evaluation: Evaluation
     definitions: dict[Name, Definition] = Field(description="the nets, by name")

@@ -21,6 +21,16 @@ def write_csv(path: Path | str, rows: Sequence[Mapping[str, Any]]) -> None:
     write_text(path, text.getvalue())
 
 
+def markdown(rows: Sequence[tuple[str, ...]], *, left: int = 3) -> list[str]:
+    """Lines of a table in Markdown, header first, that is read as it is, too; the first columns are text."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    rule = tuple("-" * width if column < left else "-" * (width - 1) + ":" for column, width in enumerate(widths))
+    return [
+        "| " + " | ".join([*map(str.ljust, row[:left], widths), *map(str.rjust, row[left:], widths[left:])]) + " |"
+        for row in (rows[0], rule, *rows[1:])
+    ]
+
+
 class Table:
     """Prints itself as the table that its ``_table`` gives."""
 

@@ -10,6 +10,7 @@ from negspike.errors import InputError
 
 # Folders of the files of configuration; set by the workflow for all of its jobs.
 FOLDERS = "NEGSPIKE_CONFIG_FOLDERS"
+_PUBLISHED = Path(__file__).parent / "resources" / "published"
 
 
 def find_file(name: str) -> Path:
@@ -25,6 +26,16 @@ def find_file(name: str) -> Path:
             return path
     places = ", ".join(dict.fromkeys(str(Path(folder).absolute()) for folder in folders))
     raise InputError(f"{name}: there is no such file; looked for in {places}")
+
+
+def published_file(name: str) -> Path:
+    """The table of published curves that comes with the package under this name, or a file or folder of the user's.
+
+    Raises:
+        InputError: there is none.
+    """
+    table = _PUBLISHED / f"{name}_curves.csv"
+    return table if name.isalnum() and table.is_file() else find_file(name)
 
 
 def listing_checksum(folder: Path) -> str:

@@ -197,9 +197,10 @@ def test_a_run_beside_published_numbers(
         write_run(tmp_path / f"results/mlp/seed{seed}/k0", seed, correct)
     assert main(["compare", "results"]) == 0
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert rows[0][:6] == ["net", "precision", "number", "seeds", "ours", "least"]
-    assert rows[1] == ["mlp", "k0", "accuracy", "2", "85.00%", "80.00%", "90.00%", "88.90%", "-3.90", "points", "yes"]
-    assert rows[2] == ["mlp", "k0", "settled_step", "2", "2.0", "2.0", "2.0", "5.0", "-60.0%", "no"]
+    assert rows[0][:6] == ["net", "precision", "number", "seeds", "ours", "deviation"]
+    accuracy = ["2", "85.00%", "7.07%", "80.00%", "90.00%", "88.90%", "-3.90", "points", "yes"]
+    assert rows[1] == ["mlp", "k0", "accuracy", *accuracy]
+    assert rows[2] == ["mlp", "k0", "settled_step", "2", "2.0", "0.0", "2.0", "2.0", "5.0", "-3.0", "steps", "no"]
     theirs = tmp_path / "theirs.csv"
     theirs.write_text("net,k,accuracy\nmlp,0,0.95\n")
     assert main(["compare", "results", "theirs.csv"]) == 0
@@ -212,6 +213,8 @@ def test_a_run_beside_published_numbers(
     theirs.write_text("net,k,accuracy\nlenet,0,0.9\n")
     assert main(["compare", "results", "theirs.csv"]) == 1
     assert "no net in common" in capsys.readouterr().err
+    assert main(["compare"]) == main(["compare", "results", "--update", "page.md"]) == 1
+    assert capsys.readouterr().err.count("give either RUN or --update FILE") == 2
 
 
 def test_help_answers_at_once_and_names_every_command() -> None:

@@ -62,7 +62,13 @@ def test_the_wheel_is_complete(wheel: Path) -> None:
         names = set(archive.namelist())
         config = archive.read("negspike/resources/config.yaml")
     assert config == (ROOT / "config.yaml").read_bytes()
-    resources = ["config.schema.json", "published/zou2023.csv", "captions/sops.rst", "captions/workflow.rst"]
+    resources = [
+        "config.schema.json",
+        "published/zou2023.csv",
+        "published/zou2023_curves.csv",
+        "captions/sops.rst",
+        "captions/workflow.rst",
+    ]
     assert {"negspike/py.typed", *(f"negspike/resources/{name}" for name in resources)} <= names
     modules = {path.relative_to(ROOT / "src").as_posix() for path in (ROOT / "src").rglob("*.py")}
     assert modules == {name for name in names if name.endswith(".py")}

@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import ROOT, OneLine
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from test_logs import image_counts
 
 from negspike.commands import main
@@ -23,6 +25,7 @@ from negspike.precision import Precision
 from negspike.results.collect import Results, collect
 from negspike.results.histories import History
 from negspike.results.metrics import Curves
+from negspike.results.published import Published, PublishedCurve
 from negspike.results.spikes import Spikes
 from negspike.spiking.logs import batch_logs, write_logs
 
@@ -164,7 +167,8 @@ def test_a_panel_for_each_net_and_nothing_overlaps(kind: str, nets: int) -> None
         for seed in (0, 1)
         for k in (0, 1, 2)
     ]
-    figure = build(kind, Results(runs, {f"net{index}": [0.91, 0.92] for index in range(nets)}))
+    fp32 = {f"net{index}": [0.91, 0.92] for index in range(nets)}
+    figure = build(kind, Results(runs, fp32, theirs(T=40, neurons=7, net="net0")))
     assert list(legends(figure)) == [f"net{index}" for index in range(nets)]
     assert_nothing_overlaps(figure)
 
@@ -209,6 +213,115 @@ def test_the_same_curves_give_the_same_bytes(tmp_path: Path, kind: str) -> None:
     for words in ("small", "k = 0"):
         assert words in re.findall(r"<dc:description>(.*?)</dc:description>", svg, re.DOTALL)[0]
         assert words.encode() in written[0]["png"]
+
+
+def theirs(T: int = 8, neurons: int = 100, net: str = "small") -> Published:
+    """Of k = 0 and 3: the first is ours, too."""
+    series = {name: np.linspace(0.5, 0.85, T) for name in ("accuracy", "spikes_per_neuron", "net_spikes_per_neuron")}
+    series["sops_per_image"] = np.linspace(1e6, 2e6, T)
+    steps = np.arange(1, T + 1)
+    curves = {
+        name: {one: PublishedCurve(name, one, steps, series, neurons) for one in (Precision("k", 0), Precision("k", 3))}
+        for name in (net, "other")
+    }
+    return Published("Who et al. 1999", curves, {net: 0.92})
+
+
+def beside(published: Published, runs: list[Curves] = TWO) -> Results:
+    return Results(runs, {"small": [0.9]}, published)
+
+
+def test_published_curves_are_thin_lines() -> None:
+    (axes,) = (figure := build("accuracy_speed", beside(theirs()))).axes
+    lines = {line.get_gid(): line for line in axes.lines}
+    thin, ours = lines["published accuracy k0"], next(line for line in axes.lines if "k = 0" in str(line.get_label()))
+    assert np.allclose(np.asarray(thin.get_ydata()), np.linspace(50, 85, 8))
+    assert np.array_equal(np.asarray(thin.get_xdata()), np.arange(1, 9))
+    assert "published accuracy k3" not in lines, "ours has no k = 3"
+    assert thin.get_linewidth() < ours.get_linewidth() and thin.get_color() == ours.get_color()
+    assert legends(figure)["small"] == [
+        "k = 0: 90.00 %, settled at step 5, published 85.00 %",
+        "k = 1: 91.20 %, still spiking at step 8",
+        "FP32: 90.00 %, published 92.00 %",
+        "settled: the accuracy no longer changes",
+        "thin: Who et al. 1999",
+    ]
+    low, high = axes.get_ylim()
+    assert low < 85 and high > 92, "what is published is seen"
+
+
+def test_published_spikes_are_thin_lines() -> None:
+    (axes,) = (figure := build("sparsity", beside(theirs()))).axes
+    found = {str(line.get_gid()) for line in axes.lines if "published" in str(line.get_gid())}
+    assert found == {"published spikes_per_neuron k0", "published net_spikes_per_neuron k0"}
+    words = legends(figure)["small"]
+    assert words[0] == "k = 0: 1.000 spikes per neuron, 0.1250 a step, 25.0 % negative, published 0.850"
+    assert words[-1] == "thin: Who et al. 1999"
+
+
+def test_published_operations_are_outlined_bars() -> None:
+    (axes,) = (figure := build("sops", beside(theirs()))).axes
+    bars = [patch for patch in axes.patches if isinstance(patch, Rectangle) and patch.get_height()]
+    assert [(bar.get_height(), to_rgba(bar.get_facecolor())[3] > 0) for bar in bars] == [
+        (2.5, True),
+        (2.0, False),
+        (5.0, True),
+    ], "ours filled, theirs outlined, in millions"
+    assert all(bar.get_x() > 8 and bar.get_width() > 0 for bar in bars)
+    assert bars[-1].get_x() + bars[-1].get_width() < axes.get_xlim()[1]
+    words = legends(figure)["small"]
+    assert words[0] == "k = 0: 2.500 million SOPs, 12.5 % of the ANN, published 2.000 million"
+    assert words[-1] == "bars, at the end: filled ours, outlined Who et al. 1999"
+
+
+def test_bars_of_a_single_step_are_seen() -> None:
+    (axes,) = build("sops", Results([curves(T=1)], {}, theirs(T=1))).axes
+    assert all(bar.get_width() > 0 for bar in axes.patches if isinstance(bar, Rectangle) and bar.get_height())
+
+
+def test_another_size_of_the_published_network_is_said() -> None:
+    assert legends(build("sparsity", beside(theirs(neurons=1600))))["small"][-1] == (
+        "thin: Who et al. 1999 (1,600 neurons)"
+    )
+
+
+def test_what_is_longer_is_drawn_to_its_end() -> None:
+    (axes,) = build("accuracy_speed", beside(theirs(T=20))).axes
+    assert axes.get_xlim()[1] > 20
+
+
+@pytest.mark.parametrize("kind", CURVES)
+def test_a_net_that_is_not_published_is_drawn_as_ever(kind: str) -> None:
+    alone, published = (build(kind, Results(TWO, {}, one)) for one in (None, theirs(net="another")))
+    assert legends(alone) == legends(published)
+    assert len(alone.axes[0].get_children()) == len(published.axes[0].get_children())
+
+
+@pytest.mark.parametrize("kind", CURVES)
+def test_the_csv_holds_what_is_published_with_its_source(kind: str, tmp_path: Path) -> None:
+    draw(kind, beside(theirs(), [TWO[0]]), {"csv": tmp_path / "figure.csv"})
+    rows = read_csv(tmp_path / "figure.csv")
+    assert [row["source"] for row in rows] == [""] * 8 + ["Who et al. 1999"] * 8
+    name = {"accuracy_speed": "accuracy", "sparsity": "spikes_per_neuron", "sops": "sops_per_image"}[kind]
+    series = theirs().curves["small"][Precision("k", 0)].series[name]
+    assert [float(row[name]) for row in rows[8:]] == series.tolist()
+    assert {(row["net"], row["seed"], row["k"]) for row in rows[8:]} == {("small", "", "0")}
+
+
+def test_command_line_draws_beside_published_curves(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_run(tmp_path / "logs/lenet/k0", timesteps=20, images=12)
+    write_run(tmp_path / "logs/mlp/k1", timesteps=40, images=12)
+    arguments = (tmp_path / "logs", tmp_path / "out", "--batch-size", "4", "--published")
+    assert command_line(*arguments, "zou2023") == 0
+    published = [row for row in read_csv(tmp_path / "out/sops.csv") if row["source"] == "Zou et al. 2023"]
+    assert {(row["net"], row["k"]) for row in published} == {("lenet", "0"), ("mlp", "1")}
+    assert float(published[-1]["sops_per_image"]) == pytest.approx(127654.7, abs=0.1)
+    assert command_line(*arguments, str(tmp_path / "logs")) == 0
+    rows = read_csv(tmp_path / "out/sops.csv")
+    ours, others = ([row["sops_per_image"] for row in rows if row["source"] == source] for source in ("", "logs"))
+    assert ours == others
+    assert command_line(*arguments, "zou") == 1
+    assert "zou: there is no such file" in capsys.readouterr().err
 
 
 def texts(figure: Figure) -> list[str]:

@@ -59,6 +59,8 @@ CODE_OF_RULES = {
     "figures/curves": CURVES,
     "results/spikes": {"lossless", "firing"},
     "results/histories": {"training"},
+    "results/published": CURVES | {"table"},
+    "results/statistics": {"table"},
     "draw_figure.py": FIGURES,
     "results/metrics": DRAWN,
     "write_table.py": {"table"},
@@ -196,6 +198,12 @@ def test_time_steps_evaluate_their_net_again(finished: Finished) -> None:
 
 def test_the_batch_size_of_the_logs_only_evaluates_again(finished: Finished) -> None:
     assert finished.planned("--config", "evaluation={batch_size: 40}") == both(simulated, "evaluate") | DRAWN
+
+
+def test_what_is_published_only_redraws(finished: Finished, tmp_path: Path) -> None:
+    table = tmp_path / "theirs.csv"
+    table.write_text("net,k,timestep,accuracy\ntiny,0,1,0.5\n")
+    assert finished.planned("--config", f"published={table}") == CURVES | {"table"}
 
 
 def test_the_width_of_the_weights_leaves_full_precision_alone(finished: Finished) -> None:

@@ -63,9 +63,9 @@ def test_a_run_ends_with_its_table(finished_copy: Finished) -> None:
     for row in rows[2:]:
         if row[2] != "fp32":
             expected = table[row[0], row[2]]
-            assert row[4] == f"{float(expected['accuracy']):.2%}" and row[5] == "359 of 359"
-            assert row[6].rstrip(" *") == expected["settled_step"]
-            assert row[7] == f"{float(expected['sops_per_image']):,.0f}"
+            assert row[5] == f"{float(expected['accuracy']):.2%}" and row[6] == "359 of 359"
+            assert row[7].rstrip(" *") == expected["settled_step"]
+            assert row[8] == f"{float(expected['sops_per_image']):,.0f}"
     assert summary.rstrip().endswith("Figures: results/tiny/figs/")
     (finished_copy.folder / "results/tiny/figs/sops.csv").unlink()
     assert summary not in finished_copy.snakemake("--", "results/tiny/figs/sops.csv")
@@ -79,6 +79,9 @@ def test_a_run_ends_with_its_table(finished_copy: Finished) -> None:
         (["results/digits/figs/sops.pdf"], ["is a result of presets/digits.yaml", "--configfile presets/digits.yaml"]),
         (["nothing/like/it"], ["nothing makes nothing/like/it", "results/tiny/figs/accuracy_speed.pdf"]),
         (["--config", "device=gpu", "--"], ["config key 'device' is 'gpu'", "did you mean 'cuda'?"]),
+        (["--config", "published=zou2023", "--"], ["config key 'published': Zou et al. 2023 has", "no net in common"]),
+        (["--config", "published=zou", "--"], ["config key 'published': zou: there is no such file"]),
+        (["--config", "published=.", "--"], ["config key 'published': . is a folder"]),
     ],
 )
 def test_what_is_asked_for_wrongly_gets_a_sentence(arguments: list[str], words: list[str], tmp_path: Path) -> None:
@@ -100,6 +103,21 @@ def test_one_k_is_redone_alone_and_by_each_engine_to_the_same_integers(copied: F
         assert planned_jobs(redone) == {"evaluate tiny/seed0/k1"}
         assert {log: (copied.folder / log).read_bytes() for log in logs} == before
         assert json.loads(summary.read_text())["engine"] == engine
+
+
+def test_published_numbers_stand_beside_ours(copied: Finished) -> None:
+    """Another table of the same name draws again, and nothing else."""
+    table = copied.folder / "theirs.csv"
+    arguments = ("--config", "published=theirs.csv", "--")
+    for accuracy in ("0.5", "0.75"):
+        table.write_text(f"net,k,timestep,accuracy,sops_per_image\ntiny,0,3,{accuracy},9\n")
+        jobs = planned_jobs(copied.snakemake(*arguments))
+        assert jobs == {"all", "accuracy_speed", "sparsity", "sops", "table"}
+        rows = list(csv.DictReader((copied.folder / "results/tiny/figs/accuracy_speed.csv").open()))
+        assert [(row["net"], row["accuracy"]) for row in rows if row["source"] == "theirs"] == [("tiny", accuracy)]
+        summary = (copied.folder / "results/tiny/summary.md").read_text()
+        assert f"| {float(accuracy):.2%} |" in summary.replace("  ", " ").replace("  ", " ") and "one seed" in summary
+        assert "accuracy_mean_of_last_ten_epochs" in summary
 
 
 def test_until_silent(copied: Finished) -> None:

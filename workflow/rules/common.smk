@@ -23,7 +23,7 @@ from negspike.estimate.reserved import RESERVED
 from negspike.files import file_sha256
 from negspike.fingerprint import code_of
 from negspike.precision import Precision
-from negspike.user_files import FOLDERS, find_file, listing_checksum
+from negspike.user_files import FOLDERS, find_file, listing_checksum, published_file
 
 
 def typed(value, given):
@@ -195,6 +195,22 @@ def simulations(file):
     """One file of every simulated network of the configuration."""
     return [f"{RESULTS}/{net}/seed{seed}/{precision}/{file}" for net, seed, precision in RUNS]
 
+
+def published_numbers(name):
+    """What is set beside ours, as a parameter: its name, and what is in it."""
+    from negspike.results.published import read_published, shared_nets  # only where it is wanted
+
+    path = published_file(name)
+    if path.is_dir():
+        raise InputError(f"{name} is a folder; expected zou2023 or a table, logs are read by negspike figures")
+    shared_nets(read_published(name), NETS)
+    return {"name": name, "sha256": file_sha256(path)}
+
+
+try:
+    PUBLISHED = published_numbers(EXPERIMENT.published) if EXPERIMENT.published else None
+except InputError as error:
+    raise WorkflowError(f"config key 'published': {error}") from None
 
 FIGURES = ("accuracy_speed", "sparsity", "sops", "lossless", "firing", "training")
 

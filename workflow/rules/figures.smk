@@ -25,6 +25,7 @@ rule accuracy_speed:
     params:
         code=figure_code("accuracy_speed"),
         runs=RUNS,
+        published=PUBLISHED,
     script:
         "../scripts/draw_figure.py"
 
@@ -40,6 +41,7 @@ use rule accuracy_speed as sparsity with:
     params:
         code=figure_code("sparsity"),
         runs=RUNS,
+        published=PUBLISHED,
 
 
 use rule accuracy_speed as sops with:
@@ -53,6 +55,7 @@ use rule accuracy_speed as sops with:
     params:
         code=figure_code("sops"),
         runs=RUNS,
+        published=PUBLISHED,
 
 
 rule lossless:
@@ -109,6 +112,7 @@ use rule lossless as training with:
 rule table:
     input:
         **curve_inputs(),
+        trainings=[f"{RESULTS}/{net}/seed{seed}/{precision}/ann.json" for net, seed, precision in TRAININGS],
     output:
         table=in_report(f"{RESULTS}/table.csv", "Table", "table"),
         summary=f"{RESULTS}/summary.md",
@@ -127,5 +131,6 @@ rule table:
     params:
         code=code("write_table.py"),
         runs=RUNS,
+        published=PUBLISHED,
     script:
         "../scripts/write_table.py"

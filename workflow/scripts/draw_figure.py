@@ -8,5 +8,7 @@ from negspike.figures import draw, read
 with rule_log(snakemake.log[0]) as report:
     # {results}/figs/{kind}.csv; not the config's folder, which a module may have moved
     output = Path(snakemake.output.csv)
-    draw(output.stem, read(output.stem, output.parents[1], snakemake.params.runs), dict(snakemake.output.items()))
+    published = snakemake.params.get("published")
+    data = read(output.stem, output.parents[1], snakemake.params.runs, published and published["name"])
+    draw(output.stem, data, dict(snakemake.output.items()))
     report(f"{len(snakemake.params.runs)} networks drawn")

@@ -13,4 +13,5 @@ with rule_log(snakemake.log[0]):
     results = collect(folder, snakemake.params.runs)
     write_table(results.curves, snakemake.output.table)
     evaluations = [Path(path) for path in snakemake.input.evaluations]
-    write_summary(results, evaluations, f"{folder}/figs/", Path(snakemake.output.summary))
+    published = snakemake.params.published and snakemake.params.published["name"]
+    write_summary(results, evaluations, f"{folder}/figs/", Path(snakemake.output.summary), published)

@@ -1,7 +1,8 @@
 """Set a run's results beside published ones.
 
-PUBLISHED is a table of theirs (columns net, precision, accuracy, settled_step_from_log, spikes_per_image,
-net_spikes_per_image, sops_per_image), a table.csv, or a folder of logs; left out, the numbers of Zou et al. 2023.
+RUN is a folder of results or logs, or a summary.csv. PUBLISHED is one of these, or a table of theirs (columns net,
+precision, accuracy, settled_step_from_log, spikes_per_image, net_spikes_per_image, sops_per_image); left out, the
+numbers of Zou et al. 2023.
 """
 
 from __future__ import annotations
@@ -14,21 +15,34 @@ from negspike.commands.figures import add_log_options
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
-    parser.add_argument("run_folder", type=Path, metavar="RUN", help="folder of a run's results, or of logs")
+    parser.add_argument("run_folder", type=Path, nargs="?", metavar="RUN", help="folder, or a summary.csv")
     parser.add_argument("published", type=Path, nargs="?", metavar="PUBLISHED", help="default: Zou et al. 2023")
+    parser.add_argument("--markdown", action="store_true", help="as tables in Markdown, the lossless check with them")
+    parser.add_argument(
+        "--update",
+        type=Path,
+        metavar="FILE",
+        help="instead, write the tables of a Markdown document anew, between '<!-- negspike compare RUN [PUBLISHED]"
+        " -->' and '<!-- end -->', paths from its folder",
+    )
     add_log_options(parser)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print a line for each number that both have."""
-    from negspike.commands.configuration import ZOU_2023, read_configuration
+    """Print a line for each number that both have, or write a document's tables."""
+    from negspike.commands.configuration import read_configuration
     from negspike.console import aligned
-    from negspike.results.collect import collect
-    from negspike.results.comparison import compare, numbers_of, read_published
+    from negspike.errors import InputError
+    from negspike.results.comparison import ZOU_2023, compare, in_markdown, read_numbers, update_document
 
+    if (options.update is None) == (options.run_folder is None):
+        raise InputError("compare: give either RUN or --update FILE")
+    if options.update:
+        print(f"{options.update}: {update_document(options.update)} blocks of tables are as their results say")
+        return 0
     reading = {"definitions": read_configuration(options.config).definitions, "batch_size": options.batch_size}
-    ours = numbers_of(collect(options.run_folder, images=options.images, **reading))
+    ours = read_numbers(options.run_folder, images=options.images, **reading)
     path = options.published or ZOU_2023
-    theirs = numbers_of(collect(path, **reading)) if path.is_dir() else read_published(path)
-    print(*aligned(compare(ours, theirs, str(options.run_folder), str(path)), left=3), sep="\n")
+    rows = compare(ours, read_numbers(path, **reading), str(options.run_folder), str(path))
+    print(in_markdown(rows, ours) if options.markdown else "\n".join(aligned(rows, left=3)))
     return 0

@@ -12,7 +12,6 @@ from negspike.errors import InputError, foreign_file
 
 _RESOURCES = Path(__file__).parents[1] / "resources"
 PUBLISHED = _RESOURCES / "config.yaml"
-ZOU_2023 = _RESOURCES / "published" / "zou2023.csv"
 
 
 def read_configuration(path: Path | None) -> Experiment:

@@ -26,6 +26,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NET=ACCURACY",
         help="accuracy of a net's full-precision version as a fraction, drawn for comparison; may be repeated",
     )
+    parser.add_argument(
+        "--published",
+        metavar="NAME",
+        help="published curves to draw beside: zou2023, a table (docs/metrics.md), or a folder of logs",
+    )
 
 
 def add_log_options(parser: argparse.ArgumentParser) -> None:
@@ -48,20 +53,21 @@ def run(options: argparse.Namespace) -> int:
     from negspike.figures import CURVES, FORMATS, draw
     from negspike.results.collect import Results, collect
     from negspike.results.metrics import write_table
+    from negspike.results.published import beside, read_published
 
     definitions = read_configuration(options.config).definitions
-    results = collect(options.logs, definitions=definitions, batch_size=options.batch_size, images=options.images)
+    reading = {"definitions": definitions, "batch_size": options.batch_size}
+    results = collect(options.logs, images=options.images, **reading)
     fp32 = dict(results.fp32)
     for net, accuracy in options.fp32:
         if all(run.net != net for run in results.curves):
             raise InputError(f"--fp32 {net}={accuracy}: {options.logs} has no net '{net}'")
         fp32[net] = (accuracy,)
+    results = Results(results.curves, fp32)
+    if options.published:
+        results = beside(results, read_published(options.published, **reading))
     for kind in CURVES:
-        draw(
-            kind,
-            Results(results.curves, fp32),
-            {suffix: options.out / f"{kind}.{suffix}" for suffix in (*FORMATS, "csv")},
-        )
+        draw(kind, results, {suffix: options.out / f"{kind}.{suffix}" for suffix in (*FORMATS, "csv")})
     write_table(results.curves, options.out / "table.csv")
     return 0
 

@@ -27,18 +27,20 @@ CURVES: dict[str, ModuleType] = {"accuracy_speed": accuracy_speed, "sparsity": s
 KINDS = CURVES | {"lossless": lossless, "firing": firing, "training": training}
 
 
-def read(kind: str, directory: Path, runs: Iterable[tuple[str, int, str]]) -> Any:
+def read(kind: str, directory: Path, runs: Iterable[tuple[str, int, str]], published: str | None = None) -> Any:
     """What a figure is drawn from, of the workflow's results.
 
     Args:
         kind: one of :data:`KINDS`.
         directory: the folder of the nets' folders.
         runs: (net, seed, folder) of each network, such as ``("cnn1", 0, "k1")``.
+        published: what those of :data:`CURVES` are drawn beside, see :func:`negspike.results.published.read_published`.
 
     Raises:
         InputError: an unknown figure, or a file is missing or wrong.
     """
-    return _module(kind).read(directory, runs)
+    module = _module(kind)
+    return module.read(directory, runs, published) if kind in CURVES else module.read(directory, runs)
 
 
 def draw(kind: str, data: Any, outputs: Mapping[str, Path | str]) -> None:

@@ -10,8 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.markers import TICKRIGHT
 from matplotlib.transforms import blended_transform_factory
 
-from negspike.figures.curves import Panel, build_panels, of_seeds, read, still_spiking, table_by_step
+from negspike.figures.curves import THIN, Panel, build_panels, of_seeds, published, read, still_spiking, table_by_step
 from negspike.figures.style import DASHED, GREY, legend_label, spread
+from negspike.precision import Precision
 from negspike.results.collect import Results
 from negspike.results.metrics import Curves
 
@@ -33,7 +34,8 @@ def _draw_panel(panel: Panel) -> None:
     for precision, runs in panel.groups.items():
         values = [100 * run.accuracy for run in runs]
         accuracy = f"{spread([100 * run.final_accuracy for run in runs], 2)} %"
-        parts = (accuracy, _settled(runs), still_spiking(runs), _equal(runs))
+        theirs = panel.thin(precision, "accuracy", scale=100)
+        parts = (accuracy, _settled(runs), still_spiking(runs), _equal(runs), published(theirs, ".2f", " %"))
         line = panel.line(precision, values, legend_label(precision, *parts))
         at = np.unique([run.settled_step for run in runs if not run.still_spiking]).astype(int)
         if len(at):
@@ -54,23 +56,38 @@ def _draw_panel(panel: Panel) -> None:
             axes.plot([1], [np.mean(own)], transform=edge, clip_on=False, **tick)
         highest += [float(value.max()) for value in values] + own
         finals += [float(value[-1]) for value in values] + own
+        highest += [] if theirs is None else [theirs]
+        finals += [] if theirs is None else [theirs]
     if panel.fp32:
         mean = 100 * float(np.mean(panel.fp32))
-        label = f"FP32: {spread([100 * value for value in panel.fp32], 2)} %"
+        theirs = _full_precision(panel)
+        accuracy = f"{spread([100 * value for value in panel.fp32], 2)} %"
+        label = legend_label(Precision("fp32"), accuracy, published(theirs, ".2f", " %"))
         axes.axhline(mean, color=GREY, linestyle=DASHED, linewidth=1.0, zorder=1.5, label=label)
-        highest.append(mean)
-        finals.append(mean)
+        highest += [mean] if theirs is None else [mean, theirs]
+        finals += [mean] if theirs is None else [mean, theirs]
     runs = [run for group in panel.groups.values() for run in group]
     if not all(run.still_spiking for run in runs):
         label = "settled: the accuracy no longer changes"
         axes.plot([], [], color=GREY, marker="o", markersize=6, label=label, **_SETTLED)
     if any(run.ann_accuracy is not None for run in runs):
         axes.plot([], [], color=GREY, label="at the right edge: the quantised ANN itself", **_TICK)
+    if any("accuracy" in curve.series for curve in panel.theirs.values()):
+        axes.plot([], [], color=GREY, label=f"thin: {panel.cited}", **THIN)
     # Close enough to tell the final accuracies apart, with the last part of the rise; the whole rise is in the CSV.
     span = max(max(highest) - min(finals), 0.5)
     top = max(highest) + 0.4 * span
     axes.set_ylim(max(0.0, top - 6 * span), min(top, 100.0 + 0.1 * span))
     panel.finish("accuracy (%)")
+
+
+def _full_precision(panel: Panel) -> float | None:
+    """The published accuracy in full precision, per cent, as a thin line."""
+    if panel.published is None or not panel.theirs or panel.net not in panel.published.fp32:
+        return None
+    accuracy = 100 * panel.published.fp32[panel.net]
+    panel.axes.axhline(accuracy, color=GREY, linestyle=DASHED, linewidth=THIN["linewidth"], zorder=1.5)
+    return accuracy
 
 
 def _settled(runs: Sequence[Curves]) -> str:

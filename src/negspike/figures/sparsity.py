@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from matplotlib.figure import Figure
 
-from negspike.figures.curves import Panel, build_panels, read, still_spiking, table_by_step
+from negspike.figures.curves import THIN, Panel, build_panels, published, read, still_spiking, table_by_step
 from negspike.figures.style import DOTTED, GREY, legend_label, spread
 from negspike.results.collect import Results
 
@@ -23,13 +23,18 @@ def _draw_panel(panel: Panel) -> None:
         totals = [float(run.spikes_per_neuron[-1]) for run in runs]
         share = spread([100 * run.negative_share for run in runs], 1)
         each_step = f"{spread([total / panel.timesteps for total in totals], 4)} a step"
-        parts = (f"{spread(totals, 3)} spikes per neuron", each_step, f"{share} % negative", still_spiking(runs))
+        theirs = published(panel.thin(precision, "spikes_per_neuron"), ".3f")
+        panel.thin(precision, "net_spikes_per_neuron", linestyle=DOTTED)
+        shown = f"{spread(totals, 3)} spikes per neuron"
+        parts = (shown, each_step, f"{share} % negative", still_spiking(runs), theirs)
         panel.line(precision, [run.spikes_per_neuron for run in runs], legend_label(precision, *parts))
         panel.line(
             precision, [run.net_spikes_per_neuron for run in runs], "_net", linestyle=DOTTED, markerfacecolor="white"
         )
     panel.axes.plot([], [], color=GREY, label="all spikes, positive and negative")
     panel.axes.plot([], [], color=GREY, linestyle=DOTTED, label="net spikes, positive minus negative")
+    if any("spikes_per_neuron" in curve.series for curve in panel.theirs.values()):
+        panel.axes.plot([], [], color=GREY, label=f"thin: {panel.cited}", **THIN)
     panel.axes.set_ylim(bottom=0)
     panel.finish("cumulative spikes\nper neuron and image")
 

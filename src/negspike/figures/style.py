@@ -85,8 +85,8 @@ class Named(Protocol):
         """Name of the net."""
 
     @property
-    def seed(self) -> int:
-        """Training repetition."""
+    def seed(self) -> int | str:
+        """Training repetition; empty where there is none."""
 
     @property
     def precision(self) -> Precision:

@@ -19,6 +19,7 @@ from negspike.spiking.logs import NAMES, read_logs
 
 if TYPE_CHECKING:
     from negspike.config import Definition
+    from negspike.results.published import Published
 
 # float64 holds every count
 _Count = Annotated[int, Field(ge=1, le=1 << 53)]
@@ -33,10 +34,12 @@ class Results:
     Attributes:
         curves: every simulated network.
         fp32: for each net, the test accuracies of its full-precision networks, one a seed; none if not known.
+        published: what is drawn beside them; see :func:`negspike.results.published.beside`.
     """
 
     curves: Sequence[Curves]
     fp32: Mapping[str, Sequence[float]]
+    published: Published | None = None
 
 
 def collect(

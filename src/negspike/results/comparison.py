@@ -1,89 +1,206 @@
-"""A run's numbers beside published ones: ours, theirs, and whether theirs lie within the spread of our seeds."""
+"""Numbers beside published ones: ours, theirs, and whether theirs lie within the spread of our seeds."""
 
 from __future__ import annotations
 
 import csv
+import re
+import shlex
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import fmean
+from typing import Any
 
-from negspike.errors import InputError
-from negspike.results.collect import Results
+import numpy as np
 
-# Columns of a table of results, and how their numbers are written; a later name of the same stands in for it.
-METRICS = {
-    "accuracy": ".2%",
-    "settled_step": ",.1f",
-    "spikes_per_image": ",.1f",
-    "net_spikes_per_image": ",.1f",
-    "sops_per_image": ",.0f",
-}
+from negspike.errors import InputError, foreign_file, one_line
+from negspike.files import write_text
+from negspike.results.collect import collect
+from negspike.results.metrics import settled_step
+from negspike.results.published import COLUMNS, number, read_published, row_precision
+from negspike.results.statistics import (
+    CHECKS,
+    EPOCHS,
+    FORMS,
+    METRICS,
+    Key,
+    Statistics,
+    ordered,
+    read_statistics,
+    statistics_of,
+)
+from negspike.tables import markdown
+from negspike.user_files import find_file
+
+Table = Mapping[Key, Statistics]
+
+# What a paper says of a network, by the name under which its curves come with the package.
+ZOU_2023 = Path(__file__).parents[1] / "resources" / "published" / "zou2023.csv"
+HEADER = (
+    *("net", "precision", "number", "seeds", "ours", "deviation", "least", "largest"),
+    *("published", "difference", "within"),
+)
 _ALSO = {"settled_step": ("settled_step_from_log", "settled_step", "settled_step_stated")}
-# By net, precision (fp32, k0, ...) and metric: a number of each seed.
-Numbers = Mapping[tuple[str, str, str], Sequence[float]]
+_BLOCK = re.compile(r"(?P<begin><!-- negspike compare (?P<arguments>.+?) -->\n).*?(?P<end><!-- end -->)", re.DOTALL)
 
 
-def numbers_of(results: Results) -> Numbers:
-    """The numbers of a run."""
-    numbers: dict[tuple[str, str, str], list[float]] = defaultdict(list)
-    for net, accuracies in results.fp32.items():
-        numbers[net, "fp32", "accuracy"] += accuracies
-    for run in results.curves:
-        values = (run.final_accuracy, run.settled_step, run.spikes[-1], run.net_spikes[-1], run.sops[-1])
-        for metric, value in zip(METRICS, values, strict=True):
-            numbers[run.net, run.precision.name, metric].append(float(value))
-    return numbers
+def read_numbers(path: Path, **reading: Any) -> Table:
+    """The numbers of a folder of logs or results, a ``summary.csv``, or a table of theirs.
 
-
-def read_published(path: Path) -> Numbers:
-    """The numbers of a table: columns ``net``, ``precision`` (or ``k``) and any of :data:`METRICS`.
+    Args:
+        path: of the folder or table. A table has columns ``net``, ``precision`` (or ``k``) and any of
+            :data:`negspike.results.statistics.METRICS`, a line a network and seed; with a column ``timestep``, it is
+            read as published curves are.
+        reading: how logs are read, see :func:`negspike.results.collect.collect`.
 
     Raises:
-        InputError: it is missing or no such table, or a cell is not a number.
+        InputError: it is missing or none of these, or a cell is not a number.
     """
-    numbers: dict[tuple[str, str, str], list[float]] = defaultdict(list)
-    try:
-        rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
-    except FileNotFoundError:
-        raise InputError(f"{path}: there is no such table or folder of logs") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: not a table of comma-separated values ({error})") from None
+    if path.is_dir():
+        return statistics_of(collect(path, **reading), path)
+    if not path.exists():
+        raise InputError(f"{path}: there is no such table or folder of logs")
+    with foreign_file(path, "a table of comma-separated values", "columns net and precision are expected"):
+        reader = csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines())
+        columns, rows = reader.fieldnames or (), list(reader)
+    if "number" in columns:
+        return read_statistics(path)
+    return _last_of_curves(path) if "timestep" in columns else _read_table(path, rows)
+
+
+def read_named(name: str) -> Table:
+    """The numbers that come with the package under a name, ``zou2023``, or those of a file or folder of the user's."""
+    return read_numbers(ZOU_2023 if name == ZOU_2023.stem else find_file(name))
+
+
+def _read_table(path: Path, rows: list[dict[str, str]]) -> Table:
+    numbers: dict[Key, list[float]] = defaultdict(list)
     for line, row in enumerate(rows, 2):
-        precision = row.get("precision") or (f"k{row['k']}" if row.get("k") else None)
-        if not row.get("net") or not precision:
-            raise InputError(f"{path}, line {line}: columns net and precision (or k) are expected, and filled in")
+        where = f"{path}, line {line}"
+        try:
+            precision = row_precision(row)
+        except InputError as error:
+            raise InputError(f"{where}: {error}") from None
+        if not row.get("net") or precision is None:
+            raise InputError(f"{where}: columns net and precision (or k) are expected, and filled in")
         for metric in METRICS:
             cell = next((row[name] for name in _ALSO.get(metric, (metric,)) if row.get(name)), None)
-            if cell is None:
-                continue
-            try:
-                numbers[row["net"], precision, metric].append(float(cell))
-            except ValueError:
-                raise InputError(f"{path}, line {line}: {metric} is {cell!r}, expected a number") from None
+            if cell is not None:
+                try:
+                    numbers[row["net"], precision.name, metric].append(number(cell))
+                except ValueError:
+                    raise InputError(f"{where}: {metric} is {cell!r}, expected a number") from None
     if not numbers:
         raise InputError(f"{path}: no line with a number in columns {', '.join(METRICS)}")
-    return numbers
+    return {key: Statistics.of(values) for key, values in numbers.items()}
 
 
-def compare(ours: Numbers, theirs: Numbers, run: str, published: str) -> list[tuple[str, ...]]:
+def _last_of_curves(path: Path) -> Table:
+    """What curves end at; where they settle only if every step is known."""
+    published = read_published(str(path.absolute()))
+    found = {(net, "fp32", "accuracy"): Statistics.of([accuracy]) for net, accuracy in published.fp32.items()}
+    for curves in published.curves.values():
+        for precision, curve in curves.items():
+            last = {name: float(curve.series[name][-1]) for name in COLUMNS if name in curve.series}
+            if "accuracy" in last and np.array_equal(curve.steps, np.arange(1, len(curve.steps) + 1)):
+                _, same = np.unique(curve.series["accuracy"], return_inverse=True)
+                last["settled_step"] = float(settled_step(same))
+            found |= {(curve.net, precision.name, name): Statistics.of([value]) for name, value in last.items()}
+    return found
+
+
+def beside_published(key: Key, ours: Statistics, theirs: Table) -> tuple[str, str, str] | None:
+    """Their number, how far ours is from it, and whether it is within our spread; None where they have none."""
+    net, precision, name = key
+    other = theirs.get(key) or (theirs.get((net, precision, "accuracy")) if name in EPOCHS else None)
+    if other is None:
+        return None
+    value, form = other.mean, FORMS[name]
+    within = "one seed" if ours.one_value else "yes" if ours.least <= value <= ours.largest else "no"
+    return format(value, form), _difference(name, ours.mean, value), within
+
+
+def _difference(name: str, ours: float, theirs: float) -> str:
+    """In percentage points, in steps, or relative to theirs."""
+    if FORMS[name] == ".2%":
+        return f"{100 * (ours - theirs):+z.2f} points"
+    if name == "settled_step":
+        return f"{ours - theirs:+z.1f} steps"
+    return f"{ours / theirs - 1:+z.1%}" if theirs else ""
+
+
+def shown(one: Statistics, name: str) -> tuple[str, ...]:
+    """Seeds, mean, deviation (empty of one value), least and largest, as they are written."""
+    values = (one.mean, one.standard_deviation, one.least, one.largest)
+    return (str(one.seeds), *("" if value is None else format(value, FORMS[name]) for value in values))
+
+
+def compare(ours: Table, theirs: Table, run: str, published: str) -> list[tuple[str, ...]]:
     """A table, header first: a line for each number that both have.
 
     Raises:
         InputError: there is none.
     """
-    both = [key for key in ours if key in theirs]
-    if not both:
-        mine, others = (sorted({net for net, _, _ in numbers}) for numbers in (ours, theirs))
-        raise InputError(f"{run} has {', '.join(mine)}, {published} has {', '.join(others)}: no net in common")
-    header = ("net", "precision", "number", "seeds", "ours", "least", "largest", "published", "difference", "within")
-    rows: list[tuple[str, ...]] = [header]
-    for net, precision, metric in both:
-        found, form = ours[net, precision, metric], METRICS[metric]
-        mean, least, most, other = fmean(found), min(found), max(found), fmean(theirs[net, precision, metric])
-        within = "one seed" if len(found) == 1 else "yes" if least <= other <= most else "no"
-        shown = [format(value, form) for value in (mean, least, most, other)]
-        points, share = 100 * (mean - other), mean / other - 1 if other else 0.0
-        shown.append(f"{points:+z.2f} points" if form == ".2%" else f"{share:+z.1%}")
-        rows.append((net, precision, metric, str(len(found)), *shown, within))
+    rows = [
+        (*key, *shown(one, key[2]), *found)
+        for key, one in ordered(ours)
+        if (found := beside_published(key, one, theirs))
+    ]
+    if not rows:
+        mine, others = (", ".join(sorted({net for net, _, _ in numbers})) for numbers in (ours, theirs))
+        raise InputError(f"{run} has {mine}, {published} has {others}: no net in common")
+    return [HEADER, *rows]
+
+
+def lossless_table(ours: Table) -> list[tuple[str, ...]]:
+    """What the lossless checks of all seeds found together, header first; nothing but that where none is known."""
+    header = ("net", "precision", "seeds", "images", "silent at T", "of these lossless", "neurons", "of these equal")
+    rows: list[tuple[str, ...]] = [
+        (*header, "float32 and integer ANN differ", "integer ANN and spiking network differ")
+    ]
+    names = ["images", "silent_images", "lossless_images", *list(CHECKS)[2:]]
+    for net, precision in sorted({key[:2] for key in ours if key[2] == "images"}):
+        found = [ours[net, precision, name] for name in names]
+        rows.append((net, precision, str(found[0].seeds), *(f"{one.mean * one.seeds:,.0f}" for one in found)))
     return rows
+
+
+def in_markdown(compared: Sequence[tuple[str, ...]], ours: Table) -> str:
+    """The comparison, and what is known of the lossless checks, as tables in Markdown."""
+    lossless = lossless_table(ours)
+    tables = [compared, lossless] if len(lossless) > 1 else [compared]
+    words = [
+        [(*row[:2], row[2].replace("_", " ").replace("sops", "SOPs"), *row[3:]) for row in rows] for rows in tables
+    ]
+    return "\n\n".join("\n".join(markdown(rows)) for rows in words)
+
+
+def update_document(path: Path) -> int:
+    """Write the tables of a Markdown document anew, and return how many blocks it has.
+
+    A block begins with ``<!-- negspike compare RUN [PUBLISHED] -->``, paths from the document's folder, and ends with
+    ``<!-- end -->``; what stands between is replaced.
+
+    Raises:
+        InputError: the document is missing or has no block, or what a block names is wrong.
+    """
+    with foreign_file(path, "a document"):
+        text = path.read_text(encoding="utf-8")
+
+    def written(block: re.Match[str]) -> str:
+        try:
+            run, *rest = shlex.split(block["arguments"])
+        except ValueError as error:
+            raise InputError(f"{path}: {block['begin'].strip()}: {one_line(error)}") from None
+        if len(rest) > 1:
+            raise InputError(f"{path}: {block['begin'].strip()}: expected a run, and what is published")
+        ours = read_numbers(path.parent / run)
+        theirs = read_numbers(path.parent / rest[0] if rest else ZOU_2023)
+        rows = compare(ours, theirs, run, rest[0] if rest else ZOU_2023.stem)
+        return f"{block['begin']}\n{in_markdown(rows, ours)}\n\n{block['end']}"
+
+    changed, count = _BLOCK.subn(written, text)
+    if count != text.count("<!-- negspike compare ") or not count:
+        raise InputError(f"{path}: expected '<!-- negspike compare RUN -->' and '<!-- end -->' around each table")
+    if changed != text:
+        write_text(path, changed)
+    return count
