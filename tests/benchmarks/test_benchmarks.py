@@ -16,11 +16,14 @@ import torch
 from conftest import ROOT, OneLine
 
 from negspike import SpikingNetwork, simulate
+from negspike.data.dataset import Dataset, save_dataset
 from negspike.errors import InputError
+from negspike.training.network import Network
+from negspike.training.topology import parse_topology
 
 sys.path.insert(0, str(ROOT))
 
-from benchmarks import limit, run
+from benchmarks import limit, run, training
 from benchmarks.contestants import CONTESTANTS, Task
 from benchmarks.networks import NETS, make_graph, make_images, make_network
 from benchmarks.report import Row, compare, table
@@ -283,6 +286,30 @@ def test_arguments(capsys: Any) -> None:
             run.parse(wrong)
         assert ended.value.code == 2
         assert word in capsys.readouterr().err
+
+
+def test_an_epoch_is_timed_and_its_operations_are_counted(
+    digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    network = Network(parse_topology("4C3-P2-8", digits.spec.input_shape), 1, 16)
+    layers, few = network.topology.layers, training.part(digits, 100)
+    forward = 2 * (layers[0].macs + network.topology.macs)
+    backward = 2 * forward - 2 * layers[0].macs  # no gradient of the images
+    tested = len(few.test.labels)
+    assert training.epoch_operations(network, few) == 100 * (forward + backward) + tested * forward
+    arrays = {
+        f"{name}_{what}": getattr(getattr(digits, name), key).astype(np.uint8)
+        for name in ("train", "test")
+        for what, key in (("images", "pixels"), ("labels", "labels"))
+    }
+    (tmp_path / "data").mkdir()
+    save_dataset(digits.spec, arrays, tmp_path / "data" / "digits.npz")
+    monkeypatch.chdir(tmp_path)
+    arguments = [str(ROOT / "presets/digits.yaml"), "--precision", "k1", "--epochs", "2", "--images", "100"]
+    assert training.main([*arguments, "--threads", "1"]) == 0
+    header, *rows = [line.split("  ") for line in capsys.readouterr().out.splitlines()[1:]]
+    assert header[0] == "net" and [row[0] for row in rows] == ["digits", "digits"]
+    assert training.main([*arguments[:-2], "--epochs", "1"]) == 1 and "at least 2" in capsys.readouterr().err
 
 
 def test_repository_has_no_results_of_a_benchmark() -> None:
