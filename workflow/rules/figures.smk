@@ -62,24 +62,6 @@ use rule accuracy_speed as sops with:
         style=EXPERIMENT.style,
 
 
-use rule accuracy_speed as tradeoff with:
-    input:
-        **curve_inputs(),
-        layer_steps=simulations("layer_steps.csv"),
-        spiking=simulations("spiking.npz"),
-    output:
-        **figure_outputs("tradeoff"),
-    log:
-        f"{RESULTS}/logs/figs/tradeoff.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/figs/tradeoff.tsv"
-    localrule: True
-    params:
-        code=figure_code("tradeoff"),
-        runs=RUNS,
-        style=EXPERIMENT.style,
-
-
 rule lossless:
     input:
         **spike_inputs(),
@@ -102,6 +84,24 @@ rule lossless:
         style=EXPERIMENT.style,
     script:
         "../scripts/draw_figure.py"
+
+
+use rule lossless as tradeoff with:
+    input:
+        **curve_inputs(),
+        layer_steps=simulations("layer_steps.csv"),
+        spiking=simulations("spiking.npz"),
+    output:
+        **figure_outputs("tradeoff"),
+    log:
+        f"{RESULTS}/logs/figs/tradeoff.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/figs/tradeoff.tsv"
+    localrule: True
+    params:
+        code=figure_code("tradeoff"),
+        runs=RUNS,
+        style=EXPERIMENT.style,
 
 
 use rule lossless as firing with:
