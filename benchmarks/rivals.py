@@ -19,7 +19,7 @@ from benchmarks.contestants import LIBRARIES
 from negspike import SpikingNetwork
 from negspike.errors import InputError
 from negspike.fixed_point import IMAGE_FRACTION_BITS
-from negspike.spiking.linear import sum_floats
+from negspike.spiking.floats import sum_floats
 from negspike.spiking.nodes import INPUT, MaxPool, Neurons, Node, Readout, Sum, Synapses, sources
 from negspike.spiking.pooling import largest_values
 

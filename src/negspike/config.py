@@ -189,6 +189,9 @@ class Experiment(Section):
     results: Folder = Field(description="folder of everything that is computed; each preset has its own")
     data: Folder = Field(description="folder of the downloaded archives and the images made of them")
     device: Literal["auto", "cpu", "cuda"] = Field(description="where it is computed; nothing is redone because of it")
+    style: Literal["paper", "talk"] = Field(
+        "paper", description="of the figures; `talk` is twice as large, with thicker lines; only figures are redrawn"
+    )
     nets: Distinct[str] = Field(description="which of the definitions to run")
     k: Distinct[Level] = Field(alias="quantization_levels", description="k: activations are multiples of 2^-k")
     seeds: Distinct[Seed] = Field(description="training repetitions; every seed has its own folder")

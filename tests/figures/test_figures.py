@@ -13,14 +13,17 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import ROOT, OneLine
+from drawn import efficiency, streamed, traced
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.text import Text
 from test_logs import image_counts
 
 from negspike.commands import main
 from negspike.errors import InputError
 from negspike.figures import CURVES, FORMATS, KINDS, build, draw, read
+from negspike.figures.style import styled
 from negspike.precision import Precision
 from negspike.results.collect import Results, collect
 from negspike.results.histories import History
@@ -82,19 +85,28 @@ def history(net: str = "small", seed: int = 0, precision: str = "k0", epochs: in
 
 
 TWO = [curves(k=0), curves(k=1, final=0.912, spiking=True)]
-DATA = dict.fromkeys(CURVES, Results(TWO, {"small": [0.9]})) | {
+DATA: dict[str, Any] = dict.fromkeys(CURVES, Results(TWO, {"small": [0.9]})) | {
+    "tradeoff": [efficiency(one) for one in TWO],
+    "raster": [traced()],
+    "neuron": [traced()],
+    "streaming": [streamed()],
     "lossless": [spikes(k=0), spikes(k=1, wrong=2)],
     "firing": [spikes(k=0), spikes(k=1, T=6)],
     "training": [history(precision="fp32"), history(), history(seed=1)],
 }
 
 
-def grid(kind: str, nets: int) -> list[Spikes] | list[History]:
-    """Nets of three precisions and two seeds."""
+def grid(kind: str, nets: int) -> list[Any]:
+    """Nets of three precisions and two seeds; of what is drawn of one network a net, as many nets."""
+    if kind in ("raster", "neuron", "streaming"):
+        made = streamed if kind == "streaming" else traced
+        return [replace(made(k=index % 3), net=f"net{index}") for index in range(nets)]
     cases = [(f"net{index}", seed, index) for index in range(nets) for seed in (0, 1)]
     if kind == "training":
         names = ("fp32", "k0", "k1")
         return [history(net, seed, name, epochs=4 + index) for net, seed, index in cases for name in names]
+    if kind == "tradeoff":
+        return [efficiency(curves(net, seed, k, T=8 + index)) for net, seed, index in cases for k in (0, 1, 2)]
     return [spikes(net, seed, k, T=8 + 12 * index, wrong=k) for net, seed, index in cases for k in (0, 1, 6)]
 
 
@@ -117,6 +129,45 @@ def test_the_accuracy_figure_says_what_the_ann_has_and_which_images_are_equal() 
     ]
     (tick,) = (line for line in axes.lines if line.get_gid() == "ANN k0")
     assert np.allclose(np.asarray(tick.get_xydata()), [[1, 91.1]])
+
+
+@pytest.mark.parametrize(("rise", "expected"), [(2, 0.66), (60, 0.12)])
+def test_the_whole_range_is_in_an_inset_where_no_curve_is(rise: int, expected: float) -> None:
+    accuracy = np.round(0.1 + 0.88 * np.minimum(np.arange(1, 101) / rise, 1) ** 4, 3)
+    one = replace(curves(T=100), accuracy=accuracy)
+    figure = build("accuracy_speed", Results([one], {}))
+    figure.canvas.draw()
+    (axes,) = figure.axes
+    (inset,) = axes.child_axes
+    assert np.allclose(np.asarray(inset.lines[0].get_ydata()), 100 * accuracy) and inset.get_ylim() == (0, 100)
+    left = axes.transAxes.inverted().transform(inset.bbox)[0, 0]
+    assert left == pytest.approx(expected)
+
+
+def test_no_inset_where_the_panel_shows_everything() -> None:
+    one = replace(curves(), accuracy=np.linspace(0.945, 0.95, 8))
+    (axes,) = build("accuracy_speed", Results([one], {})).axes
+    assert axes.child_axes == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_for_a_talk_everything_is_twice_as_large(tmp_path: Path, kind: str) -> None:
+    paper, talk = build(kind, DATA[kind]), build(kind, DATA[kind], style="talk")
+    assert np.allclose(talk.get_size_inches(), 2 * paper.get_size_inches())
+    sizes = []
+    for style, figure in (("paper", paper), ("talk", talk)):
+        with styled(style):
+            assert_nothing_overlaps(figure)
+        sizes.append(sorted({round(float(text.get_fontsize()), 3) for text in figure.findobj(Text) if text.get_text()}))
+    assert sizes[1] == pytest.approx([2 * size for size in sizes[0]])
+    draw(kind, DATA[kind], {"csv": tmp_path / "talk.csv"}, style="talk")
+    draw(kind, DATA[kind], {"csv": tmp_path / "paper.csv"})
+    assert (tmp_path / "talk.csv").read_bytes() == (tmp_path / "paper.csv").read_bytes()
+
+
+def test_an_unknown_style_is_refused() -> None:
+    with OneLine(InputError, "'poster'", "paper, talk"):
+        build("sops", DATA["sops"], style="poster")
 
 
 def test_sparsity_legend() -> None:

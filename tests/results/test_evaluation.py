@@ -23,7 +23,8 @@ from negspike.data.dataset import Dataset, load_dataset, save_dataset
 from negspike.data.images import prepare_images
 from negspike.errors import InputError
 from negspike.precision import Precision
-from negspike.results.evaluation import Evaluation, NotLosslessError, check_belongs, describe_layers, evaluate
+from negspike.results.evaluation import Evaluation, NotLosslessError, describe_layers, evaluate
+from negspike.results.origin import check_belongs
 from negspike.spiking import dense
 from negspike.spiking.event import engine as event
 from negspike.spiking.event import state

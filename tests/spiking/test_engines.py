@@ -30,8 +30,9 @@ from negspike.spiking.counting import operations_per_spike, relays_per_change
 from negspike.spiking.dense import DenseEngine
 from negspike.spiking.digits import DigitSum
 from negspike.spiking.exact import FLOAT32_EXACT, exact_arithmetic, weight_parts
+from negspike.spiking.floats import ExactSum, sum_exactly
 from negspike.spiking.joint import JointHistogram, join_histograms
-from negspike.spiking.linear import ExactSum, add_current, sum_exactly, sum_int64
+from negspike.spiking.linear import add_current, sum_int64
 from negspike.spiking.nodes import INPUT, MaxPool, Neurons, Readout, Sum, Synapses, Window
 from negspike.spiking.recording import Recording, SimulationLog
 from negspike.spiking.settling import add
@@ -326,7 +327,7 @@ def test_sums_of_counts_are_done_in_float32(largest: int, parts: int, monkeypatc
     assert len(exact._split.parts) == parts
     if parts:
         # The first time was compared with float64, after that float32 is alone.
-        monkeypatch.setattr("negspike.spiking.linear.sum_exactly", None)
+        monkeypatch.setattr("negspike.spiking.floats.sum_exactly", None)
         np.testing.assert_array_equal(exact(x), expected)
 
 
@@ -338,7 +339,7 @@ def test_a_library_that_rounds_is_not_used(monkeypatch: pytest.MonkeyPatch) -> N
         result = plain(x, *options)
         return result.bfloat16().to(result.dtype) if len(x) == 2 and result.dtype == torch.float32 else result
 
-    monkeypatch.setattr("negspike.spiking.linear.F.conv2d", rounding)
+    monkeypatch.setattr("negspike.spiking.floats.F.conv2d", rounding)
     exact = ExactSum(synapses)
     for images in (1, 2, 1, 2):
         x = np.random.default_rng(images).integers(0, 9, (images, 512, 4, 4))
@@ -354,7 +355,7 @@ def test_weights_that_are_split_again_are_compared_again(monkeypatch: pytest.Mon
     small, large = random.integers(0, 2, (3, 512, 4, 4)), random.integers(0, 60, (3, 512, 4, 4))
     np.testing.assert_array_equal(exact(small), sum_int64(synapses, small))
     monkeypatch.setattr(
-        "negspike.spiking.linear.F.conv2d",
+        "negspike.spiking.floats.F.conv2d",
         lambda x, *options: (
             plain(x, *options).bfloat16().to(x.dtype) if x.dtype == torch.float32 else plain(x, *options)
         ),

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from conftest import OneLine
-from graphs import Graph, examples, graphs
+from graphs import Graph, chain, examples, graphs
 from hypothesis import given
 from hypothesis import strategies as st
 from test_golden import network_of
 
 import negspike
+from negspike.data.dataset import Dataset, save_dataset
 from negspike.errors import InputError
+from negspike.results.evaluation import NotLosslessError
+from negspike.stages import stream as stages
+from negspike.stages.run import Hardware
 
 Vgg = tuple[negspike.SpikingNetwork, np.ndarray]
 VGG = Path(__file__).parents[1] / "golden/vgg_k1.npz"
@@ -76,3 +82,56 @@ def test_refused(vgg: Vgg) -> None:
         stream.feed(images[0])
     with pytest.raises(InputError, match="not finite"):
         stream.feed(np.full_like(images[:2], np.nan))
+
+
+def test_the_frames_that_are_streamed_move_a_pixel_at_a_time() -> None:
+    pixels = np.arange(1, 1 + 20 * 16, dtype=np.uint16).reshape(20, 1, 4, 4)
+    kinds = [kind for kind, shifts in stages.SCENES for _ in shifts]
+    frames = dict(enumerate(stages._frames(pixels)))
+    first, moved = frames[kinds.index("first")], frames[kinds.index("moves")]
+    assert (first == pixels[:10]).all() and (frames[kinds.index("cut")] == pixels[10:]).all()
+    assert (moved[..., 1:] == first[..., :-1]).all() and not moved[..., 0].any()
+    start = kinds.index("moves in parts")
+    parts = [frames[start + number] for number in (1, 3, 7)]
+    whole = np.pad(pixels[10:, ..., :-1], ((0, 0), (0, 0), (0, 0), (1, 0)))
+    for part, rows in zip(parts, (1, 2, 4), strict=True):
+        assert (part[:, :, :rows] == whole[:, :, :rows]).all() and (part[:, :, rows:] == pixels[10:, :, rows:]).all()
+
+
+def test_a_stream_that_ends_elsewhere_is_no_result(
+    tmp_path: Path, digits: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = chain("3", (1, 8, 8), [np.ones(192)], [1 << 20], [0], np.ones((10, 3)), k=1)
+    replace(network, origin={"k": 1}).save(tmp_path / "spiking.npz")
+    arrays = {
+        f"{split}_{what}": getattr(getattr(digits, split), {"images": "pixels"}.get(what, what))
+        for split in ("train", "test")
+        for what in ("images", "labels")
+    }
+    arrays |= {name: arrays[name].astype(np.uint8) for name in ("train_labels", "test_labels")}
+    save_dataset(digits.spec, arrays, tmp_path / "digits.npz")
+
+    def run(output: Path) -> None:
+        stages.stream_images(
+            "k1",
+            {"dataset": "digits"},
+            spiking=tmp_path / "spiking.npz",
+            images=tmp_path / "digits.npz",
+            output=output,
+            hardware=Hardware("cpu", 1),
+            report=lambda line: None,
+        )
+
+    run(tmp_path / "stream.csv")
+    assert (tmp_path / "stream.csv").read_text().count("\n") == 1 + 26 * stages.STREAMS
+    true = negspike.simulate
+
+    def wrong(*arguments: Any, **options: Any) -> negspike.SimulationLog:
+        log = true(*arguments, **options)
+        log.counts["layer0"][120, 1] += 1
+        return log
+
+    monkeypatch.setattr(stages, "simulate", wrong)
+    with pytest.raises(NotLosslessError, match="frame 12:"):
+        run(tmp_path / "other.csv")
+    assert not (tmp_path / "other.csv").exists()

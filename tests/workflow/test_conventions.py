@@ -21,6 +21,8 @@ import yaml
 from conftest import ROOT
 from workflow_runs import TINY, Finished, succeed
 
+from negspike.figures import KINDS
+
 SNAKEFILES = [ROOT / "Snakefile", *sorted((ROOT / "workflow/rules").glob("*.smk"))]
 STAND_IN_FOR_CONDA = """#!/bin/sh
 case "$1 $2" in
@@ -154,13 +156,13 @@ def test_the_report_has_every_figure_with_a_caption(finished_copy: Finished, tmp
     with zipfile.ZipFile(tmp_path / "report.zip") as archive:
         names = {Path(name).name for name in archive.namelist()}
         page = archive.read("report/report.html").decode()
-    figures = {f"{name}.svg" for name in ("accuracy_speed", "sparsity", "sops", "lossless", "firing", "training")}
+    figures = {f"{name}.svg" for name in KINDS if name != "streaming"}
     assert figures | {"table.csv"} <= names
     captions = re.findall(r'"caption": "(.*?)(?<!\\)", ', page)
-    assert len(captions) == 7 and len(set(captions)) == 7
+    assert len(captions) == 10 and len(set(captions)) == 10
     for caption in captions:
         assert "tiny: 8C3-P2-32" in caption and "T = 30" in caption and "{" not in caption
-    assert sum("k = 0, k = 1" in caption for caption in captions) == 6
+    assert sum("k = 0, k = 1" in caption for caption in captions) == 7
     assert "Nets: small, tiny; k = 0, 1," in page
     # live numbers: those of the table that the run ends with
     summary = (finished_copy.folder / "results/tiny/summary.md").read_text().splitlines()
@@ -193,7 +195,7 @@ def test_the_report_opens_in_a_browser(finished_copy: Finished, tmp_path: Path) 
     assert noted is not None, dom[:2000]
     found = json.loads(html.unescape(noted[1]))
     assert found["wrong"] == []
-    assert len(found["widths"]) == 6 and min(found["widths"]) > 100, "each figure is drawn on the first page"
+    assert len(found["widths"]) == 9 and min(found["widths"]) > 100, "each figure is drawn on the first page"
     assert "All nets: 1,436 of 1,436 images" in dom and "lossless images" in dom
 
 

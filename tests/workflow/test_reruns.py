@@ -15,13 +15,17 @@ import yaml
 from conftest import ROOT
 from workflow_runs import Config, Finished, copy_repository
 
+from negspike.figures import KINDS
 from negspike.fingerprint import code_of
 
 NETS, LEVELS = ("small", "tiny"), (0, 1)
 CURVES = {"accuracy_speed", "sparsity", "sops"}
-FIGURES = CURVES | {"lossless", "firing", "training"}
-# what follows an evaluation, and a training
-DRAWN = (FIGURES | {"table"}) - {"training"}
+# of one image in the first seed of the finest k of each net
+TRACED = {"raster", "neuron"}
+FIGURES = CURVES | TRACED | {"tradeoff", "lossless", "firing", "training"}
+# what follows an evaluation; a new network; and a training
+EVALUATED = (FIGURES | {"table"}) - {"training"} - TRACED
+DRAWN = EVALUATED | TRACED
 ALL = DRAWN | {"training"}
 
 
@@ -33,6 +37,11 @@ def trained(net: str, seed: int = 0, levels: tuple[int, ...] = LEVELS) -> set[st
 def simulated(net: str, *rules: str, seed: int = 0, levels: tuple[int, ...] = LEVELS) -> set[str]:
     """The simulations of a net, by default with their conversion."""
     return {f"{rule} {net}/seed{seed}/k{k}" for rule in rules or ("convert", "evaluate") for k in levels}
+
+
+def traced(*nets: str, k: int = 1) -> set[str]:
+    """The traces of nets."""
+    return {f"trace {net}/seed0/k{k}" for net in nets or NETS}
 
 
 def both(function: Callable[..., set[str]], *rest: str) -> set[str]:
@@ -47,22 +56,27 @@ def finished(finished_copy: Finished) -> Finished:
 # ---- code
 
 # What only simulates; the network itself is made by the conversion.
-ENGINES = ("dense", "event/engine", "recording", "reference", "simulation")
+ENGINES = ("dense", "event/engine", "simulation")
 CODE_OF_RULES = {
     "training/phase": {"train"},
     "stages/train": {"train"},
     "stages/evaluate": {"evaluate"},
     **{f"spiking/{module}": {"evaluate"} for module in ENGINES},
+    "spiking/recording": {"evaluate", "trace", "tradeoff", *TRACED},
+    "spiking/reference": {"evaluate", "trace", *TRACED},
+    "stages/trace": {"trace"},
     "conversion/arrays": {"convert"},
     **{f"figures/{figure}": {figure} for figure in FIGURES},
     "figures/style": FIGURES,
-    "figures/curves": CURVES,
+    "figures/curves": CURVES | {"tradeoff"},
     "results/spikes": {"lossless", "firing"},
     "results/histories": {"training"},
     "results/published": CURVES | {"table"},
     "results/statistics": {"table"},
     "draw_figure.py": FIGURES,
-    "results/metrics": DRAWN,
+    "results/efficiency": {"tradeoff"},
+    "results/traces": {"trace", *TRACED},
+    "results/metrics": EVALUATED,
     "write_table.py": {"table"},
     **{module: set() for module in ("console", "devices", "data/download", "__main__", "fingerprint")},
 }
@@ -88,27 +102,28 @@ def test_each_module_counts_for_the_rules_that_run_it(finished: Finished) -> Non
 def test_every_rule_records_the_code_that_it_runs(finished: Finished) -> None:
     found = recorded_code(finished)
     scripts = {"download": "", **dict.fromkeys(FIGURES, "draw_figure.py"), "table": "write_table.py"}
+    scripts |= {"trace": "trace_image.py"}
     rules = {"prepare_dataset", "train", "convert", "evaluate"}
     assert found.keys() == rules | scripts.keys()
     for rule, recorded in found.items():
         script = scripts.get(rule, f"{rule}.py")
-        others = [f"figures/{other}" for other in FIGURES if rule in FIGURES and other != rule]
+        others = [f"figures/{other}" for other in KINDS if rule in FIGURES and other != rule]
         assert recorded == (code_of(ROOT / "workflow/scripts" / script, without=others) if script else {}), rule
 
 
 def test_a_change_in_training_trains_again(finished: Finished) -> None:
     with finished.appended("src/negspike/training/phase.py"):
-        assert finished.planned() == both(trained) | both(simulated) | ALL
+        assert finished.planned() == both(trained) | both(simulated) | traced() | ALL
 
 
 def test_a_change_in_the_conversion_trains_nothing(finished: Finished) -> None:
     with finished.appended("src/negspike/conversion/arrays.py"):
-        assert finished.planned() == both(simulated) | DRAWN
+        assert finished.planned() == both(simulated) | traced() | DRAWN
 
 
 def test_a_change_in_an_engine_only_evaluates_again(finished: Finished) -> None:
     with finished.appended("src/negspike/spiking/event/layer.py"):
-        assert finished.planned() == both(simulated, "evaluate") | DRAWN
+        assert finished.planned() == both(simulated, "evaluate") | EVALUATED
 
 
 def test_a_change_in_one_figure_or_the_table_redraws_that_one(finished: Finished) -> None:
@@ -163,18 +178,19 @@ def definition(net: str, **changes: object) -> Callable[[Config], object]:
 def test_one_more_level_runs_that_level(finished: Finished) -> None:
     config = finished.changed(lambda config: config.update(quantization_levels=[0, 1, 3]))
     new = {job for net in NETS for job in trained(net, levels=(3,)) if "fp32" not in job}
-    assert finished.planned(config=config) == new | set().union(*(simulated(net, levels=(3,)) for net in NETS)) | ALL
+    new |= set().union(*(simulated(net, levels=(3,)) for net in NETS)) | traced(k=3)
+    assert finished.planned(config=config) == new | ALL
 
 
 def test_one_more_seed_runs_that_seed(finished: Finished) -> None:
     new = set().union(*(trained(net, seed=1) | simulated(net, seed=1) for net in NETS))
-    assert finished.planned("--config", "seeds=[0, 1]") == new | ALL
+    assert finished.planned("--config", "seeds=[0, 1]") == new | (ALL - TRACED)
 
 
 def test_a_schedule_touches_its_net(finished: Finished) -> None:
     first, second = finished.config["definitions"]["tiny"]["phases"]
     config = finished.changed(definition("tiny", phases=[first | {"epochs": 3}, second]))
-    assert finished.planned(config=config) == trained("tiny") | simulated("tiny") | ALL
+    assert finished.planned(config=config) == trained("tiny") | simulated("tiny") | traced("tiny") | ALL
 
 
 def test_a_second_phase_is_trained_from_the_first_that_is_there(finished: Finished, tmp_path: Path) -> None:
@@ -193,11 +209,15 @@ def test_a_second_phase_is_trained_from_the_first_that_is_there(finished: Finish
 
 def test_time_steps_evaluate_their_net_again(finished: Finished) -> None:
     config = finished.changed(definition("tiny", timesteps=31))
-    assert finished.planned(config=config) == simulated("tiny", "evaluate") | DRAWN
+    assert finished.planned(config=config) == simulated("tiny", "evaluate") | traced("tiny") | DRAWN
 
 
 def test_the_batch_size_of_the_logs_only_evaluates_again(finished: Finished) -> None:
-    assert finished.planned("--config", "evaluation={batch_size: 40}") == both(simulated, "evaluate") | DRAWN
+    assert finished.planned("--config", "evaluation={batch_size: 40}") == both(simulated, "evaluate") | EVALUATED
+
+
+def test_another_style_only_redraws(finished: Finished) -> None:
+    assert finished.planned("--config", "style=talk") == FIGURES
 
 
 def test_what_is_published_only_redraws(finished: Finished, tmp_path: Path) -> None:
@@ -208,7 +228,7 @@ def test_what_is_published_only_redraws(finished: Finished, tmp_path: Path) -> N
 
 def test_the_width_of_the_weights_leaves_full_precision_alone(finished: Finished) -> None:
     quantised = {job for job in both(trained) if "fp32" not in job}
-    assert finished.planned("--config", "weight_bits=12") == quantised | both(simulated) | ALL
+    assert finished.planned("--config", "weight_bits=12") == quantised | both(simulated) | traced() | ALL
 
 
 def test_one_k_runs_that_k(finished: Finished, tmp_path: Path) -> None:

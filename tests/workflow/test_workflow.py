@@ -15,6 +15,8 @@ import pytest
 from conftest import ROOT, needs_shared, write_cifar10, write_fashion_mnist
 from workflow_runs import TINY, Finished, planned, planned_jobs, run, snakemake, write_config
 
+from negspike.figures import KINDS
+
 NET = "results/tiny/tiny/seed0"
 
 
@@ -27,7 +29,7 @@ def copied(finished_copy: Finished, tmp_path: Path) -> Finished:
 
 def test_everything_is_written(finished_copy: Finished) -> None:
     results = finished_copy.folder / "results" / "tiny"
-    for name in ("accuracy_speed", "sparsity", "sops", "lossless", "firing", "training"):
+    for name in KINDS.keys() - {"streaming"}:
         for suffix in ("pdf", "svg", "png", "csv"):
             assert (results / "figs" / f"{name}.{suffix}").stat().st_size > 0
     for precision in ("fp32", "k0", "k1"):
@@ -37,14 +39,28 @@ def test_everything_is_written(finished_copy: Finished) -> None:
         assert ann["test_accuracy"] == float(history[-1]["test_accuracy"])
         assert ann["precision"] == precision and ann["environment"]["threads"] == 1
         assert len(ann["data_checksum"]) == 64 and ann["wall_seconds"] > 0
+    rows = [row for row in csv.DictReader((results / "figs/tradeoff.csv").open()) if row["net"] == "tiny"]
     for k in (0, 1):
         folder = results / "tiny" / "seed0" / f"k{k}"
         evaluation = json.loads((folder / "evaluation.json").read_text())
         assert evaluation["lossless_check"]["silent_images"] == evaluation["images"] == 359
         for name in ("accuracy", "sop_num", "spike_num", "spike_collect"):
             assert len((folder / f"{name}.txt").read_text().splitlines()) == 8 * 30  # 7 batches of 50 and one of 9
+        spent = [row for row in rows if row["k"] == str(k)][-1]
+        costs = evaluation["energy"]["spiking"]
+        assert float(spent["energy_pj"]) == pytest.approx(costs["arithmetic"])
+        assert float(spent["energy_with_memory_pj"]) == pytest.approx(costs["with_memory"])
         with np.load(folder / "evaluation.npz") as arrays:
             assert (arrays["spiking_predictions"] == arrays["integer_predictions"]).all()
+
+
+def test_streams_are_made_where_they_are_asked_for(finished_copy: Finished) -> None:
+    output = finished_copy.snakemake("--", "results/tiny/figs/streaming.svg")
+    assert planned_jobs(output) == {"stream tiny/seed0/k1", "stream small/seed0/k1", "streaming"}
+    rows = list(csv.DictReader((finished_copy.folder / "results/tiny/figs/streaming.csv").open()))
+    assert {row["equal"] for row in rows} == {"1"} and len(rows) == 2 * 26 * 10
+    assert all(0 <= int(row["sops"]) < int(row["fresh_sops"]) for row in rows if row["kind"] == "moves in parts")
+    assert {int(row["sops"]) for row in rows if row["kind"] == "still"} == {0}
 
 
 def test_a_second_run_has_nothing_to_do(finished_copy: Finished) -> None:

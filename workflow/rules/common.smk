@@ -212,7 +212,20 @@ try:
 except InputError as error:
     raise WorkflowError(f"config key 'published': {error}") from None
 
-FIGURES = ("accuracy_speed", "sparsity", "sops", "lossless", "firing", "training")
+FIGURES = (
+    "accuracy_speed",
+    "sparsity",
+    "sops",
+    "tradeoff",
+    "lossless",
+    "firing",
+    "raster",
+    "neuron",
+    "streaming",
+    "training",
+)
+# Whose neurons are drawn: the first seed, and the finest of its quantised versions.
+TRACED = [(net, SEEDS[0], EXPERIMENT.definitions[net].quantization[-1].name) for net in NETS]
 
 
 def curve_inputs():

@@ -2,6 +2,8 @@
 # Out: {results}/{net}/seed{seed}/{quantized}/spiking.npz, the integer spiking network;
 #      .../{accuracy,sop_num,spike_collect,spike_num}.txt, the four logs, with evaluation.npz and evaluation.json;
 #      .../{layers,layer_steps}.csv, spikes and operations of each layer, and of each step;
+#      .../trace.npz, neurons of one network of each net while it is shown the first test image;
+#      .../stream.csv, operations of frames of test images that move, if asked for;
 #      .../shards/{scatteritem}.npz, parts of these, until they are put together
 
 
@@ -121,3 +123,53 @@ else:
             batch_size=EXPERIMENT.batch_size,
         script:
             "../scripts/gather_evaluation.py"
+
+
+rule trace:
+    input:
+        spiking=rules.convert.output.spiking,
+        images=dataset_images,
+    output:
+        trace=f"{EVALUATION}/trace.npz",
+    log:
+        f"{RESULTS}/logs/{{net}}/seed{{seed}}/{{quantized}}/trace.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/{{net}}/seed{{seed}}/{{quantized}}/trace.tsv"
+    localrule: True
+    conda:
+        "../../envs/environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=60,
+    params:
+        code=code("trace_image.py"),
+        net=net_science,
+        timesteps=timesteps_cap,
+    script:
+        "../scripts/trace_image.py"
+
+
+# only where its figure is asked for
+rule stream:
+    input:
+        spiking=rules.convert.output.spiking,
+        images=dataset_images,
+    output:
+        table=f"{EVALUATION}/stream.csv",
+    log:
+        f"{RESULTS}/logs/{{net}}/seed{{seed}}/{{quantized}}/stream.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/{{net}}/seed{{seed}}/{{quantized}}/stream.tsv"
+    localrule: True
+    conda:
+        "../../envs/environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        code=code("stream_images.py"),
+        net=net_science,
+    script:
+        "../scripts/stream_images.py"

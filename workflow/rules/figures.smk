@@ -1,7 +1,8 @@
-# In:  {results}/{net}/seed{seed}/{quantized}/: the four logs, evaluation.json and evaluation.npz;
+# In:  {results}/{net}/seed{seed}/{quantized}/: the four logs, evaluation.json, evaluation.npz, layer_steps.csv,
+#      spiking.npz, trace.npz and stream.csv;
 #      {results}/{net}/seed{seed}/{precision}/history.csv; {results}/{net}/seed{seed}/fp32/ann.json
-# Out: {results}/figs/{accuracy_speed,sparsity,sops,lossless,firing,training}.{pdf,svg,png,csv}, the CSV holds the
-#      numbers that are drawn;
+# Out: {results}/figs/{accuracy_speed,sparsity,sops,tradeoff,lossless,firing,raster,neuron,streaming,training}.{pdf,svg,png,csv},
+#      the CSV holds the numbers that are drawn;
 #      {results}/table.csv, one line a network, and {results}/summary.md, the same for people, shown at the end of a run;
 #      {results}/summary.csv, each number's mean, deviation and range over the seeds
 
@@ -26,6 +27,7 @@ rule accuracy_speed:
         code=figure_code("accuracy_speed"),
         runs=RUNS,
         published=PUBLISHED,
+        style=EXPERIMENT.style,
     script:
         "../scripts/draw_figure.py"
 
@@ -42,6 +44,7 @@ use rule accuracy_speed as sparsity with:
         code=figure_code("sparsity"),
         runs=RUNS,
         published=PUBLISHED,
+        style=EXPERIMENT.style,
 
 
 use rule accuracy_speed as sops with:
@@ -56,6 +59,7 @@ use rule accuracy_speed as sops with:
         code=figure_code("sops"),
         runs=RUNS,
         published=PUBLISHED,
+        style=EXPERIMENT.style,
 
 
 rule lossless:
@@ -77,8 +81,27 @@ rule lossless:
     params:
         code=figure_code("lossless"),
         runs=RUNS,
+        style=EXPERIMENT.style,
     script:
         "../scripts/draw_figure.py"
+
+
+use rule lossless as tradeoff with:
+    input:
+        **curve_inputs(),
+        layer_steps=simulations("layer_steps.csv"),
+        spiking=simulations("spiking.npz"),
+    output:
+        **figure_outputs("tradeoff"),
+    log:
+        f"{RESULTS}/logs/figs/tradeoff.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/figs/tradeoff.tsv"
+    localrule: True
+    params:
+        code=figure_code("tradeoff"),
+        runs=RUNS,
+        style=EXPERIMENT.style,
 
 
 use rule lossless as firing with:
@@ -92,6 +115,56 @@ use rule lossless as firing with:
     params:
         code=figure_code("firing"),
         runs=RUNS,
+        style=EXPERIMENT.style,
+
+
+use rule lossless as raster with:
+    input:
+        traces=[f"{RESULTS}/{net}/seed{seed}/{precision}/trace.npz" for net, seed, precision in TRACED],
+    output:
+        **figure_outputs("raster"),
+    log:
+        f"{RESULTS}/logs/figs/raster.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/figs/raster.tsv"
+    localrule: True
+    params:
+        code=figure_code("raster"),
+        runs=TRACED,
+        style=EXPERIMENT.style,
+
+
+use rule lossless as neuron with:
+    input:
+        traces=[f"{RESULTS}/{net}/seed{seed}/{precision}/trace.npz" for net, seed, precision in TRACED],
+    output:
+        **figure_outputs("neuron"),
+    log:
+        f"{RESULTS}/logs/figs/neuron.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/figs/neuron.tsv"
+    localrule: True
+    params:
+        code=figure_code("neuron"),
+        runs=TRACED,
+        style=EXPERIMENT.style,
+
+
+# not part of everything: ask for it
+use rule lossless as streaming with:
+    input:
+        tables=[f"{RESULTS}/{net}/seed{seed}/{precision}/stream.csv" for net, seed, precision in TRACED],
+    output:
+        **figure_outputs("streaming"),
+    log:
+        f"{RESULTS}/logs/figs/streaming.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/figs/streaming.tsv"
+    localrule: True
+    params:
+        code=figure_code("streaming"),
+        runs=TRACED,
+        style=EXPERIMENT.style,
 
 
 use rule lossless as training with:
@@ -107,6 +180,7 @@ use rule lossless as training with:
     params:
         code=figure_code("training"),
         runs=TRAININGS,
+        style=EXPERIMENT.style,
 
 
 rule table:

@@ -18,6 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("logs", type=Path, metavar="LOGS", help="folder with a folder for each net")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the figures and table.csv go")
     add_log_options(parser)
+    parser.add_argument("--style", choices=("paper", "talk"), default="paper", help="talk: larger, with thicker lines")
     parser.add_argument(
         "--fp32",
         type=_accuracy,
@@ -67,7 +68,8 @@ def run(options: argparse.Namespace) -> int:
     if options.published:
         results = beside(results, read_published(options.published, **reading))
     for kind in CURVES:
-        draw(kind, results, {suffix: options.out / f"{kind}.{suffix}" for suffix in (*FORMATS, "csv")})
+        outputs = {suffix: options.out / f"{kind}.{suffix}" for suffix in (*FORMATS, "csv")}
+        draw(kind, results, outputs, style=options.style)
     write_table(results.curves, options.out / "table.csv")
     return 0
 

@@ -17,14 +17,33 @@ import negspike.figures.backend  # isort: skip  # noqa: F401  before anything of
 from matplotlib.figure import Figure
 
 from negspike.errors import InputError
-from negspike.figures import accuracy_speed, firing, lossless, sops, sparsity, training
-from negspike.figures.style import described, styled
+from negspike.figures import (
+    accuracy_speed,
+    firing,
+    lossless,
+    neuron,
+    raster,
+    sops,
+    sparsity,
+    streaming,
+    tradeoff,
+    training,
+)
+from negspike.figures.style import SCALES, described, styled
 from negspike.files import write_bytes, write_text
 
 FORMATS = ("pdf", "svg", "png")
 # of Results, which logs in the published format are enough for
 CURVES: dict[str, ModuleType] = {"accuracy_speed": accuracy_speed, "sparsity": sparsity, "sops": sops}
-KINDS = CURVES | {"lossless": lossless, "firing": firing, "training": training}
+KINDS = CURVES | {
+    "tradeoff": tradeoff,
+    "lossless": lossless,
+    "firing": firing,
+    "raster": raster,
+    "neuron": neuron,
+    "streaming": streaming,
+    "training": training,
+}
 
 
 def read(kind: str, directory: Path, runs: Iterable[tuple[str, int, str]], published: str | None = None) -> Any:
@@ -43,18 +62,19 @@ def read(kind: str, directory: Path, runs: Iterable[tuple[str, int, str]], publi
     return module.read(directory, runs, published) if kind in CURVES else module.read(directory, runs)
 
 
-def draw(kind: str, data: Any, outputs: Mapping[str, Path | str]) -> None:
+def draw(kind: str, data: Any, outputs: Mapping[str, Path | str], *, style: str = "paper") -> None:
     """Draw one figure and write it in every format, with a CSV of what is drawn.
 
     Args:
         kind: one of :data:`KINDS`.
         data: what :func:`read` gives for it; of those in :data:`CURVES`, :class:`negspike.results.collect.Results`.
         outputs: path for each of ``pdf``, ``svg``, ``png`` and ``csv``; formats left out are not written.
+        style: ``paper``, or ``talk``: twice as large, with thicker lines.
 
     Raises:
-        InputError: an unknown figure, no data, or curves of one net that differ in their number of time steps.
+        InputError: an unknown figure or style, no data, or curves of one net that differ in their number of time steps.
     """
-    figure = build(kind, data)
+    figure = build(kind, data, style=style)
     title, text = _module(kind).TITLE, described(figure)
     # one date, identifier or version in a file and the same result would no longer be the same file
     metadata: dict[str, dict[str, Any]] = {
@@ -62,20 +82,22 @@ def draw(kind: str, data: Any, outputs: Mapping[str, Path | str]) -> None:
         "svg": {"Date": None, "Creator": None, "Title": title, "Description": text},
         "png": {"Software": None, "Title": title, "Description": text},
     }
-    with styled():
+    with styled(style):
         for suffix in FORMATS:
             if suffix in outputs:
                 content = io.BytesIO()
-                figure.savefig(content, format=suffix, dpi=300, metadata=metadata[suffix])
+                figure.savefig(content, format=suffix, dpi=300 / SCALES[style], metadata=metadata[suffix])
                 write_bytes(outputs[suffix], content.getbuffer())
     if "csv" in outputs:
         write_text(outputs["csv"], _module(kind).numbers(data))
 
 
-def build(kind: str, data: Any) -> Figure:
+def build(kind: str, data: Any, *, style: str = "paper") -> Figure:
     """The figure that :func:`draw` writes, with the same arguments and errors."""
-    with styled():
+    with styled(style):
         figure: Figure = _module(kind).build(data)
+        # it is laid out in inches of a paper
+        figure.set_size_inches(*(SCALES[style] * figure.get_size_inches()))
     return figure
 
 

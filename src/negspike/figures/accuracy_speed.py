@@ -6,12 +6,24 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.markers import TICKRIGHT
+from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator
 from matplotlib.transforms import blended_transform_factory
 
-from negspike.figures.curves import THIN, Panel, build_panels, of_seeds, published, read, still_spiking, table_by_step
-from negspike.figures.style import DASHED, GREY, legend_label, spread
+from negspike.figures.curves import (
+    THIN,
+    Panel,
+    build_panels,
+    of_seeds,
+    published,
+    read,
+    still_spiking,
+    table_by_step,
+    zoom,
+)
+from negspike.figures.style import DASHED, GREY, legend_label, look, marks, points, spread
 from negspike.precision import Precision
 from negspike.results.collect import Results
 from negspike.results.metrics import Curves
@@ -20,6 +32,8 @@ __all__ = ["TITLE", "build", "numbers", "read"]
 TITLE = "Accuracy versus speed"
 _SETTLED: dict[str, Any] = {"linestyle": "none", "markerfacecolor": "white", "markeredgewidth": 1.4, "zorder": 3}
 _TICK: dict[str, Any] = {"linestyle": "none", "marker": TICKRIGHT, "markersize": 5, "markeredgewidth": 1.4}
+
+_LEFT = (0.66, 0.12, 0.4)  # of the inset, the first of equally empty places
 
 
 def build(results: Results) -> Figure:
@@ -45,14 +59,13 @@ def _draw_panel(panel: Panel) -> None:
                 gid=f"settled {precision.name}",
                 color=line.get_color(),
                 marker=line.get_marker(),
-                markersize=6.5 if len(runs) == 1 else 5,
                 clip_on=False,
-                **_SETTLED,
+                **marks(_SETTLED | {"markersize": 6.5 if len(runs) == 1 else 5}),
             )
         own = [100 * run.ann_accuracy for run in runs if run.ann_accuracy is not None]
         if own:
             edge = blended_transform_factory(axes.transAxes, axes.transData)
-            tick = _TICK | {"color": line.get_color(), "gid": f"ANN {precision.name}"}
+            tick = marks(_TICK) | {"color": line.get_color(), "gid": f"ANN {precision.name}"}
             axes.plot([1], [np.mean(own)], transform=edge, clip_on=False, **tick)
         highest += [float(value.max()) for value in values] + own
         finals += [float(value[-1]) for value in values] + own
@@ -63,22 +76,54 @@ def _draw_panel(panel: Panel) -> None:
         theirs = _full_precision(panel)
         accuracy = f"{spread([100 * value for value in panel.fp32], 2)} %"
         label = legend_label(Precision("fp32"), accuracy, published(theirs, ".2f", " %"))
-        axes.axhline(mean, color=GREY, linestyle=DASHED, linewidth=1.0, zorder=1.5, label=label)
+        axes.axhline(mean, color=GREY, linestyle=DASHED, linewidth=points(1.0), zorder=1.5, label=label)
         highest += [mean] if theirs is None else [mean, theirs]
         finals += [mean] if theirs is None else [mean, theirs]
     runs = [run for group in panel.groups.values() for run in group]
     if not all(run.still_spiking for run in runs):
         label = "settled: the accuracy no longer changes"
-        axes.plot([], [], color=GREY, marker="o", markersize=6, label=label, **_SETTLED)
+        axes.plot([], [], color=GREY, marker="o", label=label, **marks(_SETTLED | {"markersize": 6}))
     if any(run.ann_accuracy is not None for run in runs):
-        axes.plot([], [], color=GREY, label="at the right edge: the quantised ANN itself", **_TICK)
+        axes.plot([], [], color=GREY, label="at the right edge: the quantised ANN itself", **marks(_TICK))
     if any("accuracy" in curve.series for curve in panel.theirs.values()):
-        axes.plot([], [], color=GREY, label=f"thin: {panel.cited}", **THIN)
-    # Close enough to tell the final accuracies apart, with the last part of the rise; the whole rise is in the CSV.
-    span = max(max(highest) - min(finals), 0.5)
-    top = max(highest) + 0.4 * span
-    axes.set_ylim(max(0.0, top - 6 * span), min(top, 100.0 + 0.1 * span))
+        axes.plot([], [], color=GREY, label=f"thin: {panel.cited}", **marks(THIN))
+    zoom(axes, highest, finals)
     panel.finish("accuracy (%)")
+    _draw_whole(panel)
+
+
+def _draw_whole(panel: Panel) -> None:
+    """The whole range in an inset, where the panel shows the upper part of it; its numbers are in the CSV too."""
+    lowest, highest = panel.axes.get_ylim()
+    means = {one: np.mean([100 * run.accuracy for run in runs], axis=0) for one, runs in panel.groups.items()}
+    if lowest <= min(float(mean.min()) for mean in means.values()):
+        return
+    drawn = [(np.arange(1, panel.timesteps + 1), mean) for mean in means.values()]
+    theirs = [curve for curve in panel.theirs.values() if "accuracy" in curve.series]
+    drawn += [(curve.steps, 100 * curve.series["accuracy"]) for curve in theirs]
+    inset = panel.axes.inset_axes((_emptiest(panel.axes, drawn), 0.13, 0.33, 0.4), zorder=4)
+    for precision, mean in means.items():
+        style = marks(
+            look(precision, panel.precisions) | {"markersize": 2.2, "markevery": panel.marked_steps(precision)}
+        )
+        inset.plot(np.arange(1, panel.timesteps + 1), mean, linewidth=points(0.8), **style)
+    inset.axhspan(lowest, highest, color="#DDDDDD", linewidth=0, zorder=0)
+    inset.set(xscale="log", xlim=panel.axes.get_xlim(), ylim=(0, 100), yticks=(0, 50, 100))
+    inset.xaxis.set_major_locator(FixedLocator(panel.axes.get_xticks().tolist()))
+    inset.xaxis.set_minor_locator(NullLocator())
+    inset.xaxis.set_major_formatter(NullFormatter())
+    inset.tick_params(labelsize=points(6), length=points(2), pad=points(1.5))
+    inset.set_facecolor("white")
+
+
+def _emptiest(axes: Axes, drawn: Sequence[tuple[np.ndarray, np.ndarray]]) -> float:
+    """Where along the panel the curves leave room below them for the inset, as a fraction of its width."""
+    at = np.geomspace(1, max(int(steps[-1]) for steps, _ in drawn), 2000)
+    curves = np.stack([np.interp(at, steps, values) for steps, values in drawn])
+    points = np.stack([np.broadcast_to(at, curves.shape), curves], -1).reshape(-1, 2)
+    across, up = axes.transAxes.inverted().transform(axes.transData.transform(points)).T
+    covered = [int(((across > left - 0.06) & (across < left + 0.34) & (up > 0) & (up < 0.58)).sum()) for left in _LEFT]
+    return _LEFT[int(np.argmin(covered))]
 
 
 def _full_precision(panel: Panel) -> float | None:
@@ -86,7 +131,7 @@ def _full_precision(panel: Panel) -> float | None:
     if panel.published is None or not panel.theirs or panel.net not in panel.published.fp32:
         return None
     accuracy = 100 * panel.published.fp32[panel.net]
-    panel.axes.axhline(accuracy, color=GREY, linestyle=DASHED, linewidth=THIN["linewidth"], zorder=1.5)
+    panel.axes.axhline(accuracy, color=GREY, linestyle=DASHED, linewidth=points(THIN["linewidth"]), zorder=1.5)
     return accuracy
 
 

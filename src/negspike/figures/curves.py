@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from negspike.errors import InputError
-from negspike.figures.style import Named, arrange, canvas, grouped, line, look, table, time_axis
+from negspike.figures.style import Named, arrange, canvas, grouped, line, look, marks, table, time_axis
 from negspike.precision import Precision
 from negspike.results.collect import Results, collect
 from negspike.results.metrics import Curves, Series
@@ -58,7 +58,7 @@ class Panel:
         marked = look(precision, self.precisions) | {"gid": f"published {column} {precision.name}"}
         few = len(values) < 12  # not a curve, but points that somebody has published
         marked |= {"markevery": 1 if few else [at for at in self.marked_steps(precision) if at < len(values)]}
-        self.axes.plot(curve.steps, values, **(marked | THIN | style))
+        self.axes.plot(curve.steps, values, **marks(marked | THIN | style))
         return float(values[-1])
 
     @property
@@ -117,6 +117,13 @@ def build_panels(kind: str, results: Results, draw_panel: Callable[[Panel], None
     columns = 1 if len(nets) == 1 else 2
     arrange(figure, [axes[start : start + columns] for start in range(0, len(axes), columns)])
     return figure
+
+
+def zoom(axes: Axes, every: Sequence[float], finals: Sequence[float]) -> None:
+    """Accuracies (per cent) close enough to tell the final ones apart, with the last part of the rise."""
+    span = max(max(every) - min(finals), 0.5)
+    top = max(every) + 0.4 * span
+    axes.set_ylim(max(0.0, top - 6 * span), min(top, 100.0 + 0.1 * span))
 
 
 def still_spiking(runs: Sequence[Curves]) -> str:

@@ -10,7 +10,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from negspike.figures.style import COLOUR_MAP, canvas, colour_bar, grouped, place, table, time_axis
+from negspike.figures.style import COLOUR_MAP, canvas, colour_bar, grouped, place, points, table, time_axis
 from negspike.results.spikes import Spikes
 from negspike.results.spikes import read_spikes as read
 
@@ -49,9 +49,9 @@ def build(every: Sequence[Spikes]) -> Figure:
                 axes = figure.add_axes((0, 0, 1, 1), label=f"{net} {precision} {sign}")
                 place(axes, left, bottom + _BOTTOM + (1 - number) * (height + _BETWEEN), _WIDTH, height)
                 _draw(axes, values, timesteps, norm)
-                axes.set_ylabel(f"{sign}\nlayer", fontsize=7)
+                axes.set_ylabel(f"{sign}\nlayer", fontsize=points(7))
                 if number == 0:
-                    axes.set_title(f"{net}, {precision}", loc="left", fontweight="bold", pad=4)
+                    axes.set_title(f"{net}, {precision}", loc="left", fontweight="bold", pad=points(4))
                     axes.set_xlabel("")
                     axes.tick_params(labelbottom=False)
     extend = "min" if faintest < norm.vmin else "neither"  # type: ignore[operator]

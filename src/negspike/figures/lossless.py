@@ -11,7 +11,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from negspike.figures.style import COLOUR_MAP, GREY, canvas, colour_bar, grouped, place, table
+from negspike.figures.style import COLOUR_MAP, GREY, canvas, colour_bar, grouped, place, points, table
 from negspike.results.spikes import Spikes
 from negspike.results.spikes import read_spikes as read
 
@@ -37,8 +37,8 @@ def build(every: Sequence[Spikes]) -> Figure:
         left = precisions.index(precision) * (_LEFT + _SIDE + _GAP) + _LEFT
         place(axes, left, (len(nets) - row - 1) * height + _BOTTOM, _SIDE, _SIDE)
         _draw(axes, *cells, norm)
-        axes.set_title(f"{net}, {precision}", loc="left", fontweight="bold", pad=22)
-        axes.text(0, 1.04, _proof(runs), transform=axes.transAxes, fontsize=6.2, linespacing=1.3)
+        axes.set_title(f"{net}, {precision}", loc="left", fontweight="bold", pad=points(22))
+        axes.text(0, 1.04, _proof(runs), transform=axes.transAxes, fontsize=points(6.2), linespacing=1.3)
     colour_bar(figure, norm, "neurons of all images", right=_BAR - 0.04, top=_TOP)
     return figure
 
@@ -66,12 +66,12 @@ def _draw(axes: Axes, width: int, corners: np.ndarray, neurons: np.ndarray, norm
     low, high = corners.min() - 0.5, corners.max() + width - 0.5
     margin = 0.03 * (high - low)
     axes.set(xlim=(low - margin, high + margin), ylim=(low - margin, high + margin))
-    axes.axline((0, 0), slope=1, color=GREY, linewidth=0.4, zorder=0.5)
+    axes.axline((0, 0), slope=1, color=GREY, linewidth=points(0.4), zorder=0.5)
     square = np.array([[0, 0], [width, 0], [width, width], [0, width]]) - 0.5
     equal = corners[0] == corners[1]
     for which, edge, thickness in ((equal, "face", 0.3), (~equal, _DIFFERS, 0.8)):
         cells = PolyCollection([*(corners.T[which, None] + square)], norm=norm, cmap=COLOUR_MAP, edgecolors=edge)
-        cells.set(array=neurons[which], linewidth=thickness)
+        cells.set(array=neurons[which], linewidth=points(thickness))
         axes.add_collection(cells, autolim=False)
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(MaxNLocator(5, integer=True))

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from negspike.figures.curves import Panel, build_panels, published, read, still_spiking, table_by_step
-from negspike.figures.style import DASHED, GREY, legend_label, look, spread
+from negspike.figures.style import DASHED, GREY, legend_label, look, points, spread
 from negspike.precision import Precision
 from negspike.results.collect import Results
 
@@ -43,7 +43,7 @@ def _draw_panel(panel: Panel) -> None:
         panel.line(precision, [run.sops / scale for run in runs], label)
     operations = reference / scale
     label = f"ANN: {operations:.{_digits([operations])}f}{unit} operations, 3 for each MAC"
-    panel.axes.axhline(operations, color=GREY, linestyle=DASHED, linewidth=1.0, zorder=1.5, label=label)
+    panel.axes.axhline(operations, color=GREY, linestyle=DASHED, linewidth=points(1.0), zorder=1.5, label=label)
     room = _draw_totals(panel, {precision: value / scale for precision, value in theirs.items()}, scale)
     panel.axes.set_ylim(bottom=0)
     panel.finish(f"cumulative operations\nper image{f' ({unit.strip()}s)' if unit else ''}", room=room)
@@ -64,11 +64,11 @@ def _draw_totals(panel: Panel, theirs: Mapping[Precision, float], scale: float) 
         panel.axes.bar(left, ours, left * (wide - 1), align="edge", color=colour, linewidth=0)
         left *= wide
         if precision in theirs:
-            outline = {"facecolor": "none", "edgecolor": colour, "linewidth": 0.8, "align": "edge"}
+            outline = {"facecolor": "none", "edgecolor": colour, "linewidth": points(0.8), "align": "edge"}
             panel.axes.bar(left, theirs[precision], left * (wide - 1), gid=f"published {precision.name}", **outline)
         left *= wide**2
     label = f"bars, at the end: filled ours,\noutlined {panel.cited}"
-    panel.axes.bar(1, 0, 0, facecolor="none", edgecolor=GREY, linewidth=0.8, label=label)
+    panel.axes.bar(1, 0, 0, facecolor="none", edgecolor=GREY, linewidth=points(0.8), label=label)
     return left / panel.last_step / wide
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from matplotlib.figure import Figure
 
 from negspike.figures.curves import THIN, Panel, build_panels, published, read, still_spiking, table_by_step
-from negspike.figures.style import DOTTED, GREY, legend_label, spread
+from negspike.figures.style import DOTTED, GREY, legend_label, marks, spread
 from negspike.results.collect import Results
 
 __all__ = ["TITLE", "build", "numbers", "read"]
@@ -34,7 +34,7 @@ def _draw_panel(panel: Panel) -> None:
     panel.axes.plot([], [], color=GREY, label="all spikes, positive and negative")
     panel.axes.plot([], [], color=GREY, linestyle=DOTTED, label="net spikes, positive minus negative")
     if any("spikes_per_neuron" in curve.series for curve in panel.theirs.values()):
-        panel.axes.plot([], [], color=GREY, label=f"thin: {panel.cited}", **THIN)
+        panel.axes.plot([], [], color=GREY, label=f"thin: {panel.cited}", **marks(THIN))
     panel.axes.set_ylim(bottom=0)
     panel.finish("cumulative spikes\nper neuron and image")
 

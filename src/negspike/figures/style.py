@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
@@ -35,6 +35,8 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 0.74, 0.14, 0.28, 0.46
 _LINE = 0.148  # of the legend
 _LABEL = 52  # characters that fit beside a legend's handle
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+# How many times as large as for a paper everything is: for a slide, text of 16 points at its full size.
+SCALES = {"paper": 1.0, "talk": 2.0}
 STYLE: dict[Any, Any] = {
     # The first comes with Matplotlib. SVG keeps text as text, and the second is as wide where the first is missing.
     "font.family": "sans-serif",
@@ -58,16 +60,43 @@ STYLE: dict[Any, Any] = {
     "svg.hashsalt": "negspike",
     "path.simplify": False,
 }
+# What else is in points, Matplotlib's own defaults.
+_TICKS = [
+    f"{axis}tick.{which}.{what}" for axis in "xy" for which in ("major", "minor") for what in ("size", "pad", "width")
+]
+_SIZES = {"axes.labelpad", "axes.titlepad", "patch.linewidth", "lines.markeredgewidth", *_TICKS}
 
 
 @contextmanager
-def styled() -> Iterator[None]:
-    """This style and Matplotlib's own defaults, whatever a matplotlibrc or the program around it has set."""
+def styled(style: str = "paper") -> Iterator[None]:
+    """This style and Matplotlib's own defaults, whatever a matplotlibrc or the program around it has set.
+
+    Raises:
+        InputError: it is none of :data:`SCALES`.
+    """
+    if style not in SCALES:
+        raise InputError(f"style {style!r} is unknown: there are {', '.join(SCALES)}")
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         # names of nets are names, whatever is in them
         matplotlib.rcParams.update(STYLE | {"text.parse_math": False})
+        sizes = _SIZES | {name for name, value in STYLE.items() if isinstance(value, float)}
+        scaled: dict[Any, Any] = {name: SCALES[style] * matplotlib.rcParams[name] for name in sizes}  # type: ignore[index]
+        matplotlib.rcParams.update(scaled)
+        if style == "talk":
+            matplotlib.rcParams["lines.linewidth"] *= 1.5
         yield
+
+
+def points(size: float) -> float:
+    """A size in points where text has 8."""
+    return size * float(matplotlib.rcParams["font.size"]) / 8
+
+
+def marks(style: Mapping[str, Any], factor: float = 1.0) -> dict[str, Any]:
+    """A line's style with its sizes, which are those of a paper, times a factor and as this style has them."""
+    sizes = {"linewidth", "markersize", "markeredgewidth"} & style.keys()
+    return {**style, **{name: points(factor * style[name]) for name in sizes}}
 
 
 def canvas() -> Figure:
@@ -151,6 +180,8 @@ def arrange(figure: Figure, rows: list[list[Axes]]) -> None:
         for column, axes in enumerate(row):
             left = column * _WIDTH
             place(axes, left + _LEFT, bottom + legend + _BOTTOM, _WIDTH - _LEFT - _RIGHT, _HEIGHT)
+            if not _legend_lines(axes):
+                continue
             axes.legend(
                 loc="upper left",
                 bbox_to_anchor=((left + 0.04) / width, (bottom + legend + 0.04) / height),
@@ -182,7 +213,7 @@ def colour_bar(figure: Figure, norm: LogNorm, label: str, *, right: float, top: 
     place(axes, width - right, height - top - length, 0.1, length)
     bar = figure.colorbar(ScalarMappable(norm, COLOUR_MAP), cax=axes, label=label, extend=extend)
     axes.yaxis.set_major_formatter(FuncFormatter(_power))
-    bar.outline.set_linewidth(0.6)
+    bar.outline.set_linewidth(points(0.6))
 
 
 def _power(value: float, _: object) -> str:
@@ -193,13 +224,11 @@ def _power(value: float, _: object) -> str:
 
 def described(figure: Figure) -> str:
     """What a figure says in words, for those who cannot see it: titles, texts and legends of its panels."""
-    parts = []
-    for axes in figure.axes:
-        legend = axes.get_legend()
-        texts = [axes.get_title("left"), *(text.get_text() for text in axes.texts)]
-        texts += [text.get_text() for text in legend.get_texts()] if legend else []
-        parts.append("; ".join(" ".join(text.split()) for text in texts if text))
-    return ". ".join(filter(None, parts))
+    parts = [[axes.get_title("left"), *(text.get_text() for text in axes.texts)] for axes in figure.axes]
+    for part, axes in zip(parts, figure.axes, strict=True):
+        part += [text.get_text() for text in legend.get_texts()] if (legend := axes.get_legend()) else []
+    parts += [[text.get_text() for text in legend.get_texts()] for legend in figure.legends]
+    return ". ".join(filter(None, ("; ".join(" ".join(text.split()) for text in part if text) for part in parts)))
 
 
 def spread(values: Sequence[float], digits: int) -> str:

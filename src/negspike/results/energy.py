@@ -140,14 +140,10 @@ def _layer(network: SpikingNetwork, layer: Layer, row: Mapping[str, Any], activa
     (macs, image_macs), bits = network.macs_of(layer), network.weight_bits
     weights = sum(one.weight.size for one in layer.synapses if one.weight is not None)
     inputs, outputs = sum(prod(network.shapes[one.source]) for one in layer.synapses), prod(layer.shape)
-    sops = row["sops"] / row["images"]
-    # a spike subtracts a threshold, and every addition reads a potential and writes it back
-    additions = sops + (row["positive_spikes"] + row["negative_spikes"]) / row["images"]
-    on_image = image_macs * (multiply(bits, PIXEL_BITS) + INT32_ADD)
+    spikes = (row["positive_spikes"] + row["negative_spikes"]) / row["images"]
     arithmetic = (
         (macs + image_macs) * (FLOAT32_MULTIPLY + FLOAT32_ADD),
-        macs * (multiply(bits, activation_bits) + INT32_ADD) + on_image,
-        additions * INT32_ADD + on_image,
+        macs * (multiply(bits, activation_bits) + INT32_ADD) + _on_image(network, layer),
     )
 
     def ann(weight: int, activation: int, pixel: int) -> float:
@@ -155,11 +151,35 @@ def _layer(network: SpikingNetwork, layer: Layer, row: Mapping[str, Any], activa
         reads += (macs * activation + image_macs * pixel) * _bit_read(inputs * activation)
         return reads + outputs * activation * _bit_read(outputs * activation)
 
-    spiking = (image_macs + sops) * bits * _bit_read(weights * bits)
-    spiking += image_macs * PIXEL_BITS * _bit_read(inputs * PIXEL_BITS)
-    spiking += additions * 2 * POTENTIAL_BITS * _bit_read(outputs * POTENTIAL_BITS)
-    memory = (ann(32, 32, 32), ann(bits, activation_bits, PIXEL_BITS), spiking)
-    return np.array([(one, one + other) for one, other in zip(arithmetic, memory, strict=True)])
+    memory = (ann(32, 32, 32), ann(bits, activation_bits, PIXEL_BITS))
+    costs = [(one, one + other) for one, other in zip(arithmetic, memory, strict=True)]
+    return np.array([*costs, layer_energy(network, layer, row["sops"] / row["images"], spikes)])
+
+
+def layer_energy(network: SpikingNetwork, layer: Layer, sops: Any, spikes: Any) -> np.ndarray:
+    """Picojoules of one layer of the spiking network: of arithmetic alone, and with memory; the first axis.
+
+    Args:
+        network: of that layer.
+        layer: one of its layers.
+        sops: additions into its potentials an image: a number, or an array of as many cases.
+        spikes: that it emits, of either sign, an image; the same.
+    """
+    (_, image_macs), bits = network.macs_of(layer), network.weight_bits
+    weights = sum(one.weight.size for one in layer.synapses if one.weight is not None)
+    inputs = sum(prod(network.shapes[one.source]) for one in layer.synapses)
+    # a spike subtracts a threshold, and every addition reads a potential and writes it back
+    additions = sops + spikes
+    arithmetic = additions * INT32_ADD + _on_image(network, layer)
+    memory = (image_macs + sops) * bits * _bit_read(weights * bits)
+    memory += image_macs * PIXEL_BITS * _bit_read(inputs * PIXEL_BITS)
+    memory += additions * 2 * POTENTIAL_BITS * _bit_read(prod(layer.shape) * POTENTIAL_BITS)
+    return np.array([arithmetic, arithmetic + memory])
+
+
+def _on_image(network: SpikingNetwork, layer: Layer) -> float:
+    """Picojoules of the multiply-accumulates on the image, the same for all integer networks."""
+    return network.macs_of(layer)[1] * (multiply(network.weight_bits, PIXEL_BITS) + INT32_ADD)
 
 
 def multiply(bits: int, other: int) -> float:

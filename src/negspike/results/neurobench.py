@@ -16,8 +16,8 @@ from negspike.arguments import as_array
 from negspike.devices import choose_device
 from negspike.fixed_point import IMAGE_FRACTION_BITS
 from negspike.spiking.dense import DenseEngine
+from negspike.spiking.floats import sum_exactly
 from negspike.spiking.graph import SpikingNetwork
-from negspike.spiking.linear import sum_exactly
 from negspike.spiking.nodes import INPUT, MaxPool, Neurons, Synapses
 from negspike.spiking.simulation import check_run, most_timesteps
 from negspike.tables import Table

@@ -18,8 +18,9 @@ import torch
 
 from negspike.spiking.counting import operations_per_spike, relays_per_change
 from negspike.spiking.exact import exact_arithmetic, weight_parts
+from negspike.spiking.floats import sum_exactly, sum_floats
 from negspike.spiking.graph import SpikingNetwork
-from negspike.spiking.linear import add_current, sum_exactly, sum_floats
+from negspike.spiking.linear import add_current
 from negspike.spiking.nodes import INPUT, MaxPool, Neurons, Readout, Shape, Sum, Synapses
 from negspike.spiking.pooling import largest_counts
 from negspike.spiking.recording import Recording

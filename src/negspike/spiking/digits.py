@@ -12,7 +12,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from negspike.spiking.linear import add_current, sum_exactly
+from negspike.spiking.floats import sum_exactly
+from negspike.spiking.linear import add_current
 from negspike.spiking.nodes import Synapses
 
 # Products of this many digits, each at most 2^14, stay below 2^31.

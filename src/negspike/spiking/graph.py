@@ -7,19 +7,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from negspike.arguments import as_array
 from negspike.errors import InputError
 from negspike.fixed_point import integer_images
 from negspike.spiking import storage
 from negspike.spiking.bounds import latency_bound
-from negspike.spiking.integer_ann import IntegerAnn
 from negspike.spiking.nodes import INPUT, Layer, MaxPool, Neurons, Node, Readout, Shape, Sum, sources
 from negspike.spiking.validation import validate
 from negspike.tables import Table
+
+if TYPE_CHECKING:
+    from negspike.spiking.integer_ann import IntegerAnn
 
 _OTHERS: tuple[tuple[str, type], ...] = (("max pools", MaxPool), ("sums", Sum))
 
@@ -148,6 +149,8 @@ class SpikingNetwork(Table):
 
     @cached_property
     def _integer_ann(self) -> IntegerAnn:
+        from negspike.spiking.integer_ann import IntegerAnn  # PyTorch takes seconds to import
+
         return IntegerAnn(self)
 
     def activations(self, images: np.ndarray) -> dict[str, np.ndarray]:
@@ -184,6 +187,8 @@ class SpikingNetwork(Table):
 
     def encode(self, images: np.ndarray) -> np.ndarray:
         """Check images and turn them into int64 with 16 fractional bits, what is given to the network at t = 0."""
+        from negspike.arguments import as_array  # with PyTorch's tensors
+
         images = as_array("the images", images)
         if images.ndim != 4 or images.shape[1:] != self.input_shape:
             expected = ", ".join(map(str, self.input_shape))

@@ -15,8 +15,9 @@ from negspike.errors import InputError
 from negspike.spiking.bounds import reach
 from negspike.spiking.digits import DigitSum
 from negspike.spiking.exact import exact_arithmetic
+from negspike.spiking.floats import ExactSum
 from negspike.spiking.joint import JointHistogram, join_histograms
-from negspike.spiking.linear import ExactSum, add_current, sum_int64
+from negspike.spiking.linear import settled_int64
 from negspike.spiking.nodes import INPUT, MaxPool, Neurons, Readout, Sum, sources
 
 if TYPE_CHECKING:
@@ -134,7 +135,9 @@ class IntegerAnn:
             most = furthest // int(node.theta.min()) + 1
             low, high = -most if node.low is None else node.low, most if node.high is None else node.high
             if furthest + int(node.theta.max()) >= 1 << 63 or max(-low, high) >= MOST_COUNT:
-                return _settled_int64(node, values)
+                # without floats, where quotients are too large for them
+                heard = {one.source: values[one.source].transpose(0, 3, 1, 2) for one in node.synapses}
+                return settled_int64(node, heard).transpose(0, 2, 3, 1)
             kind = next(kind for kind in (np.int8, np.int32, np.int64) if max(-low, high) <= np.iinfo(kind).max)
         from negspike.spiking.settling import settle  # the compiler takes a second to import
 
@@ -189,17 +192,3 @@ def _largest_counts(node: MaxPool, counts: np.ndarray) -> np.ndarray:
     for tap in seen[1:]:
         np.maximum(result, tap, out=result)
     return result
-
-
-def _settled_int64(node: Neurons | Sum | Readout, values: Mapping[str, np.ndarray]) -> np.ndarray:
-    """The same without floats, where quotients are too large for them."""
-    images = len(values[node.synapses[0].source])
-    total = np.zeros((images, *node.shape), np.int64)
-    for synapses in node.synapses:
-        add_current(total, synapses, sum_int64(synapses, values[synapses.source].transpose(0, 3, 1, 2)))
-    if isinstance(node, Neurons):
-        total -= node.base[:, None, None]
-        total = np.clip(total // node.theta[:, None, None], node.low, node.high)
-    elif isinstance(node, Readout):
-        total += node.bias[:, None, None]
-    return np.ascontiguousarray(total.transpose(0, 2, 3, 1))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+
 import numpy as np
 
 from negspike.spiking.counting import operations_per_spike, relays_per_change
 from negspike.spiking.graph import SpikingNetwork
 from negspike.spiking.linear import add_current, sum_int64
-from negspike.spiking.nodes import INPUT, MaxPool, Neurons, Sum
-from negspike.spiking.pooling import largest_counts_int64
+from negspike.spiking.nodes import INPUT, MaxPool, Neurons, Sum, Window
 from negspike.spiking.recording import Recording
 
 
@@ -29,36 +31,72 @@ class ReferenceEngine:
         """Simulate (N, C, H, W) int64 images with 16 fractional bits for ``timesteps`` steps."""
         network = self.network
         recording = Recording.empty(network, images=len(encoded), timesteps=timesteps)
-        counts = {name: np.zeros((len(encoded), *shape), np.int64) for name, shape in network.shapes.items()}
-        potentials = {node.name: counts[node.name].copy() for node in network.nodes}
-        for t in range(timesteps):
-            # what each node emits in this step
-            emitted = {INPUT: encoded if t == 0 else np.zeros_like(encoded)}
+        for t, step in enumerate(steps(network, encoded, timesteps)):
             for node in network.nodes:
-                n, z = counts[node.name], potentials[node.name]
-                if isinstance(node, MaxPool):
-                    emitted[node.name] = largest_counts_int64(node.window, counts[node.source]) - n
-                else:
-                    current = np.zeros_like(z)
-                    for synapses in node.synapses:
-                        add_current(current, synapses, sum_int64(synapses, emitted[synapses.source]))
-                    z += current
-                    emitted[node.name] = current
+                emitted = step.emitted[node.name]
+                changed = emitted != 0
                 if isinstance(node, Neurons):
-                    theta, base = node.theta[:, None, None], node.base[:, None, None]
-                    up, down = z >= base + (n + 1) * theta, z < base + n * theta
-                    up &= n < (np.inf if node.high is None else node.high)
-                    down &= n > (-np.inf if node.low is None else node.low)
-                    emitted[node.name] = up.astype(np.int64) - down
-                    recording.add_spikes(node, t, positive=up.sum((1, 2, 3)), negative=down.sum((1, 2, 3)))
-                n += emitted[node.name]
-                changed = emitted[node.name] != 0
+                    up, down = (emitted > 0).sum((1, 2, 3)), (emitted < 0).sum((1, 2, 3))
+                    recording.add_spikes(node, t, positive=up, negative=down)
                 if isinstance(node, Sum):
                     recording.relays[:, t] += (changed * self.relays[node.name]).sum((1, 2, 3))
                 for number, cost in self.costs.get(node.name, {}).items():
                     recording.layer_sops[:, t, number] += (changed * cost).sum((1, 2, 3))
-            logits = counts[network.readout.name][:, :, 0, 0] + network.readout.bias
+            logits = step.counts[network.readout.name][:, :, 0, 0] + network.readout.bias
             recording.predictions[:, t] = logits.argmax(1)
-        recording.counts = {node.name: counts[node.name].astype(np.int32) for node in network.populations}
+        recording.counts = {node.name: step.counts[node.name].astype(np.int32) for node in network.populations}
         recording.logits = logits
         return recording
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One time step of every node, by name: (N, channels, height, width) int64. The next step overwrites the last two.
+
+    Attributes:
+        emitted: in this step: spikes, changes of a max pool, what was added to a sum or readout.
+        counts: what has been emitted in all.
+        potentials: what has been added in all; a max pool has none.
+    """
+
+    emitted: dict[str, np.ndarray]
+    counts: dict[str, np.ndarray]
+    potentials: dict[str, np.ndarray]
+
+
+def steps(network: SpikingNetwork, encoded: np.ndarray, timesteps: int) -> Iterator[Step]:
+    """Simulate (N, C, H, W) int64 images with 16 fractional bits, one time step after the other."""
+    counts = {name: np.zeros((len(encoded), *shape), np.int64) for name, shape in network.shapes.items()}
+    potentials = {node.name: counts[node.name].copy() for node in network.nodes if not isinstance(node, MaxPool)}
+    for t in range(timesteps):
+        emitted = {INPUT: encoded if t == 0 else np.zeros_like(encoded)}
+        for node in network.nodes:
+            n = counts[node.name]
+            if isinstance(node, MaxPool):
+                emitted[node.name] = largest_counts_int64(node.window, counts[node.source]) - n
+            else:
+                z, current = potentials[node.name], np.zeros_like(n)
+                for synapses in node.synapses:
+                    if emitted[synapses.source].any():
+                        add_current(current, synapses, sum_int64(synapses, emitted[synapses.source]))
+                z += current
+                emitted[node.name] = current
+            if isinstance(node, Neurons):
+                theta, base = node.theta[:, None, None], node.base[:, None, None]
+                up, down = z >= base + (n + 1) * theta, z < base + n * theta
+                up &= n < (np.inf if node.high is None else node.high)
+                down &= n > (-np.inf if node.low is None else node.low)
+                emitted[node.name] = up.astype(np.int64) - down
+            n += emitted[node.name]
+        yield Step(emitted, counts, potentials)
+
+
+def largest_counts_int64(window: Window, counts: np.ndarray) -> np.ndarray:
+    """(N, channels, height, width) integers to (N, channels, out height, out width) int64, tap by tap."""
+    rows, columns = window.out_size(*counts.shape[2:])
+    lowest = np.iinfo(np.int64).min
+    padded = np.pad(counts.astype(np.int64), ((0, 0), (0, 0), *window.padding), constant_values=lowest)
+    result = np.full((*counts.shape[:2], rows, columns), lowest)
+    for _, seen in window.taps(padded):
+        np.maximum(result, seen, out=result)
+    return result

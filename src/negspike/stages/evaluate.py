@@ -19,8 +19,9 @@ from negspike.devices import choose_device, environment
 from negspike.errors import InputError
 from negspike.files import atomic_path, file_sha256, write_json
 from negspike.results.energy import energy
-from negspike.results.evaluation import Evaluation, check_belongs, describe_layers, evaluate, save_evaluation
+from negspike.results.evaluation import Evaluation, describe_layers, evaluate, save_evaluation
 from negspike.results.layers import write_layers
+from negspike.results.origin import check_belongs
 from negspike.spiking.graph import SpikingNetwork
 from negspike.spiking.joint import join_histograms
 from negspike.spiking.recording import SimulationLog
