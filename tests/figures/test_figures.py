@@ -24,6 +24,7 @@ from negspike.commands import main
 from negspike.errors import InputError
 from negspike.figures import CURVES, FORMATS, KINDS, build, draw, read
 from negspike.figures.style import styled
+from negspike.figures.tradeoff import Costs
 from negspike.precision import Precision
 from negspike.results.collect import Results, collect
 from negspike.results.histories import History
@@ -86,7 +87,7 @@ def history(net: str = "small", seed: int = 0, precision: str = "k0", epochs: in
 
 TWO = [curves(k=0), curves(k=1, final=0.912, spiking=True)]
 DATA: dict[str, Any] = dict.fromkeys(CURVES, Results(TWO, {"small": [0.9]})) | {
-    "tradeoff": [efficiency(one) for one in TWO],
+    "tradeoff": Costs([efficiency(one) for one in TWO]),
     "raster": [traced()],
     "neuron": [traced()],
     "streaming": [streamed()],
@@ -96,7 +97,7 @@ DATA: dict[str, Any] = dict.fromkeys(CURVES, Results(TWO, {"small": [0.9]})) | {
 }
 
 
-def grid(kind: str, nets: int) -> list[Any]:
+def grid(kind: str, nets: int) -> Any:
     """Nets of three precisions and two seeds; of what is drawn of one network a net, as many nets."""
     if kind in ("raster", "neuron", "streaming"):
         made = streamed if kind == "streaming" else traced
@@ -106,7 +107,7 @@ def grid(kind: str, nets: int) -> list[Any]:
         names = ("fp32", "k0", "k1")
         return [history(net, seed, name, epochs=4 + index) for net, seed, index in cases for name in names]
     if kind == "tradeoff":
-        return [efficiency(curves(net, seed, k, T=8 + index)) for net, seed, index in cases for k in (0, 1, 2)]
+        return Costs([efficiency(curves(net, seed, k, T=8 + index)) for net, seed, index in cases for k in (0, 1, 2)])
     return [spikes(net, seed, k, T=8 + 12 * index, wrong=k) for net, seed, index in cases for k in (0, 1, 6)]
 
 

@@ -15,7 +15,8 @@ from matplotlib.figure import Figure
 from test_figures import curves
 
 from negspike.errors import InputError
-from negspike.figures import build, draw, neuron, read, tradeoff
+from negspike.figures import build, draw, neuron, read
+from negspike.figures.tradeoff import Costs
 from negspike.precision import Precision
 from negspike.results.published import Published, PublishedCurve
 from negspike.results.traces import write_trace
@@ -114,7 +115,7 @@ def test_traces_are_read_as_they_were_written(tmp_path: Path) -> None:
 
 def test_accuracy_against_operations_and_energy(tmp_path: Path) -> None:
     one = efficiency(replace(curves(k=1), ann_accuracy=0.9))
-    figure = build("tradeoff", [one, efficiency(curves(k=0, spiking=True))])
+    figure = build("tradeoff", Costs([one, efficiency(curves(k=0, spiking=True))]))
     operations, arithmetic, memory = figure.axes
     labels = [axes.get_xlabel() for axes in figure.axes]
     assert labels[1:] == ["energy per image, arithmetic alone (µJ)", "energy per image, with memory (µJ)"]
@@ -129,21 +130,28 @@ def test_accuracy_against_operations_and_energy(tmp_path: Path) -> None:
     assert legend is not None and "k = 1: 5.00 µJ, 0.25 of the ANN's" in [
         text.get_text() for text in legend.get_texts()
     ]
-    rows = drawn_csv("tradeoff", [one], tmp_path)
+    rows = drawn_csv("tradeoff", Costs([one]), tmp_path)
     assert [float(row["energy_with_memory_pj"]) for row in rows] == one.energy[1].tolist()
     assert {row["ann_energy_with_memory_pj"] for row in rows} == {"10000000.0"}
 
 
-def test_published_curves_are_thin_lines_against_operations() -> None:
+def test_published_curves_are_thin_lines_against_operations(tmp_path: Path) -> None:
     series = {"accuracy": np.array([0.5, 0.9]), "sops_per_image": np.array([1e6, 4e6])}
     theirs = {precision: PublishedCurve("small", precision, np.array([1, 9]), series) for precision in (K0, K1)}
     published = Published("somebody", {"small": theirs, "other": theirs}, {})
-    figure = tradeoff.build([efficiency(curves())], published=published)
-    before = tradeoff.build([efficiency(curves())])
+    both = Costs([efficiency(curves())], published)
+    figure, before = build("tradeoff", both), build("tradeoff", Costs(both.networks))
     more = [len(one.lines) - len(other.lines) for one, other in zip(figure.axes, before.axes, strict=True)]
-    assert more == [1, 0, 0], "of the precisions that are ours"
+    assert more == [2, 0, 0], "of the precisions that are ours, and what the line means"
+    legend = figure.axes[0].get_legend()
+    assert legend is not None and "thin: somebody" in [text.get_text() for text in legend.get_texts()]
     (thin,) = (line for line in figure.axes[0].lines if line.get_gid() == "published k0")
     assert np.allclose(np.asarray(thin.get_xydata()), [[1, 50], [4, 90]])
+    rows = [row for row in drawn_csv("tradeoff", both, tmp_path) if row["source"]]
+    assert [(row["timestep"], float(row["accuracy"]), float(row["sops_per_image"])) for row in rows] == [
+        ("1", 0.5, 1e6),
+        ("9", 0.9, 4e6),
+    ]
 
 
 def test_what_streaming_saves(tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ CODE_OF_RULES = {
     "figures/curves": CURVES | {"tradeoff"},
     "results/spikes": {"lossless", "firing"},
     "results/histories": {"training"},
-    "results/published": CURVES | {"table"},
+    "results/published": CURVES | {"table", "tradeoff"},
     "results/statistics": {"table"},
     "draw_figure.py": FIGURES,
     "results/efficiency": {"tradeoff"},
@@ -223,7 +223,7 @@ def test_another_style_only_redraws(finished: Finished) -> None:
 def test_what_is_published_only_redraws(finished: Finished, tmp_path: Path) -> None:
     table = tmp_path / "theirs.csv"
     table.write_text("net,k,timestep,accuracy\ntiny,0,1,0.5\n")
-    assert finished.planned("--config", f"published={table}") == CURVES | {"table"}
+    assert finished.planned("--config", f"published={table}") == CURVES | {"table", "tradeoff"}
 
 
 def test_the_width_of_the_weights_leaves_full_precision_alone(finished: Finished) -> None:

@@ -101,6 +101,7 @@ use rule lossless as tradeoff with:
     params:
         code=figure_code("tradeoff"),
         runs=RUNS,
+        published=PUBLISHED,
         style=EXPERIMENT.style,
 
 

@@ -35,6 +35,8 @@ from negspike.files import write_bytes, write_text
 FORMATS = ("pdf", "svg", "png")
 # of Results, which logs in the published format are enough for
 CURVES: dict[str, ModuleType] = {"accuracy_speed": accuracy_speed, "sparsity": sparsity, "sops": sops}
+# drawn beside published networks
+BESIDE = {*CURVES, "tradeoff"}
 KINDS = CURVES | {
     "tradeoff": tradeoff,
     "lossless": lossless,
@@ -53,13 +55,13 @@ def read(kind: str, directory: Path, runs: Iterable[tuple[str, int, str]], publi
         kind: one of :data:`KINDS`.
         directory: the folder of the nets' folders.
         runs: (net, seed, folder) of each network, such as ``("cnn1", 0, "k1")``.
-        published: what those of :data:`CURVES` are drawn beside, see :func:`negspike.results.published.read_published`.
+        published: what those of :data:`BESIDE` are drawn beside, see :func:`negspike.results.published.read_published`.
 
     Raises:
         InputError: an unknown figure, or a file is missing or wrong.
     """
     module = _module(kind)
-    return module.read(directory, runs, published) if kind in CURVES else module.read(directory, runs)
+    return module.read(directory, runs, published) if kind in BESIDE else module.read(directory, runs)
 
 
 def draw(kind: str, data: Any, outputs: Mapping[str, Path | str], *, style: str = "paper") -> None:

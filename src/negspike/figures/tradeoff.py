@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,16 +13,40 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from negspike.figures.curves import THIN, still_spiking, zoom
-from negspike.figures.style import GREY, arrange, canvas, grouped, legend_label, look, marks, spread, table
+from negspike.figures.style import GREY, Named, arrange, canvas, grouped, legend_label, look, marks, spread, table
 from negspike.precision import Precision
-from negspike.results.efficiency import Efficiency
-from negspike.results.efficiency import read_efficiency as read
-from negspike.results.published import Published
+from negspike.results.efficiency import Efficiency, read_efficiency
+from negspike.results.published import Published, PublishedCurve, read_published
 
-__all__ = ["TITLE", "build", "numbers", "read"]
 TITLE = "Accuracy against operations and energy"
 _SETTLED: dict[str, Any] = {"linestyle": "none", "marker": "o", "markersize": 5}
 _ANN = _SETTLED | {"markerfacecolor": "white", "markeredgewidth": 1.2}
+
+
+@dataclass(frozen=True, eq=False)
+class Costs:
+    """What is drawn: networks, and published ones beside them.
+
+    Attributes:
+        networks: ours.
+        published: theirs, or none.
+    """
+
+    networks: Sequence[Efficiency]
+    published: Published | None = None
+
+    @property
+    def theirs(self) -> list[PublishedCurve]:
+        """The published networks that are ours, too, with their operations."""
+        curves = self.published.curves if self.published else {}
+        ours = dict.fromkeys((run.net, run.precision) for run in self.networks)
+        found = [curves.get(net, {}).get(precision) for net, precision in ours]
+        return [curve for curve in found if curve and {"accuracy", "sops_per_image"} <= curve.series.keys()]
+
+
+def read(directory: Path, runs: Iterable[tuple[str, int, str]], published: str | None = None) -> Costs:
+    """Read the workflow's results, see :func:`negspike.results.efficiency.read_efficiency`, and published curves."""
+    return Costs(read_efficiency(directory, runs), read_published(published) if published else None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,14 +82,9 @@ _SCALES = {
 }
 
 
-def build(every: Sequence[Efficiency], *, published: Published | None = None) -> Figure:
-    """A row a net: against operations, and against energy without and with memory.
-
-    Args:
-        every: the networks.
-        published: those of the same nets and precisions are drawn as thin lines against operations.
-    """
-    nets, precisions = grouped("tradeoff", every)
+def build(costs: Costs) -> Figure:
+    """A row a net: against operations, published ones as thin lines; against energy without and with memory."""
+    nets, precisions = grouped("tradeoff", costs.networks)
     figure, rows = canvas(), []
     for net, groups in nets.items():
         rows.append([figure.add_axes((0, 0, 1, 1), label=f"{net} {price.label}") for price in _PRICES])
@@ -72,11 +92,14 @@ def build(every: Sequence[Efficiency], *, published: Published | None = None) ->
             _draw(axes, price, groups, precisions)
             axes.set_title(net, loc="left", fontweight="bold")
         scale = _scale(_PRICES[0], groups)[0]
-        for precision, curve in (published.curves.get(net, {}) if published else {}).items():
-            if precision in groups and {"accuracy", "sops_per_image"} <= curve.series.keys():
-                operations = curve.series["sops_per_image"] / scale
-                style = marks(look(precision, precisions) | THIN) | {"gid": f"published {precision.name}"}
-                rows[-1][0].plot(operations, 100 * curve.series["accuracy"], **style)
+        theirs = [curve for curve in costs.theirs if curve.net == net]
+        for curve in theirs:
+            style = marks(look(curve.precision, precisions) | THIN) | {"gid": f"published {curve.precision.name}"}
+            rows[-1][0].plot(curve.series["sops_per_image"] / scale, 100 * curve.series["accuracy"], **style)
+        if theirs and costs.published:
+            rows[-1][0].plot([], [], color=GREY, label=f"thin: {costs.published.source}", **marks(THIN))
+            most = max(float(curve.series["sops_per_image"][-1]) for curve in theirs) / scale
+            _finish(rows[-1][0], rows[-1][0].get_xlim()[0], max(rows[-1][0].get_xlim()[1], 1.25 * most))
     arrange(figure, rows)
     return figure
 
@@ -137,29 +160,26 @@ def _digits(values: Sequence[float]) -> int:
     return max(0, 2 - int(np.floor(np.log10(max(*values, 1e-9)))))
 
 
-def numbers(every: Sequence[Efficiency]) -> str:
+def numbers(costs: Costs) -> str:
     """The CSV: one row a run and step; accuracies are fractions, energies picojoules an image."""
     header = ("accuracy", "sops_per_image", "energy_pj", "energy_with_memory_pj", "settled_step")
     ann = ("ann_accuracy", "ann_operations", "ann_energy_pj", "ann_energy_with_memory_pj")
-    return table(
-        ("timestep", *header, *ann),
-        (
-            (
-                run,
-                (
-                    t + 1,
-                    one.accuracy[t],
-                    one.sops[t],
-                    *run.energy[:, t],
-                    settled,
-                    one.ann_accuracy,
-                    one.reference_operations,
-                    *run.ann_energy,
-                ),
-            )
-            for run in every
-            for one in (run.curves,)
-            for settled in ("" if one.still_spiking else one.settled_step,)
+    rows: list[tuple[Named, tuple[Any, ...]]] = []
+    for run in costs.networks:
+        one = run.curves
+        constant = ("" if one.still_spiking else one.settled_step, one.ann_accuracy, one.reference_operations)
+        rows += [
+            (run, (t + 1, one.accuracy[t], one.sops[t], *run.energy[:, t], *constant, *run.ann_energy))
             for t in range(one.timesteps)
-        ),
-    )
+        ]
+    if costs.published is None:
+        return table(("timestep", *header, *ann), rows)
+    blank = [""] * (len(header) + len(ann) - 2)
+    theirs: list[tuple[Named, tuple[Any, ...]]] = [
+        (curve, (int(step), accuracy, operations, *blank, costs.published.source))
+        for curve in costs.theirs
+        for step, accuracy, operations in zip(
+            curve.steps, curve.series["accuracy"], curve.series["sops_per_image"], strict=True
+        )
+    ]
+    return table(("timestep", *header, *ann, "source"), [*((run, (*cells, "")) for run, cells in rows), *theirs])
