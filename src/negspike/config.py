@@ -201,6 +201,9 @@ class Experiment(Section):
         description="what figures and summary are set beside: `zou2023`, or a table of curves; none if null",
     )
     weight_bits: int = Field(ge=2, le=24, description="width of the integer weights, sign included")
+    threshold_bits: Annotated[int, Field(ge=2, le=64)] | Literal[None] = Field(
+        None, description="width of thresholds, bases and biases; null: as wide as exactness takes"
+    )
     evaluation: Evaluation
     definitions: dict[Name, Definition] = Field(description="the nets, by name")
     datasets: Datasets

@@ -186,6 +186,10 @@ def weight_bits(wildcards):
     return 24 if definition(wildcards).model else EXPERIMENT.weight_bits
 
 
+# Of converted networks; without it, their parameters are what they have always been.
+THRESHOLD_BITS = {} if EXPERIMENT.threshold_bits is None else {"threshold_bits": EXPERIMENT.threshold_bits}
+
+
 def final_weights(wildcards):
     """The quantised network's weights."""
     return weights(wildcards.net, wildcards.seed, wildcards.quantized)
