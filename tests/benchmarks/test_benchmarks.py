@@ -320,7 +320,7 @@ def test_repository_has_no_results_of_a_benchmark() -> None:
 
 
 def test_what_narrow_thresholds_cost(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    prepare_dataset("digits", {}, tmp_path / "digits.npz", report=str)
+    prepare_dataset("digits", {}, tmp_path / "digits.npz", report=print)
     random = np.random.default_rng(0)
     weights = [random.integers(-127, 128, shape) for shape in ((4, 1, 3, 3), (6, 4, 8, 8))]
     network = chain("4C3-6", (1, 8, 8), weights, [2**24, 2**27], [-(2**20), -(2**21)], random.integers(-9, 9, (10, 6)))

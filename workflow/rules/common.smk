@@ -171,7 +171,7 @@ def start_weights(wildcards):
 
 def training_phases(wildcards):
     """What each phase does, as a parameter."""
-    return [vars(phase) for phase in definition(wildcards).phases(quantization(wildcards))]
+    return [phase.plain() for phase in definition(wildcards).phases(quantization(wildcards))]
 
 
 def reconstruction_steps(wildcards):
