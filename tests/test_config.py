@@ -430,7 +430,7 @@ MINE = {
         ("definitions.cnn1.finetuning", [FINETUNING | {"distillation": 2}], ["finetuning[0].distillation' is 2"]),
         ("definitions.cnn1.finetuning", [FINETUNING | {"spike_penalty": -1}], ["[0].spike_penalty' is -1"]),
         ("definitions.cnn1.finetuning", [FINETUNING | {"temperature": 4}], ["temperature' belongs to 'distillation'"]),
-        ("definitions.cnn1.phases", [FINETUNING | {"spike_penalty": 1}], ["'spike_penalty'"]),
+        ("definitions.cnn1.phases", [FINETUNING | {"spike_penalty": 1}], ["phases[0].spike_penalty' is unknown"]),
         ("definitions.mine", MINE | {"width": 1.0}, ["'definitions.mine.width' does not go with 'model'"]),
         ("definitions.mine", MINE | {"arguments": [3]}, ["'definitions.mine.arguments' is [3]", "a mapping"]),
         ("definitions.mine", MINE | {"dataset": "digit"}, ["'definitions.mine.dataset' is 'digit'", "'digits'"]),
