@@ -1,8 +1,7 @@
 """How many synaptic operations a quantised network's net spikes would take, differentiable: a penalty on activity.
 
 Each activation counts with its fan-out, the additions that a spike of it causes (docs/counting.md), found by one pass
-in which every weight is a one. Rueckauer et al. (Frontiers in Neuroscience 2017) and Esser et al. (PNAS 2016) shape
-activity by such terms.
+in which every weight is a one. Sorbaro et al. (Frontiers in Neuroscience 2020) train quantised networks so.
 """
 
 from __future__ import annotations
@@ -27,8 +26,8 @@ _MEANS = {"adaptive_avg_pool2d", "mean"}
 class Activity:
     """Synaptic operations of the net spikes of a batch, an image, as a share of the ANN's multiply-accumulates.
 
-    Spikes that are taken back again are not in it, nor what a network learns to do about steps: those are constants
-    here. Behind a max pool, the inputs of a window share its costs.
+    Spikes that are taken back again are not in it, and steps are constants. Behind a max pool, the inputs of a window
+    share its costs.
 
     Args:
         network: quantised; on the device of its parameters.
