@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import OneLine
-from graphs import ENGINES, Graph, chain, examples, graphs
+from graphs import ENGINES, MOST_STEPS, Graph, chain, examples, graphs
 from hypothesis import given
 from hypothesis import strategies as st
 from test_convert import Dense, Mixed, Residual
@@ -51,7 +51,7 @@ def test_it_fits_and_is_lossless(graph: Graph, bits: int, engine: str) -> None:
         for array in arrays:
             assert np.abs(array).max() < 1 << max(bits, made.threshold_bits) - 1
     assert made.threshold_bits <= int(made.origin.get("threshold_bits", bits))
-    log = negspike.simulate(made, graph.images, timesteps=60, engine=engine)
+    log = negspike.simulate(made, graph.images, timesteps=MOST_STEPS, engine=engine)
     expected = made.activations(graph.images)
     for name, counts in log.counts.items():
         np.testing.assert_array_equal(counts[log.silent >= 0], expected[name][log.silent >= 0], name)
@@ -61,7 +61,7 @@ def test_it_fits_and_is_lossless(graph: Graph, bits: int, engine: str) -> None:
 @given(graphs(), st.integers(1, 12))
 def test_common_factors_are_divided_out_and_nothing_rounds(graph: Graph, shift: int) -> None:
     network = graph.network
-    bits = network.threshold_bits
+    bits = max(2, network.threshold_bits)
 
     def multiplied(node: Node) -> Node:
         if isinstance(node, MaxPool | Sum):
