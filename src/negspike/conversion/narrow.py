@@ -164,8 +164,8 @@ class _Narrowing:
     def _divide_sums(self) -> dict[Place, int]:
         """Divisors that split the bits: half for what is in a sum, half for the scales through which it is read.
 
-        The image, where it is added, takes a third. Sums that pass on their changes have one divisor, so that this takes
-        no factor, and all of their channels, since what a sum can come to is proved for all of them together.
+        The image, where it is added, takes a third. Sums that pass on their changes have one divisor, so that this
+        takes no factor; so have all channels of a sum, since what it can come to is proved for all of them together.
         """
         joined = {
             (node.name, channel): (node.name, 0)
