@@ -18,7 +18,6 @@ from torch import nn
 from benchmarks.contestants import LIBRARIES
 from negspike import SpikingNetwork
 from negspike.errors import InputError
-from negspike.fixed_point import IMAGE_FRACTION_BITS
 from negspike.spiking.floats import sum_floats
 from negspike.spiking.nodes import INPUT, MaxPool, Neurons, Node, Readout, Sum, Synapses, sources
 from negspike.spiking.pooling import largest_values
@@ -52,7 +51,7 @@ class ForwardPass(nn.Module):
     def __init__(self, network: SpikingNetwork) -> None:
         super().__init__()
         self.network, self.weights = network, nn.ParameterDict()
-        units = {INPUT: 2.0**-IMAGE_FRACTION_BITS}
+        units = {INPUT: 2.0**-network.image_fraction_bits}
         for node in network.nodes:
             if isinstance(node, MaxPool):
                 units[node.name] = units[node.source]
@@ -136,7 +135,7 @@ class FloatNetwork(nn.Module):
                 scale /= node.theta
                 self.bases.append(torch.from_numpy(node.base / node.theta).float()[:, None, None])
             if synapses.source == INPUT:
-                scale *= 2.0**IMAGE_FRACTION_BITS
+                scale *= 2.0**network.image_fraction_bits
             elif isinstance(node, Neurons):
                 kept = dtype
             weight = torch.from_numpy(integers * scale[:, None, None, None]).to(kept)

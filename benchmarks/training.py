@@ -96,7 +96,7 @@ def measure(
             moments.append(time.perf_counter())
 
     with tempfile.TemporaryDirectory() as folder:
-        train_phase(run.network(), dataset, phase, 0, device, Path(folder) / "checkpoint", report)
+        train_phase(run.network().to(device), dataset, phase, 0, Path(folder) / "checkpoint", report)
     # the first epoch also has what is done once: images prepared, the optimiser imported
     seconds = min(later - earlier for earlier, later in pairwise(moments[1:]))
     return len(dataset.train.labels) / seconds, seconds, epoch_operations(run.network(), dataset) / seconds

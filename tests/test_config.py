@@ -393,10 +393,18 @@ def test_a_model_on_data_of_ones_own(config: dict[str, Any]) -> None:
 def test_a_topology_from_its_fp32_weights(config: dict[str, Any]) -> None:
     config["definitions"]["mlp"] |= {"init": "fp32", "finetuning": [{"epochs": 2, "learning_rate": 1e-4}]}
     mlp = resolve_config(config).definitions["mlp"]
+    assert [phase.plain() for phase in mlp.phases(Precision("k", 1))] == [
+        {"number": 1, "epochs": 2, "learning_rate": 1e-4, "batch_size": 200, "recipe": "published"}
+    ]
+    asked = {"distillation": 0.5, "temperature": 2.0, "spike_penalty": 0.1}
+    config["definitions"]["mlp"]["finetuning"][0] |= asked
+    mlp = resolve_config(config).definitions["mlp"]
+    assert asked.items() <= mlp.phases(Precision("k", 1))[0].plain().items()
     assert [phase.epochs for phase in mlp.phases(Precision("k", 1))] == [2] and mlp.starts(Precision("k", 1))
     assert [phase.epochs for phase in mlp.phases(Precision("fp32"))] == [150] and not mlp.starts(Precision("fp32"))
 
 
+FINETUNING = {"epochs": 2, "learning_rate": 1e-4}
 MINE = {
     "dataset": "digits",
     "model": "a.b",
@@ -419,6 +427,10 @@ MINE = {
         ("definitions.cnn1.quantization", [1, {"levels": 3}, {"levels": 3}], ["each entry once"]),
         ("definitions.cnn1.init", "fp16", ["'definitions.cnn1.init' is 'fp16'", "scratch, fp32"]),
         ("definitions.cnn1.finetuning", [{"epochs": 0}], ["finetuning[0]"]),
+        ("definitions.cnn1.finetuning", [FINETUNING | {"distillation": 2}], ["finetuning[0].distillation' is 2"]),
+        ("definitions.cnn1.finetuning", [FINETUNING | {"spike_penalty": -1}], ["[0].spike_penalty' is -1"]),
+        ("definitions.cnn1.finetuning", [FINETUNING | {"temperature": 4}], ["temperature' belongs to 'distillation'"]),
+        ("definitions.cnn1.phases", [FINETUNING | {"spike_penalty": 1}], ["phases[0].spike_penalty' is unknown"]),
         ("definitions.mine", MINE | {"width": 1.0}, ["'definitions.mine.width' does not go with 'model'"]),
         ("definitions.mine", MINE | {"arguments": [3]}, ["'definitions.mine.arguments' is [3]", "a mapping"]),
         ("definitions.mine", MINE | {"dataset": "digit"}, ["'definitions.mine.dataset' is 'digit'", "'digits'"]),

@@ -64,6 +64,21 @@ class Training(Section):
     )
 
 
+class Finetuning(Training):
+    """A phase of a quantised training from the FP32 net."""
+
+    distillation: float = Field(
+        0.0, ge=0, le=1, description="share of the loss that is the distance from the FP32 net's distribution"
+    )
+    temperature: float = Field(1.0, gt=0, le=100, description="by which logits are divided for `distillation`")
+    spike_penalty: float = Field(
+        0.0,
+        ge=0,
+        le=1_000,
+        description="the loss grows by this where net spikes take as many operations as the ANN has MACs",
+    )
+
+
 class Levels(Section):
     """A quantiser with a largest count, and a learned step for each layer."""
 
@@ -114,7 +129,7 @@ class Definition(Section):
         le=100_000,
         description="updates towards the FP32 net's activations, without labels, of levels",
     )
-    finetuning: Annotated[tuple[Training, ...], as_tuple] = Field(
+    finetuning: Annotated[tuple[Finetuning, ...], as_tuple] = Field(
         (), description="the phases of quantised trainings from the FP32 net; none: quantised without training"
     )
     _spec: DatasetSpec | None = PrivateAttr(None)
@@ -160,9 +175,9 @@ class Definition(Section):
 
     def phases(self, precision: Precision) -> tuple[Phase, ...]:
         """The training schedule."""
-        numbered = enumerate(self.finetuning if self.from_fp32(precision) else self.schedule, start=1)
+        each = self.finetuning if self.from_fp32(precision) else self.schedule
         return tuple(
-            Phase(number, each.epochs, each.learning_rate, self.batch_size, each.recipe) for number, each in numbered
+            Phase(number=number, batch_size=self.batch_size, **one.model_dump()) for number, one in enumerate(each, 1)
         )
 
     @property
@@ -201,6 +216,9 @@ class Experiment(Section):
         description="what figures and summary are set beside: `zou2023`, or a table of curves; none if null",
     )
     weight_bits: int = Field(ge=2, le=24, description="width of the integer weights, sign included")
+    threshold_bits: Annotated[int, Field(ge=2, le=64)] | Literal[None] = Field(
+        None, description="width of thresholds, bases and biases; null: as wide as exactness takes"
+    )
     evaluation: Evaluation
     definitions: dict[Name, Definition] = Field(description="the nets, by name")
     datasets: Datasets
@@ -291,6 +309,9 @@ def _resolve(definition: Definition, experiment: Experiment) -> None:
     )
     if not definition.schedule and definition.weights is None:
         raise InputError(".phases' is []: expected at least 1 entry, or 'weights' of a trained net")
+    for number, phase in enumerate(definition.finetuning):
+        if phase.temperature != 1 and not phase.distillation:
+            raise InputError(f".finetuning[{number}].temperature' belongs to 'distillation', of which there is none")
     written = {"topology": definition.tokens, "padding": definition.padding, "width": definition.width}
     if definition.model is not None:
         if given := [key for key, value in written.items() if value is not None]:

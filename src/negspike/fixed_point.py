@@ -11,8 +11,8 @@ IMAGE_FRACTION_BITS = 16
 THRESHOLD_EXTRA_BITS = 16
 
 
-def integer_images(images: np.ndarray) -> np.ndarray:
-    """Images (any shape, floats) as int64 with 16 fractional bits, rounded half to even.
+def integer_images(images: np.ndarray, fraction_bits: int = IMAGE_FRACTION_BITS) -> np.ndarray:
+    """Images (any shape, floats) as int64 with so many fractional bits, 16 at most, rounded half to even.
 
     Raises:
         InputError: an image holds a value that is not finite, or of 2^47 and more, which 64 bits cannot hold.
@@ -25,5 +25,5 @@ def integer_images(images: np.ndarray) -> np.ndarray:
         raise InputError("the images hold a value that is not finite")
     if np.abs(values).max(initial=0.0) >= 2.0 ** (63 - IMAGE_FRACTION_BITS):
         raise InputError("the images hold a value of 2^47 or more, too large for 64 bits; expected standardised images")
-    scaled: np.ndarray = np.rint(values * 2.0**IMAGE_FRACTION_BITS).astype(np.int64)
+    scaled: np.ndarray = np.rint(values * 2.0**fraction_bits).astype(np.int64)
     return scaled

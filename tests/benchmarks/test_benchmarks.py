@@ -6,7 +6,7 @@ import csv
 import json
 import re
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +14,18 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT, OneLine
+from graphs import chain
 
 from negspike import SpikingNetwork, simulate
 from negspike.data.dataset import Dataset, save_dataset
 from negspike.errors import InputError
+from negspike.stages.prepare_dataset import prepare_dataset
 from negspike.training.network import Network
 from negspike.training.topology import parse_topology
 
 sys.path.insert(0, str(ROOT))
 
-from benchmarks import limit, run, training
+from benchmarks import limit, run, thresholds, training
 from benchmarks.contestants import CONTESTANTS, Task
 from benchmarks.networks import NETS, make_graph, make_images, make_network
 from benchmarks.report import Row, compare, table
@@ -315,3 +317,18 @@ def test_an_epoch_is_timed_and_its_operations_are_counted(
 def test_repository_has_no_results_of_a_benchmark() -> None:
     """Times belong to the machine that measured them."""
     assert re.search(r"^/benchmarks/results/$", (ROOT / ".gitignore").read_text(), re.MULTILINE)
+
+
+def test_what_narrow_thresholds_cost(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    prepare_dataset("digits", {}, tmp_path / "digits.npz", report=print)
+    random = np.random.default_rng(0)
+    weights = [random.integers(-127, 128, shape) for shape in ((4, 1, 3, 3), (6, 4, 8, 8))]
+    network = chain("4C3-6", (1, 8, 8), weights, [2**24, 2**27], [-(2**20), -(2**21)], random.integers(-9, 9, (10, 6)))
+    network = replace(network, origin={"net": "tiny", "precision": "k0", "dataset": "digits"})
+    network.save(tmp_path / "spiking.npz")
+    assert thresholds.main([str(tmp_path / "spiking.npz"), "--data", str(tmp_path), "--bits", "26", "12"]) == 0
+    lines = [line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines()]
+    assert [line[1] for line in lines[-3:]] == ["29", "26", "12"]
+    differing = [int(line[4].split()[0].replace(",", "")) for line in lines[-3:]]
+    assert differing[0] == 0 < differing[2] and differing[1] < differing[2]
+    assert thresholds.main([str(tmp_path / "spiking.npz"), "--data", str(tmp_path), "--bits", "1"]) == 1

@@ -59,6 +59,15 @@ CONVERT = ["convert", "my_nets.py:build", "--weights", "w.safetensors", "--calib
 NORMALISED = ["--mean", "0.5,0.5,0.4", "--std", "0.25,0.25,0.5"]
 
 
+def test_narrow_thresholds_say_what_they_cost(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*CONVERT, "--levels", "3", "--threshold-bits", "16"]) == 0
+    printed = capsys.readouterr().out
+    assert re.search(r"of 6 predictions and [\d,]+ of [\d,]+ activations differ", printed)
+    assert re.search(r"thresholds and bases +16 bits\n", printed)
+    assert main(["verify", "net.npz", "--data", "images"]) == 0
+    assert main([*CONVERT, "--threshold-bits", "1"]) == 1
+
+
 def test_from_a_model_to_a_proved_network(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*CONVERT, "--levels", "15", *NORMALISED]) == 0
     assert main(["verify", "net.npz", "--data", "images", "--model", "my_nets.py:build", "--weights", "w.pt"]) == 0

@@ -33,7 +33,7 @@ from negspike.spiking.storage import describe
 
 def same(a: SpikingNetwork, b: SpikingNetwork) -> None:
     """All of two networks, types included."""
-    (header, arrays), (expected, others) = (describe(x.input_shape, x.nodes, x.weight_bits, x.origin) for x in (a, b))
+    (header, arrays), (expected, others) = (describe(x) for x in (a, b))
     assert header == expected and arrays.keys() == others.keys()
     for name, array in arrays.items():
         assert array.dtype == others[name].dtype

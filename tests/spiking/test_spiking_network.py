@@ -233,7 +233,7 @@ def window_change(**changes: Any) -> Callable[[dict[str, Any]], Any]:
         (lambda header: header.update(format=3), "format 3"),
         (lambda header: header.update(format="2"), "format '2'"),
         (lambda header: header.update(format=2.0), "format"),
-        (lambda header: header.update(image_fraction_bits=12), "image_fraction_bits"),
+        (lambda header: header.update(image_fraction_bits=17), "image_fraction_bits"),
         (lambda header: header.update(input_shape=[1, 4]), "input_shape"),
         (lambda header: header.update(input_shape=[1, 4.0, 4]), "input_shape"),
         (lambda header: header.update(input_shape="abc"), "input_shape"),

@@ -24,6 +24,7 @@ from negspike.stages.evaluate import Inputs, evaluate_spiking
 from negspike.stages.run import Hardware, Run, Simulation
 from negspike.stages.train import train
 from negspike.training.models import build_model, load_state
+from negspike.training.objective import Objective
 from negspike.training.quantizers import QuantReLU
 from negspike.training.schedule import Phase
 from negspike.training.weights import load_weights
@@ -266,8 +267,8 @@ def test_a_step_moves_by_its_own_share_and_stays_above_0(data: Path, monkeypatch
     load_weights(network, train_one(run, data, source))
     assert 1e-4 < network.state_dict()[name] < 1e-2
 
-    def spoil(network: nn.Module, *_: object, **__: object) -> tuple[float, float]:
-        network.get_parameter(name).data.fill_(-1e-3)
+    def spoil(objective: Objective, *_: object, **__: object) -> tuple[float, float]:
+        objective.network.get_parameter(name).data.fill_(-1e-3)
         return 1.0, 0.5
 
     monkeypatch.setattr("negspike.training.phase._train_epoch", spoil)

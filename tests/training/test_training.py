@@ -67,7 +67,7 @@ def train(
 ) -> PhaseResult:
     report = options.get("report", lambda _: None)
     assert callable(report)
-    return train_phase(network, dataset, phase, seed, CPU, checkpoint, report)
+    return train_phase(network, dataset, phase, seed, checkpoint, report)
 
 
 def bits(network: Network) -> dict[str, bytes]:
@@ -166,7 +166,7 @@ def report(line):
         os.kill(os.getpid(), signal.SIGKILL)
 
 network = Network(parse_topology("4C3-P2-8", (1, 8, 8)), 1, 16, 0)
-train_phase(network, load_dataset("digits", data), Phase(1, 4, 1e-3, 50), 0, torch.device("cpu"), checkpoint, report)
+train_phase(network, load_dataset("digits", data), Phase(1, 4, 1e-3, 50), 0, checkpoint, report)
 """
 
 

@@ -231,6 +231,10 @@ def test_the_width_of_the_weights_leaves_full_precision_alone(finished: Finished
     assert finished.planned("--config", "weight_bits=12") == quantised | both(simulated) | traced() | ALL
 
 
+def test_the_width_of_thresholds_converts_again(finished: Finished) -> None:
+    assert finished.planned("--config", "threshold_bits=24") == both(simulated) | DRAWN
+
+
 def test_one_k_runs_that_k(finished: Finished, tmp_path: Path) -> None:
     clone = clone_of(finished, tmp_path / "clone")
     assert clone.planned("results/tiny/tiny/seed0/k1/accuracy.txt") == {

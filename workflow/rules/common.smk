@@ -171,7 +171,7 @@ def start_weights(wildcards):
 
 def training_phases(wildcards):
     """What each phase does, as a parameter."""
-    return [vars(phase) for phase in definition(wildcards).phases(quantization(wildcards))]
+    return [phase.plain() for phase in definition(wildcards).phases(quantization(wildcards))]
 
 
 def reconstruction_steps(wildcards):
@@ -184,6 +184,10 @@ def weight_bits(wildcards):
     if quantization(wildcards).kind == "fp32":
         return None
     return 24 if definition(wildcards).model else EXPERIMENT.weight_bits
+
+
+# Of converted networks; without it, their parameters are what they have always been.
+THRESHOLD_BITS = {} if EXPERIMENT.threshold_bits is None else {"threshold_bits": EXPERIMENT.threshold_bits}
 
 
 def final_weights(wildcards):

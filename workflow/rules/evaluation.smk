@@ -24,6 +24,7 @@ rule convert:
         mem_mb=2000,
         runtime=10,
     params:
+        **THRESHOLD_BITS,
         code=code("convert.py"),
         net=net_science,
         weight_bits=weight_bits,

@@ -13,4 +13,5 @@ with rule_log(snakemake.log[0]) as report:
         weights=Path(snakemake.input.weights),
         output=Path(snakemake.output.spiking),
         report=report,
+        threshold_bits=params.get("threshold_bits"),
     )

@@ -23,6 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--levels", type=int, metavar="L", help="activations count from 0 to L (default: 15)")
     parser.add_argument("--percentile", type=float, metavar="P", help="what L stands for (default: the least error)")
     parser.add_argument("--weight-bits", type=int, default=24, metavar="N", help="of integer weights (default: 24)")
+    parser.add_argument(
+        "--threshold-bits", type=int, metavar="N", help="of thresholds and bases (default: as wide as it takes)"
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="NETWORK.npz", help="where the network goes")
     add_image_options(parser)
 
@@ -31,6 +34,8 @@ def run(options: argparse.Namespace) -> int:
     """Write the network and print what it is."""
     from negspike.conversion.calibrate import quantize
     from negspike.conversion.convert import convert
+    from negspike.conversion.narrow import narrow_thresholds
+    from negspike.results.differences import differences
     from negspike.training.quantizers import QuantIdentity, QuantReLU
 
     model = read_model(options.model, options.weights)
@@ -42,6 +47,10 @@ def run(options: argparse.Namespace) -> int:
         levels = 15 if options.levels is None else options.levels
         model = quantize(model, samples.images, levels=levels, percentile=options.percentile)
     network = convert(model, samples.images[:1], weight_bits=options.weight_bits)
+    if options.threshold_bits is not None:
+        whole, network = network, narrow_thresholds(network, options.threshold_bits)
+        compared = differences(whole, network, samples.images)
+        print(f"thresholds and bases of {network.threshold_bits} bits instead of {whole.threshold_bits}: {compared}")
     network = replace(network, origin={**network.origin, "preprocessing": preprocessing})
     network.save(options.out)
     print(network)

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import operator
 from typing import Any
 
 from torch import nn
 
+from negspike.arguments import whole
 from negspike.conversion.fold import Folder
 from negspike.conversion.integers import IntegerBuilder
+from negspike.conversion.narrow import narrow_thresholds
 from negspike.conversion.trace import trace
 from negspike.errors import InputError
 from negspike.spiking.graph import SpikingNetwork
 
 
-def convert(model: nn.Module, example: Any, *, weight_bits: int = 24) -> SpikingNetwork:
+def convert(
+    model: nn.Module, example: Any, *, weight_bits: int = 24, threshold_bits: int | None = None
+) -> SpikingNetwork:
     """Convert a quantised model, trained or not, losslessly (docs/exactness.md).
 
     Populations have the module paths of their quantisers as names; a second use of one has ``_2`` added.
@@ -25,18 +28,18 @@ def convert(model: nn.Module, example: Any, *, weight_bits: int = 24) -> Spiking
         example: (N, C, H, W) floats; the network takes images of this size.
         weight_bits: width of the integer weights, 2 to 24. A model whose forward pass rounds its weights itself keeps
             them as they are if this is not less; for others 24 keeps predictions.
+        threshold_bits: width of thresholds, bases and biases, as :func:`negspike.narrow_thresholds` has it; None: as
+            wide as it takes to decide as real numbers would.
 
     Raises:
         InputError: an operation cannot be converted; the line names the module and says what would be right.
     """
-    try:
-        bits = operator.index(weight_bits)
-    except TypeError:
-        raise InputError(f"weight_bits is {weight_bits!r}: it must be a whole number from 2 to 24") from None
+    bits = whole("weight_bits", weight_bits)
     if not 2 <= bits <= 24:
         raise InputError(f"weight_bits is {bits}: it must be from 2 to 24")
     operations = trace(model, example)
     nodes = Folder().fold(operations)
     channels, height, width = operations[0].shape
     built = IntegerBuilder(nodes, channels, bits).build()
-    return SpikingNetwork((channels, height, width), built, bits, {"model": type(model).__name__})
+    network = SpikingNetwork((channels, height, width), built, bits, {"model": type(model).__name__})
+    return network if threshold_bits is None else narrow_thresholds(network, threshold_bits)

@@ -27,6 +27,7 @@ from negspike.precision import Precision
 from negspike.spiking.simulation import make_engine
 from negspike.stages.convert import spiking_network
 from negspike.stages.run import Run
+from negspike.training.objective import Objective
 from negspike.training.phase import _train_epoch
 from negspike.training.schedule import Phase
 
@@ -102,7 +103,8 @@ def training_speed(
     def train(count: int) -> None:
         phase, shown = Phase(1, 1, 1e-3, count), (pixels[:count], labels[:count])
         # it gives the loss as a number, so a GPU has finished
-        _train_epoch(network, dataset.spec, shown, phase, optimizer, random, lambda *_: None)
+        objective = Objective(network, phase, None, spec.input_shape)
+        _train_epoch(objective, dataset.spec, shown, optimizer, random, lambda *_: None)
 
     image, batch = seconds_per_image(train, min(FIRST_BATCH, full), full, seconds)
     return Speed(image, "" if batch == full else f"from batches of {batch} instead of {full}")

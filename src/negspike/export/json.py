@@ -42,7 +42,7 @@ def write(network: SpikingNetwork, path: Path | str, *, images: np.ndarray, time
 
 def description(network: SpikingNetwork) -> dict[str, Any]:
     """The header of docs/format.md, with each array where it belongs: lists of integers, weights in base64."""
-    header, arrays = storage.describe(network.input_shape, network.nodes, network.weight_bits, dict(network.origin))
+    header, arrays = storage.describe(network)
     del header["format"]
     nodes = {entry["name"]: entry for entry in header["nodes"]}
     for key, array in arrays.items():

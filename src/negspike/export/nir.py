@@ -80,7 +80,7 @@ def build(network: SpikingNetwork) -> Any:
         if node.name == ".":
             raise InputError("node '.': HDF5 has no such name; rename it")
         builder.add(node)
-    header, arrays = storage.describe(network.input_shape, network.nodes, network.weight_bits, dict(network.origin))
+    header, arrays = storage.describe(network)
     text = json.dumps(header, sort_keys=True, allow_nan=False)
     metadata = {"negspike": text, "checksum": storage.checksum(text, arrays), "rules": RULES}
     return builder.nir.NIRGraph(builder.nodes, builder.edges, metadata=metadata, type_check=False)

@@ -16,7 +16,6 @@ import numpy as np
 from negspike.errors import InputError
 from negspike.export import package
 from negspike.files import atomic_path
-from negspike.fixed_point import IMAGE_FRACTION_BITS
 from negspike.spiking.bounds import FLOAT64_EXACT
 from negspike.spiking.graph import SpikingNetwork
 from negspike.spiking.nodes import INPUT, MaxPool, Neurons, Readout, Shape, Sum, Synapses, Window
@@ -94,7 +93,7 @@ class _Builder:
         for name, between in self.ranges.items():
             model.set_tensor_datatype(name, types.DataType[_integer(*between)])
         meaning = {
-            "image_fraction_bits": IMAGE_FRACTION_BITS,
+            "image_fraction_bits": self.network.image_fraction_bits,
             "unit": readout.unit,
             "origin": dict(self.network.origin),
         }

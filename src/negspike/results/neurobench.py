@@ -14,7 +14,6 @@ import numpy as np
 
 from negspike.arguments import as_array
 from negspike.devices import choose_device
-from negspike.fixed_point import IMAGE_FRACTION_BITS
 from negspike.spiking.dense import DenseEngine
 from negspike.spiking.floats import sum_exactly
 from negspike.spiking.graph import SpikingNetwork
@@ -23,7 +22,6 @@ from negspike.spiking.simulation import check_run, most_timesteps
 from negspike.tables import Table
 
 _COUNTED = ("weights", "zero_weights", "effective_acs", "effective_macs", "dense_operations")
-ONE = 1 << IMAGE_FRACTION_BITS
 _ARRAYS = ("theta", "base", "bias", "scale", "weight", "channels", "targets")
 
 
@@ -109,7 +107,7 @@ def neurobench(
     images_spike = True
     for first in range(0, len(array), engine.chunk_size):
         encoded = network.encode(array[first : first + engine.chunk_size])
-        images_spike &= bool(np.isin(encoded, (-ONE, 0, ONE)).all())
+        images_spike &= bool(np.isin(np.abs(encoded), (0, 1 << network.image_fraction_bits)).all())
         totals[INPUT] += (encoded != 0).sum(0)
         counted.update(_simulate(engine, encoded, steps, totals))
     for layer in network.layers:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from negspike.errors import InputError
-from negspike.fixed_point import integer_images
+from negspike.fixed_point import IMAGE_FRACTION_BITS, integer_images
 from negspike.spiking import storage
 from negspike.spiking.bounds import latency_bound
 from negspike.spiking.nodes import INPUT, Layer, MaxPool, Neurons, Node, Readout, Shape, Sum, sources
@@ -34,6 +34,7 @@ class SpikingNetwork(Table):
         nodes: in an order in which every node comes after those it listens to; the last one is the readout.
         weight_bits: width of the integer weights, sign included.
         origin: where it comes from: net, k, dataset, seed, checksum of the data. Empty for networks from outside.
+        image_fraction_bits: of the image; fewer than 16 in networks of narrow thresholds.
 
     Raises:
         InputError: shapes, types or ranges do not fit together; it names the node.
@@ -43,6 +44,7 @@ class SpikingNetwork(Table):
     nodes: tuple[Node, ...]
     weight_bits: int
     origin: Mapping[str, Any] = field(default_factory=dict)
+    image_fraction_bits: int = IMAGE_FRACTION_BITS
 
     def __post_init__(self) -> None:
         validate(self)
@@ -137,6 +139,12 @@ class SpikingNetwork(Table):
         """Additions an image of the reference ANN: a multiplication counts as two, so 3 a multiply-accumulate."""
         return 3 * self.macs
 
+    @cached_property
+    def threshold_bits(self) -> int:
+        """Bits, sign included, that thresholds, bases and biases of the logits need."""
+        arrays = [self.readout.bias, *(array for one in self.populations for array in (one.theta, one.base))]
+        return max(int(np.abs(array).max(initial=0)) for array in arrays).bit_length() + 1
+
     @property
     def signed(self) -> bool:
         """Whether a net spike count can be negative, as behind signed quantisers."""
@@ -186,18 +194,18 @@ class SpikingNetwork(Table):
         return self._integer_ann.compare(self.encode(images), counts)
 
     def encode(self, images: np.ndarray) -> np.ndarray:
-        """Check images and turn them into int64 with 16 fractional bits, what is given to the network at t = 0."""
+        """Check images and turn them into int64 with ``image_fraction_bits``, what is given to the network at t = 0."""
         from negspike.arguments import as_array  # with PyTorch's tensors
 
         images = as_array("the images", images)
         if images.ndim != 4 or images.shape[1:] != self.input_shape:
             expected = ", ".join(map(str, self.input_shape))
             raise InputError(f"images have shape {images.shape}, expected (N, {expected})")
-        return integer_images(images)
+        return integer_images(images, self.image_fraction_bits)
 
     def save(self, path: Path | str) -> None:
         """Write the network, self-contained, as ``.npz`` with a checksum over its numbers; atomic (docs/format.md)."""
-        storage.save(self.input_shape, self.nodes, self.weight_bits, dict(self.origin), path=path)
+        storage.save(self, path)
 
     @classmethod
     def load(cls, path: Path | str) -> SpikingNetwork:
@@ -219,5 +227,6 @@ class SpikingNetwork(Table):
             ("classes", f"{self.classes:,}"),
             ("multiply-accumulates", f"{self.macs:,}"),
             ("weights", f"{self.weight_bits} bits"),
+            ("thresholds and bases", f"{self.threshold_bits} bits"),
             ("latency", bound),
         ]

@@ -79,7 +79,7 @@ class _Readout(_Entry):
 
 class _Header(_Entry):
     format: int
-    image_fraction_bits: Literal[16]
+    image_fraction_bits: Annotated[int, Field(ge=0, le=IMAGE_FRACTION_BITS)]
     input_shape: Shape
     weight_bits: int
     nodes: list[Annotated[_Neurons | _MaxPool | _Sum | _Readout, Field(discriminator="kind")]]
@@ -89,13 +89,11 @@ class _Header(_Entry):
 _KINDS = {Neurons: "neurons", MaxPool: "max_pool", Sum: "sum", Readout: "readout"}
 
 
-def describe(
-    input_shape: Shape, nodes: tuple[Node, ...], weight_bits: int, origin: Mapping[str, Any]
-) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def describe(network: SpikingNetwork) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """The header of a network and its arrays by name (docs/format.md)."""
     arrays: dict[str, np.ndarray] = {}
     entries = []
-    for node in nodes:
+    for node in network.nodes:
         entry: dict[str, Any] = {"kind": _KINDS[type(node)], "name": node.name, "shape": node.shape}
         if isinstance(node, MaxPool):
             entry |= {"source": node.source, "window": vars(node.window)}
@@ -117,19 +115,17 @@ def describe(
         entries.append(entry)
     return {
         "format": FORMAT,
-        "image_fraction_bits": IMAGE_FRACTION_BITS,
-        "input_shape": input_shape,
-        "weight_bits": weight_bits,
+        "image_fraction_bits": network.image_fraction_bits,
+        "input_shape": network.input_shape,
+        "weight_bits": network.weight_bits,
         "nodes": entries,
-        "origin": origin,
+        "origin": dict(network.origin),
     }, arrays
 
 
-def save(
-    input_shape: Shape, nodes: tuple[Node, ...], weight_bits: int, origin: Mapping[str, Any], *, path: Path | str
-) -> None:
+def save(network: SpikingNetwork, path: Path | str) -> None:
     """Write a network; atomic. See :meth:`negspike.SpikingNetwork.save`."""
-    header, arrays = describe(input_shape, nodes, weight_bits, origin)
+    header, arrays = describe(network)
     text = json.dumps(header, sort_keys=True, allow_nan=False)
     with atomic_path(path) as temporary, open(temporary, "wb") as stream:
         members = {"header": np.array(text), "checksum": np.array(checksum(text, arrays))} | arrays
@@ -175,7 +171,7 @@ def assemble(text: str, arrays: dict[str, np.ndarray], network: type[SpikingNetw
     nodes = tuple(_node(entry, arrays) for entry in header.nodes)
     if arrays:
         raise InputError(f"array {next(iter(arrays))!r} belongs to no node; convert again")
-    return network(header.input_shape, nodes, header.weight_bits, header.origin)
+    return network(header.input_shape, nodes, header.weight_bits, header.origin, header.image_fraction_bits)
 
 
 def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:

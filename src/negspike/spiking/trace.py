@@ -57,14 +57,14 @@ def trace(network: SpikingNetwork, image: np.ndarray, *, timesteps: int, neurons
 
     Args:
         network: the integer spiking network.
-        image: (C, H, W) standardised floats, rounded to 16 fractional bits.
+        image: (C, H, W) standardised floats, rounded to the fractional bits of the network.
         timesteps: never more than these.
         neurons: how many to watch in each population: all, or so many at equal distances.
 
     Raises:
         InputError: the image does not fit the network, or potentials could leave 64 bits.
     """
-    encoded = integer_images(np.asarray(image)[None])
+    encoded = integer_images(np.asarray(image)[None], network.image_fraction_bits)
     if encoded.shape[1:] != network.input_shape:
         raise InputError(f"the image has shape {encoded.shape[1:]}, expected {network.input_shape}")
     check_potentials(network, timesteps=timesteps, largest_pixel=int(np.abs(encoded).max(initial=0)))

@@ -11,6 +11,7 @@ from torch import nn
 
 from negspike.conversion.arrays import from_network
 from negspike.conversion.convert import convert as convert_model
+from negspike.conversion.narrow import narrow_thresholds
 from negspike.errors import InputError
 from negspike.files import file_sha256
 from negspike.spiking.graph import SpikingNetwork
@@ -19,8 +20,8 @@ from negspike.training.network import Network
 from negspike.training.weights import load_weights
 
 
-def convert(run: Run, *, weights: Path, output: Path, report: Report) -> None:
-    """Convert a quantised network's final weights into an integer spiking network."""
+def convert(run: Run, *, weights: Path, output: Path, report: Report, threshold_bits: int | None = None) -> None:
+    """Convert a quantised network's final weights into an integer spiking network, of narrow thresholds on request."""
     network = run.network()
     made = json.loads(load_weights(network, weights)["provenance"])
     if (made["net"], made["precision"], made["weight_bits"]) != (dict(run.net), run.precision, run.weight_bits):
@@ -37,6 +38,8 @@ def convert(run: Run, *, weights: Path, output: Path, report: Report) -> None:
         "weights_sha256": file_sha256(weights),
     }
     made_of = spiking_network(run, network)
+    if threshold_bits is not None:
+        made_of = narrow_thresholds(made_of, threshold_bits)
     converted = replace(made_of, origin=dict(made_of.origin) | origin)
     converted.save(output)
     report(

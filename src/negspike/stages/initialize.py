@@ -53,13 +53,19 @@ def initialize(
     return network, PhaseResult(history, sessions)
 
 
+def full_precision(run: Run, weights: Path) -> nn.Module:
+    """The FP32 net that a quantised one is made from, with its last weights."""
+    network = replace(run, precision="fp32", weight_bits=None).network()
+    load_weights(network, weights)
+    return network
+
+
 def _made_from(run: Run, data: Dataset, source: Path, reconstruction_steps: int, device: torch.device) -> nn.Module:
     if run.quantization.kind == "fp32":
         network = run.network()
         load_state(network, source)
         return network
-    trained = replace(run, precision="fp32", weight_bits=None).network()
-    load_weights(trained, source)
+    trained = full_precision(run, source)
     pixels = data.train.pixels
     count = min(RECONSTRUCTION_IMAGES if reconstruction_steps else CALIBRATION_IMAGES, len(pixels))
     chosen = np.linspace(0, len(pixels) - 1, count).round().astype(int)

@@ -9,7 +9,7 @@ from pathlib import Path
 from negspike.data.dataset import load_dataset
 from negspike.devices import choose_device, make_deterministic
 from negspike.files import write_json
-from negspike.stages.initialize import initialize
+from negspike.stages.initialize import full_precision, initialize
 from negspike.stages.run import Hardware, Report, Run
 from negspike.training.checkpoint import checkpoint_path
 from negspike.training.history import write_history
@@ -62,9 +62,12 @@ def train(
         )
         done, schedule = [result], [Phase(0, 0, 0.0, 0), *phases]
     about = json.dumps([dict(run.net), run.precision, run.weight_bits])
+    network, teacher = network.to(device), None
+    if source is not None and any(phase.distillation for phase in phases):
+        teacher = full_precision(run, source).to(device)
     for phase in phases:
         checkpoint = checkpoint_path(folder, phase.number)
-        done.append(train_phase(network, data, phase, run.seed, device, checkpoint, report, about))
+        done.append(train_phase(network, data, phase, run.seed, checkpoint, report, about, teacher))
     history = [row for result in done for row in result.history]
     sessions = [
         {"phase": phase.number, **session}
@@ -75,7 +78,7 @@ def train(
         "net": dict(run.net),
         "precision": run.precision,
         "weight_bits": run.weight_bits,
-        "phases": [vars(phase) for phase in schedule],
+        "phases": [phase.plain() for phase in schedule],
         "seed": run.seed,
         "data_checksum": data.checksum,
         "sessions": sessions,

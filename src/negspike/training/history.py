@@ -18,7 +18,7 @@ class Epoch:
     Attributes:
         phase, epoch: count from 1; epochs count within their phase. Both 0: before any training.
         learning_rate: of the phase, its largest.
-        loss: mean cross-entropy over the epoch's training images; None before any training.
+        loss: mean of what is minimised, over the epoch's training images; None before any training.
         training_accuracy: over the same images, while the weights were changing; None as well.
         validation_accuracy: after the epoch; None for a dataset that holds out no image.
         test_accuracy: after the epoch. It is recorded, never used to choose a model.

@@ -30,8 +30,9 @@ from negspike.fingerprint import code_of
 from negspike.training.checkpoint import read_checkpoint, write_checkpoint
 from negspike.training.history import Epoch
 from negspike.training.network import predict
+from negspike.training.objective import Objective
 from negspike.training.quantizers import learned_steps
-from negspike.training.recipes import arithmetic, cross_entropy, make_optimizer, set_rate
+from negspike.training.recipes import make_optimizer, set_rate
 from negspike.training.schedule import Phase
 
 PROGRESS_SECONDS = 15.0
@@ -56,37 +57,42 @@ def train_phase(
     dataset: Dataset,
     phase: Phase,
     seed: int,
-    device: torch.device,
     checkpoint: Path,
     report: Callable[[str], None] = print,
     about: str = "",
+    teacher: nn.Module | None = None,
 ) -> PhaseResult:
     """Train ``network`` in place for one phase; its last epoch is the model, as published.
 
     Args:
-        network: weights to start from; moved to ``device``.
+        network: weights to start from, on the device that trains.
         dataset: training, validation and test images.
         phase: what to do.
         seed: of this repetition.
-        device: where images and weights live.
         checkpoint: the state after the last finished epoch; used when it belongs to these very settings, replaced
             otherwise. It stays when the phase is finished.
         report: takes progress lines.
         about: what the network computes, as far as its weights and ``print(network)`` do not say it.
+        teacher: the full-precision network, on the same device, for a phase with distillation.
 
     Raises:
-        InputError: there are fewer than two images, or the loss or a weight is no longer finite.
+        InputError: there are fewer than two images, no teacher or quantiser where the phase needs one, or the loss or a
+            weight is no longer finite.
         OSError: the checkpoint cannot be written, or is there but cannot be read.
     """
     if len(dataset.train.labels) < 2:
         raise InputError(
             f"dataset {dataset.spec.name} has {len(dataset.train.labels)} training image: batch norm needs at least 2"
         )
-    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.to(memory_format=torch.channels_last)
+    device = next(network.parameters()).device
     pixels = torch.from_numpy(dataset.train.pixels).to(device)
     labels = torch.from_numpy(dataset.train.labels).to(device)
     held_out = _held_out(dataset, device)
     optimizer = make_optimizer(network, phase)
+    objective = Objective(network, phase, teacher, dataset.spec.input_shape)
+    if objective.teacher is not None:
+        about += f" teacher={_checksum(objective.teacher)}"
     settings = _settings(network, dataset, phase, seed, about)
     history, sessions = read_checkpoint(checkpoint, settings, network, optimizer, phase.epochs, report)
     already, here = len(history), environment(device, torch.get_num_threads())
@@ -108,7 +114,7 @@ def train_phase(
             )
 
         loss, accuracy = _train_epoch(
-            network, dataset.spec, (pixels, labels), phase, optimizer, random, progress, epoch=epoch
+            objective, dataset.spec, (pixels, labels), optimizer, random, progress, epoch=epoch
         )
         if not math.isfinite(loss):
             raise InputError(
@@ -156,10 +162,9 @@ def start_row(network: nn.Module, dataset: Dataset, device: torch.device) -> Epo
 
 
 def _train_epoch(
-    network: nn.Module,
+    objective: Objective,
     spec: DatasetSpec,
     shown: tuple[torch.Tensor, torch.Tensor],
-    phase: Phase,
     optimizer: torch.optim.Optimizer,
     random: torch.Generator,
     progress: Callable[[int, float, float], None],
@@ -167,8 +172,8 @@ def _train_epoch(
     epoch: int = 1,
 ) -> tuple[float, float]:
     """One pass over pixels and labels; mean loss and training accuracy."""
-    pixels, labels = shown
-    network.train()
+    (pixels, labels), phase = shown, objective.phase
+    objective.network.train()
     torch.manual_seed(random.initial_seed())  # of the model's own: dropout
     order = torch.randperm(len(labels), generator=random).to(labels.device)
     total_loss = torch.zeros((), dtype=torch.float64, device=labels.device)
@@ -179,9 +184,7 @@ def _train_epoch(
         if len(batch) == 1:
             continue  # batch norm has no variance over a single image
         images = training_images(spec, pixels[batch], random)
-        with arithmetic(network, phase.recipe, labels.device):
-            logits = network(images.contiguous(memory_format=torch.channels_last))
-        loss = cross_entropy(logits, labels[batch], phase.recipe)
+        logits, loss = objective(images.contiguous(memory_format=torch.channels_last), labels[batch])
         set_rate(optimizer, phase, (epoch - 1 + number / len(batches)) / phase.epochs)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -229,13 +232,17 @@ def _settings(network: nn.Module, dataset: Dataset, phase: Phase, seed: int, abo
 
     A checkpoint of other code is no more worth than finished weights, which Snakemake redoes.
     """
+    return (
+        f"{network} {about} data={dataset.checksum} seed={seed} {phase} start={_checksum(network)} "
+        f"code={code_of(Path(__file__))}"
+    )
+
+
+def _checksum(network: nn.Module) -> str:
     digest = hashlib.sha256()
     for name, value in sorted(network.state_dict().items()):
         digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
-    return (
-        f"{network} {about} data={dataset.checksum} seed={seed} {phase} start={digest.hexdigest()} "
-        f"code={code_of(Path(__file__))}"
-    )
+    return digest.hexdigest()
 
 
 def _changes(before: dict[str, Any], now: dict[str, Any]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 Recipe = Literal["published", "fast"]
 
@@ -18,6 +18,9 @@ class Phase:
         learning_rate: the largest; the published recipe keeps to it.
         batch_size: images a step.
         recipe: how weights are updated (:mod:`negspike.training.recipes`).
+        distillation: share of the loss that is the distance from the full-precision network's distribution.
+        temperature: by which both networks' logits are divided for it.
+        spike_penalty: what the loss grows by for net spikes of as many synaptic operations as the ANN has MACs.
     """
 
     number: int
@@ -25,3 +28,12 @@ class Phase:
     learning_rate: float
     batch_size: int
     recipe: Recipe = "published"
+    distillation: float = 0.0
+    temperature: float = 1.0
+    spike_penalty: float = 0.0
+
+    def plain(self) -> dict[str, Any]:
+        """Its values by name, without distillation and penalty where there is none."""
+        absent = {"distillation", "temperature"} if not self.distillation else set()
+        absent |= {"spike_penalty"} if not self.spike_penalty else set()
+        return {name: value for name, value in vars(self).items() if name not in absent}

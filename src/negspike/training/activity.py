@@ -1,0 +1,156 @@
+"""How many synaptic operations a quantised network's net spikes would take, differentiable: a penalty on activity.
+
+Each activation counts with its fan-out, the additions that a spike of it causes (docs/counting.md), found by one pass
+in which every weight is a one. Sorbaro et al. (Frontiers in Neuroscience 2020) train quantised networks so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+from negspike.errors import InputError
+from negspike.training.network import Block
+from negspike.training.quantizers import QuantIdentity, QuantReLU
+
+# What adds weighted inputs up.
+_WEIGHTED = {"conv2d", "linear"}
+_MEANS = {"adaptive_avg_pool2d", "mean"}
+
+
+class Activity:
+    """Synaptic operations of the net spikes of a batch, an image, as a share of the ANN's multiply-accumulates.
+
+    Spikes that are taken back again are not in it, and steps are constants. Behind a max pool, the inputs of a window
+    share its costs.
+
+    Args:
+        network: quantised; on the device of its parameters.
+        shape: of an image, (channels, height, width).
+
+    Raises:
+        InputError: nothing in it is quantised.
+    """
+
+    def __init__(self, network: nn.Module, shape: tuple[int, int, int]) -> None:
+        self._modules = [one for one in network.modules() if _quantises(one)]
+        if not self._modules:
+            raise InputError("a network without quantisers has no spikes; spike_penalty is for quantised trainings")
+        self.fan_outs, self.macs = _fan_outs(network, self._modules, shape)
+        self._seen: list[torch.Tensor] = []
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """One forward pass, within it."""
+        self._seen.clear()
+        handles = [one.register_forward_hook(self._keep) for one in self._modules]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _keep(self, module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        self._seen.append(_counts(module, inputs[0], output))
+
+    def operations(self) -> torch.Tensor:
+        """() mean over the images of the pass that was watched; straight-through gradients to what is quantised."""
+        pairs = zip(self._seen, self.fan_outs, strict=True)
+        total = sum(((counts.abs() * fan_out).sum() for counts, fan_out in pairs), torch.zeros((), device="cpu"))
+        return total / (len(self._seen[0]) * self.macs)
+
+
+def _quantises(module: nn.Module) -> bool:
+    return isinstance(module, QuantReLU | QuantIdentity) or (isinstance(module, Block) and module.k is not None)
+
+
+def _counts(module: nn.Module, x: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
+    """Activations in steps."""
+    if isinstance(module, Block):
+        assert module.k is not None
+        return output * 2.0**module.k
+    assert isinstance(module, QuantReLU | QuantIdentity)
+    step = module.step.detach()
+    ratio = x.float() / step
+    inside = ratio if module.low is None and module.high is None else ratio.clamp(module.low, module.high)
+    return inside + (output / step - inside).detach()
+
+
+class _Ones(TorchFunctionMode):
+    """Weights are ones, their sums are kept and go no further; means are sums, batch norms let pass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sums: list[torch.Tensor] = []
+        self.macs = 0
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        name, kwargs = getattr(func, "__name__", ""), kwargs or {}
+        if name == "batch_norm":
+            return args[0]
+        if name == "max_pool2d":
+            func, args, kwargs = torch.nn.functional.avg_pool2d, *_window(*args, **kwargs)
+        elif name == "avg_pool2d":
+            kwargs = {**kwargs, "divisor_override": 1}
+        elif name in _WEIGHTED:
+            weight, rest = torch.ones_like(args[1]), {key: one for key, one in kwargs.items() if key != "bias"}
+            found = func(args[0], weight, None, *args[3:], **rest)
+            if args[0].requires_grad:  # else it is on the image
+                self.sums.append(found.sum())
+                self.macs += found[0].numel() * weight[0].numel()
+            return torch.zeros_like(found)
+        found = func(*args, **kwargs)
+        return found * (args[0].numel() / found.numel()) if name in _MEANS else found
+
+
+def _window(
+    x: torch.Tensor,
+    kernel: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
+    **_: Any,
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """An average pool's arguments for those of a max pool."""
+    return (x, kernel, stride or kernel, padding, ceil_mode), {}
+
+
+@torch.enable_grad()
+def _fan_outs(
+    network: nn.Module, modules: list[nn.Module], shape: tuple[int, int, int]
+) -> tuple[list[torch.Tensor], int]:
+    """Additions that a spike of each neuron causes, (1, ...) for each use of a quantiser, and the ANN's MACs."""
+    spikes: list[torch.Tensor] = []
+    training, ones = network.training, _Ones()
+
+    def spike(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
+        if inputs[0].requires_grad and not isinstance(module, Block):  # spikes that are added as they are
+            ones.sums.append(inputs[0].sum())
+        spikes.append(torch.ones_like(output, requires_grad=True))
+        return spikes[-1]
+
+    handles = [one.register_forward_hook(spike) for one in modules]
+    parameters = [one for one in network.parameters() if one.requires_grad]
+    like = next(network.parameters())
+    try:
+        for one in parameters:
+            one.requires_grad_(False)
+        with ones:
+            network.eval()(torch.zeros(1, *shape, dtype=like.dtype, device=like.device))
+        total = sum(ones.sums, torch.zeros((), device=like.device))
+        found = torch.autograd.grad(total, spikes, allow_unused=True)
+    finally:
+        for handle in handles:
+            handle.remove()
+        for one in parameters:
+            one.requires_grad_(True)
+        network.train(training)
+    return [torch.zeros_like(a) if b is None else b for a, b in zip(spikes, found, strict=True)], max(ones.macs, 1)
