@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -36,13 +37,16 @@ from negspike.data.archives import read_archives
 from negspike.data.dataset import load_dataset, save_dataset
 from negspike.data.registry import DATASETS, DatasetSpec
 from negspike.errors import InputError
-from negspike.figures import accuracy_speed, sops, sparsity
+from negspike.figures import accuracy_speed, raster, sops, sparsity, streaming
+from negspike.precision import Precision
 from negspike.results.collect import Results, collect
 from negspike.results.comparison import compare, read_numbers
 from negspike.results.metrics import Curves, write_table
 from negspike.results.published import beside, read_published
+from negspike.results.traces import TracedImage, write_trace
 from negspike.spiking.logs import read_logs
 from negspike.spiking.storage import checksum
+from negspike.spiking.trace import trace
 from negspike.training.checkpoint import read_checkpoint, write_checkpoint
 from negspike.training.history import Epoch
 from negspike.training.network import Network
@@ -308,6 +312,11 @@ def _published(path: Path) -> None:
         figure.numbers(results)
 
 
+def _figure(figure: ModuleType, path: Path) -> None:
+    """What is drawn of one network, but for the drawing."""
+    figure.numbers(figure.read(path.parents[3], [("small", 0, "k0")]))
+
+
 def _yaml(path: Path) -> None:
     from negspike.commands.configuration import _read_yaml
 
@@ -382,6 +391,14 @@ def _files(folder: Path) -> Iterator[tuple[str, Format]]:
     for name in ("spike_collect", "sop_num"):
         read_folder = partial(_logs, logs)
         yield name, Format(f"{name}.txt", (logs[name] * 40).encode(), read_folder, (odd_lines, raw))
+    traced = trace(network, np.ones(network.input_shape), timesteps=5)
+    write_trace(TracedImage("small", 0, Precision("k", 0), 0, 7, traced), folder / "trace.npz")
+    content, at = (folder / "trace.npz").read_bytes(), "small/seed0/k0"
+    yield "trace", Format(f"{at}/trace.npz", content, partial(_figure, raster), (raw, inside_zip, inside_zip))
+    content = b"frame,stream,kind,changed_pixels,sops,fresh_sops,equal\n" + b"".join(
+        b"%d,%d,moves,3,40,50,1\n" % (frame, stream) for frame in range(4) for stream in range(2)
+    )
+    yield "stream", Format(f"{at}/stream.csv", content, partial(_figure, streaming), (odd_lines, raw))
     content = (ROOT / "docs/results/cnn1.csv").read_bytes()
     yield "summary", Format("summary.csv", content, _numbers, (odd_lines, raw))
     content = b"net,precision,timestep,accuracy,spikes_per_image,neurons\n" + b"".join(
@@ -450,7 +467,7 @@ KINDS: tuple[str, ...] = (
     "pictures",
     "evaluation",
 )
-KINDS += ("spike_collect", "sop_num", "summary", "published", "config")
+KINDS += ("spike_collect", "sop_num", "trace", "stream", "summary", "published", "config")
 
 
 @pytest.mark.filterwarnings("ignore")
