@@ -100,4 +100,4 @@ def test_every_command_works_outside_a_clone(installed: Path, tmp_path: Path) ->
     tiny = {"nets": ["mlp"], "quantization_levels": [0], "device": "cpu", "definitions": {"mlp": {"dataset": "digits"}}}
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(tiny))
     estimate = run(installed, tmp_path, "check", "tiny.yaml", "--cores", "1")
-    assert "7 of 7 jobs" in estimate and "evaluation mlp k0" in estimate
+    assert "5 of 5 jobs" in estimate and "evaluation mlp k0" in estimate

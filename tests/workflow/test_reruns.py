@@ -232,7 +232,7 @@ def test_the_width_of_the_weights_leaves_full_precision_alone(finished: Finished
 
 
 def test_the_width_of_thresholds_converts_again(finished: Finished) -> None:
-    assert finished.planned("--config", "threshold_bits=24") == both(simulated) | DRAWN
+    assert finished.planned("--config", "threshold_bits=24") == both(simulated) | traced() | DRAWN
 
 
 def test_one_k_runs_that_k(finished: Finished, tmp_path: Path) -> None:

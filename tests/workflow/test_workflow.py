@@ -128,7 +128,7 @@ def test_published_numbers_stand_beside_ours(copied: Finished) -> None:
     for accuracy in ("0.5", "0.75"):
         table.write_text(f"net,k,timestep,accuracy,sops_per_image\ntiny,0,3,{accuracy},9\n")
         jobs = planned_jobs(copied.snakemake(*arguments))
-        assert jobs == {"all", "accuracy_speed", "sparsity", "sops", "table"}
+        assert jobs == {"all", "accuracy_speed", "sparsity", "sops", "tradeoff", "table"}
         rows = list(csv.DictReader((copied.folder / "results/tiny/figs/accuracy_speed.csv").open()))
         assert [(row["net"], row["accuracy"]) for row in rows if row["source"] == "theirs"] == [("tiny", accuracy)]
         summary = (copied.folder / "results/tiny/summary.md").read_text()
