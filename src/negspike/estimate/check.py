@@ -127,7 +127,7 @@ def _time_warnings(
 ) -> Iterator[str]:
     if total > DAY:
         small = any(experiment.definitions[job.net].dataset == "cifar10" for job in todo if job.net)
-        ideas = ["--configfile presets/cifar10_cpu.yaml (a quarter of the width, 12 epochs)"] if small else []
+        ideas = ["--configfile presets/cifar10_cpu.yaml (a quarter of the width, the fast recipe)"] if small else []
         ideas += [] if gpus else ["a machine with a GPU"]
         ideas += ["a cluster with Slurm (--workflow-profile profiles/slurm)"]
         yield f"at least about {_duration(total)} on this machine; cheaper: {'; '.join(ideas)}"
