@@ -54,10 +54,10 @@ def test_everything_is_written(finished_copy: Finished) -> None:
             assert (arrays["spiking_predictions"] == arrays["integer_predictions"]).all()
 
 
-def test_streams_are_made_where_they_are_asked_for(finished_copy: Finished) -> None:
-    output = finished_copy.snakemake("--", "results/tiny/figs/streaming.svg")
+def test_streams_are_made_where_they_are_asked_for(copied: Finished) -> None:
+    output = copied.snakemake("--", "results/tiny/figs/streaming.svg")
     assert planned_jobs(output) == {"stream tiny/seed0/k1", "stream small/seed0/k1", "streaming"}
-    rows = list(csv.DictReader((finished_copy.folder / "results/tiny/figs/streaming.csv").open()))
+    rows = list(csv.DictReader((copied.folder / "results/tiny/figs/streaming.csv").open()))
     assert {row["equal"] for row in rows} == {"1"} and len(rows) == 2 * 26 * 10
     assert all(0 <= int(row["sops"]) < int(row["fresh_sops"]) for row in rows if row["kind"] == "moves in parts")
     assert {int(row["sops"]) for row in rows if row["kind"] == "still"} == {0}
