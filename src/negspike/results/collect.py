@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from negspike.errors import InputError, foreign_file
 from negspike.precision import Precision
+from negspike.results.folders import run_folder
 from negspike.results.metrics import Curves, curves_from_logs
 from negspike.spiking.logs import NAMES, read_logs
 
@@ -73,7 +74,7 @@ def collect(
         folders = _find_runs(directory)
     else:
         wanted = [(net, seed, Precision.parse(name)) for net, seed, name in runs]
-        folders = {run: _run_folder(directory, *run) for run in wanted}
+        folders = {run: _logs_folder(directory, *run) for run in wanted}
     if not folders:
         raise InputError(f"{directory}: no logs here; they are looked for in <net>/k<k>/ and <net>/seed<seed>/k<k>/")
     curves = tuple(
@@ -85,14 +86,14 @@ def collect(
     curves = tuple(run if run.still_spiking else run.continued(longest[run.net]) for run in curves)
     fp32: dict[str, tuple[float, ...]] = {}
     for net, seed in dict.fromkeys((net, seed) for net, seed, _ in folders):
-        path = directory / net / f"seed{seed}" / "fp32" / "ann.json"
+        path = run_folder(directory, net, seed, "fp32") / "ann.json"
         if path.is_file():
             fp32[net] = (*fp32.get(net, ()), read_json(path, _Ann).test_accuracy)
     return Results(curves, fp32)
 
 
-def _run_folder(directory: Path, net: str, seed: int, precision: Precision) -> Path:
-    with_seed = directory / net / f"seed{seed}" / precision.name
+def _logs_folder(directory: Path, net: str, seed: int, precision: Precision) -> Path:
+    with_seed = run_folder(directory, net, seed, precision.name)
     without = directory / net / precision.name
     return without if seed == 0 and without.is_dir() and not with_seed.is_dir() else with_seed
 

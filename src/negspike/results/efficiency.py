@@ -15,6 +15,7 @@ from negspike.errors import InputError, foreign_file
 from negspike.precision import Precision
 from negspike.results.collect import collect, read_json
 from negspike.results.energy import layer_energy
+from negspike.results.folders import run_folder
 from negspike.results.metrics import Curves
 from negspike.spiking.graph import SpikingNetwork
 
@@ -63,7 +64,7 @@ def read_efficiency(directory: Path, runs: Iterable[tuple[str, int, str]]) -> li
     """
     found = []
     for curves in collect(directory, runs).curves:
-        folder = directory / curves.net / f"seed{curves.seed}" / curves.precision.name
+        folder = run_folder(directory, curves.net, curves.seed, curves.precision.name)
         network = SpikingNetwork.load(folder / "spiking.npz")
         path, layers = folder / "layer_steps.csv", len(network.layers)
         with foreign_file(path, "a table of layers and steps", "evaluate again"):

@@ -11,6 +11,7 @@ import numpy as np
 
 from negspike.errors import foreign_file
 from negspike.precision import Precision
+from negspike.results.folders import run_files
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,12 +40,11 @@ def read_histories(directory: Path, runs: Iterable[tuple[str, int, str]]) -> lis
         InputError: one is missing or no history.
     """
     found = []
-    for net, seed, name in runs:
-        path = directory / net / f"seed{seed}" / name / "history.csv"
-        with foreign_file(path, "a training's history", "summarize its training again"):
+    for run, path in run_files(directory, runs, "history.csv"):
+        with foreign_file(path, "a training's history", "train it again"):
             rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
             loss = np.array([float(row["loss"] or "nan") for row in rows])
             accuracy = np.array([float(row["test_accuracy"]) for row in rows])
             first = int(rows[0]["phase"] != "0")
-        found.append(History(net, seed, Precision.parse(name), loss, accuracy, np.arange(len(rows)) + first))
+        found.append(History(*run, loss, accuracy, np.arange(len(rows)) + first))
     return found

@@ -14,6 +14,7 @@ from negspike.data.npz import read_npz
 from negspike.errors import InputError
 from negspike.precision import Precision
 from negspike.results.collect import read_json
+from negspike.results.folders import run_files
 
 _ARRAYS = ("positive", "negative", "differing_neurons", "joint")
 
@@ -51,9 +52,10 @@ def read_spikes(directory: Path, runs: Iterable[tuple[str, int, str]]) -> list[S
         InputError: a file is missing, damaged or of an earlier version.
     """
     found = []
-    for net, seed, name in runs:
-        path = directory / net / f"seed{seed}" / name / "evaluation.npz"
-        kind, advice = "an evaluation with a joint histogram, as of this version", f"evaluate {net}, {name} again"
+    for run, path in run_files(directory, runs, "evaluation.npz"):
+        net, _, precision = run
+        kind = "an evaluation with a joint histogram, as of this version"
+        advice = f"evaluate {net}, {precision.name} again"
         arrays = read_npz(path, lambda promised: _ARRAYS, kind, advice)
         layers = read_json(path.with_suffix(".json"), _Layers).layers
         neurons = np.array([layer.neurons for layer in layers])[:, None] * len(arrays["differing_neurons"])
@@ -61,9 +63,7 @@ def read_spikes(directory: Path, runs: Iterable[tuple[str, int, str]]) -> list[S
             raise InputError(f"{path}: not of the same network as evaluation.json; {advice}")
         found.append(
             Spikes(
-                net,
-                seed,
-                Precision.parse(name),
+                *run,
                 tuple(layer.name for layer in layers),
                 arrays["positive"] / neurons,
                 arrays["negative"] / neurons,

@@ -15,6 +15,7 @@ from pydantic import BaseModel, Field
 from negspike.errors import InputError, foreign_file
 from negspike.precision import Precision
 from negspike.results.collect import Results, read_json
+from negspike.results.folders import run_folder
 from negspike.results.published import number
 from negspike.tables import write_csv
 
@@ -98,7 +99,7 @@ def statistics_of(results: Results, directory: Path) -> dict[Key, Statistics]:
 
 def last_epochs(directory: Path, net: str, seed: int, precision: str) -> list[float]:
     """Test accuracies, fractions, after each of the last ten epochs of a training; empty where they are not known."""
-    path = directory / net / f"seed{seed}" / precision / "ann.json"
+    path = run_folder(directory, net, seed, precision) / "ann.json"
     if not path.is_file():
         return []
     ann = read_json(path, _Ann)

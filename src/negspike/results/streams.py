@@ -11,6 +11,7 @@ import numpy as np
 
 from negspike.errors import foreign_file
 from negspike.precision import Precision
+from negspike.results.folders import run_files
 
 _NUMBERS = ("changed_pixels", "sops", "fresh_sops", "equal")
 
@@ -49,24 +50,13 @@ def read_streams(directory: Path, runs: Iterable[tuple[str, int, str]]) -> list[
         InputError: a file is missing or damaged.
     """
     found = []
-    for net, seed, name in runs:
-        path = directory / net / f"seed{seed}" / name / "stream.csv"
+    for run, path in run_files(directory, runs, "stream.csv"):
         with foreign_file(path, "a table of frames", "delete it and run again"):
             with open(path, newline="", encoding="utf-8") as file:
                 rows = list(csv.DictReader(file))
             streams = max(int(row["stream"]) for row in rows) + 1
-            numbers = {name: np.array([int(row[name]) for row in rows]).reshape(-1, streams) for name in _NUMBERS}
+            numbers = [np.array([int(row[name]) for row in rows]).reshape(-1, streams) for name in _NUMBERS]
             kinds = tuple(row["kind"] for row in rows[::streams])
-        found.append(
-            Streamed(
-                net,
-                seed,
-                Precision.parse(name),
-                kinds,
-                numbers["changed_pixels"],
-                numbers["sops"],
-                numbers["fresh_sops"],
-                numbers["equal"] == 1,
-            )
-        )
+        changed, sops, fresh, equal = numbers
+        found.append(Streamed(*run, kinds, changed, sops, fresh, equal == 1))
     return found

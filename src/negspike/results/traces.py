@@ -13,6 +13,7 @@ from negspike.data.npz import read_npz
 from negspike.errors import foreign_file
 from negspike.files import atomic_path
 from negspike.precision import Precision
+from negspike.results.folders import run_files
 from negspike.spiking.trace import Trace
 
 _ARRAYS = tuple(field.name for field in fields(Trace) if field.name != "populations")
@@ -56,14 +57,13 @@ def read_traces(directory: Path, runs: Iterable[tuple[str, int, str]]) -> list[T
         InputError: a file is missing or damaged.
     """
     found = []
-    for net, seed, name in runs:
-        path = directory / net / f"seed{seed}" / name / "trace.npz"
+    for run, path in run_files(directory, runs, "trace.npz"):
         arrays = read_npz(path, lambda promised: (*_ARRAYS, "about"), "a trace of neurons", "delete it and run again")
         with foreign_file(path, "a trace of neurons", "delete it and run again"):
             about = json.loads(str(arrays.pop("about")))
             trace = Trace(populations=tuple(about["populations"]), **arrays)
             _check(trace)
-            found.append(TracedImage(net, seed, Precision.parse(name), about["image"], about["label"], trace))
+            found.append(TracedImage(*run, about["image"], about["label"], trace))
     return found
 
 
