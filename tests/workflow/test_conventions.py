@@ -164,6 +164,7 @@ def test_the_report_has_every_figure_with_a_caption(finished_copy: Finished, tmp
         assert "tiny: 8C3-P2-32" in caption and "T = 30" in caption and "{" not in caption
     assert sum("k = 0, k = 1" in caption for caption in captions) == 7
     assert "Nets: small, tiny; k = 0, 1," in page
+    assert "System Message" not in page and page.count("<figure>") == 9
     # live numbers: those of the table that the run ends with
     summary = (finished_copy.folder / "results/tiny/summary.md").read_text().splitlines()
     (proof,) = (line for line in summary if line.startswith("All nets: 1,436 of 1,436 images, "))
