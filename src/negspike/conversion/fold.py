@@ -14,7 +14,7 @@ from negspike.conversion.calls import Operation
 from negspike.conversion.signals import Signal, Term
 from negspike.conversion.values import FloatNode, Value
 from negspike.errors import InputError
-from negspike.spiking.nodes import INPUT, Shape, Window
+from negspike.spiking.nodes import INPUT, Pair, Shape, Window
 
 # What a value passes through without being used.
 _ROUTING = ("pick", "reshape", "permute")
@@ -28,6 +28,7 @@ class Folder:
         self.values: dict[str, Value] = {}
         self._names: Counter[str] = Counter([INPUT])
         self._pools: dict[tuple[str, Window], Signal] = {}
+        self._ones: dict[Pair, str] = {}
 
     def fold(self, operations: list[Operation]) -> list[FloatNode]:
         """Nodes in order, the readout last.
@@ -73,12 +74,37 @@ class Folder:
         base = "".join(letter if letter.isalnum() or letter in "_.-" else "_" for letter in operation.path) or otherwise
         if not base.isascii():
             base = otherwise
+        return self._free(base)
+
+    def _free(self, base: str) -> str:
+        """A name that no node has yet."""
         name, number = base, 1
         while self._names[name]:
             number += 1
             name = f"{base}_{number}"
         self._names[name] += 1
         return name
+
+    def unbiased(self, signal: Signal) -> Signal:
+        """A signal with its bias as a term, for maps that pad with zeros, which are no bias, or weigh places unequally.
+
+        The term is the bias times a population of one channel that is always 1: it spikes once, whatever the image.
+        """
+        if not signal.bias.any():
+            return signal
+        size = signal.shape[1:]
+        if size not in self._ones:
+            # It has to read something, without effect: a window of the image that comes to this size.
+            image = self.values["input"].signal.shape
+            window = Window(
+                kernel=(max(image[1] - size[0], 0) + 1, max(image[2] - size[1], 0) + 1),
+                padding=((0, max(size[0] - image[1], 0)), (0, max(size[1] - image[2], 0))),
+            )
+            first, no, one = np.zeros(1, int), np.zeros(1), np.ones(1)
+            nothing = Term(INPUT, image, first, first, numerator=no, denominator=one, window=window)
+            name = self._ones[size] = self._free("ones")
+            self.nodes.append(FloatNode("neurons", name, Signal((1, *size), (nothing,), bias=one), 1.0, 0, 1))
+        return signal.unbiased(self._ones[size])
 
     def _shared(self, value: Value, operation: Operation) -> Value:
         """A sum of weights that several read becomes a node, so that the weights are added once."""
@@ -125,8 +151,10 @@ class Folder:
                 pooled = self._pool(Signal.of(term.source, term.shape), own, self._named(operation, operation.name))
                 terms.append(replace(term, source=pooled.terms[0].source, shape=pooled.shape))
             size = window.out_size(*signal.shape[1:])
-            return Value.of(Signal((signal.shape[0], *size), tuple(terms), signal.bias))
-        return Value.of(replace(signal, pools=(*signal.pools, window)))
+            result = Signal((signal.shape[0], *size), tuple(terms), signal.bias)
+        else:
+            result = replace(signal, pools=(*signal.pools, window))
+        return Value.of(result).reshaped(operation.shape)
 
     def _counted(self) -> set[str]:
         return {node.name for node in self.nodes if node.kind in ("neurons", "maxpool")}
@@ -185,10 +213,12 @@ def _add(_: Folder, operation: Operation, first: Value, second: Value) -> Value:
     return first.like(signals[0].plus(signals[1]))
 
 
-def _convolution(_: Folder, operation: Operation, value: Value) -> Value:
+def _convolution(folder: Folder, operation: Operation, value: Value) -> Value:
     values = operation.values
     _check_channels(value, spatial=True)
-    return Value.of(value.plain().convolved(values["weight"], values["bias"], values["window"], values["groups"]))
+    signal, window = value.plain(), values["window"]
+    signal = folder.unbiased(signal) if window.is_padded else signal
+    return Value.of(signal.convolved(values["weight"], values["bias"], window, values["groups"]))
 
 
 def _linear(_: Folder, operation: Operation, value: Value) -> Value:
@@ -206,17 +236,19 @@ def _concatenate(_: Folder, operation: Operation, *values: Value) -> Value:
     return Value.of(Signal.joined([value.plain() for value in values]), spatial=values[0].spatial)
 
 
-def _pool(_: Folder, operation: Operation, value: Value) -> Value:
+def _pool(folder: Folder, operation: Operation, value: Value) -> Value:
     _check_channels(value, spatial=True)
-    signal = value.plain().pooled(operation.values["window"], operation.values.get("divisor", 1.0))
-    return Value.of(signal).reshaped(operation.shape)
+    signal, window = value.plain(), operation.values["window"]
+    signal = folder.unbiased(signal) if window.is_padded else signal
+    return Value.of(signal.pooled(window, operation.values.get("divisor", 1.0))).reshaped(operation.shape)
 
 
-def _spread(_: Folder, operation: Operation, value: Value) -> Value:
+def _spread(folder: Folder, operation: Operation, value: Value) -> Value:
     _check_channels(value, spatial=True)
-    return Value.of(value.plain().spread(operation.values["rows"], operation.values["columns"])).reshaped(
-        operation.shape
-    )
+    signal, matrices = value.plain(), (operation.values["rows"], operation.values["columns"])
+    if not all(np.allclose(matrix.sum(1), 1) for matrix in matrices):
+        signal = folder.unbiased(signal)
+    return Value.of(signal.spread(*matrices)).reshaped(operation.shape)
 
 
 def _permute(_: Folder, operation: Operation, value: Value) -> Value:
@@ -312,7 +344,7 @@ def _without_zeros(term: Term, signal: Signal, low: dict[str, int | None]) -> tu
     padding = term.window.padding
     if not replace(term.window, padding=((0, 0), (0, 0))).is_point:
         return None
-    if any(sum(pair) for pair in padding) and (low.get(term.source, -1) != 0 or signal.bias.any()):
+    if term.window.is_padded and (low.get(term.source, -1) != 0 or signal.bias.any()):
         return None
     return replace(term, window=Window()), padding
 

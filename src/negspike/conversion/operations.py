@@ -150,6 +150,21 @@ def _max_pool(call: Call) -> Entry:
     return "maxpool", [x], {"window": _window(call, x.shape[1:])}
 
 
+def _adaptive_max_pool(call: Call) -> Entry:
+    x = call.activation("self")
+    kernel = _even(x, (call.shape[1], call.shape[2]))
+    if kernel is None:
+        raise call.refuse(
+            f"{x.shape[1:]} into {call.shape[1:]} makes windows of different sizes; it cannot be converted"
+        )
+    return "maxpool", [x], {"window": Window(kernel, kernel)}
+
+
+def _largest(call: Call) -> Entry:
+    x = _whole_images(call)
+    return "maxpool", [x], {"window": Window((x.shape[1], x.shape[2]))}
+
+
 def _average_pool(call: Call) -> Entry:
     x = call.activation("self")
     window, fixed = _window(call, x.shape[1:]), call.arguments["divisor_override"]
@@ -178,14 +193,20 @@ def _taps(size: int, window: Window, axis: int) -> np.ndarray:
     return inside.astype(float)
 
 
+def _even(x: Activation, outputs: Pair) -> Pair | None:
+    """The windows that divide height and width into so many equal parts; None where they do not."""
+    height, width = x.shape[1:]
+    even = height % outputs[0] == 0 and width % outputs[1] == 0
+    return (height // outputs[0], width // outputs[1]) if even else None
+
+
 def _adaptive(x: Activation, outputs: Pair) -> Entry:
     """The pool that gives ``outputs``: windows of one size where that divides the input's, else one matrix an axis."""
-    sizes = (x.shape[1], x.shape[2])
-    if sizes[0] % outputs[0] == 0 and sizes[1] % outputs[1] == 0:
-        kernel = (sizes[0] // outputs[0], sizes[1] // outputs[1])
+    kernel = _even(x, outputs)
+    if kernel is not None:
         return "avgpool", [x], {"window": Window(kernel, kernel), "divisor": float(prod(kernel))}
     matrices = []
-    for size, number in zip(sizes, outputs, strict=True):
+    for size, number in zip(x.shape[1:], outputs, strict=True):
         matrix = np.zeros((number, size))
         for place in range(number):
             start, stop = floor(place * size / number), ceil((place + 1) * size / number)
@@ -198,12 +219,22 @@ def _adaptive_average_pool(call: Call) -> Entry:
     return _adaptive(call.activation("self"), (call.shape[1], call.shape[2]))
 
 
-def _mean(call: Call) -> Entry:
+def _whole_images(call: Call) -> Activation:
+    """What is reduced over height and width."""
     x = call.activation("self")
     axes = sorted(axis % (len(x.shape) + 1) for axis in call.arguments["dim"] or [])
     if len(x.shape) != 3 or axes != [2, 3]:
-        raise call.refuse("only the mean over height and width can be converted")
-    return _adaptive(x, (1, 1))
+        raise call.refuse(f"{call.short} can be converted over height and width alone, both of them")
+    return x
+
+
+def _mean(call: Call) -> Entry:
+    return _adaptive(_whole_images(call), (1, 1))
+
+
+def _total(call: Call) -> Entry:
+    x = _whole_images(call)
+    return "avgpool", [x], {"window": Window((x.shape[1], x.shape[2])), "divisor": 1.0}
 
 
 # --- routing --------------------------------------------------------------------------------------------------------
@@ -322,7 +353,10 @@ OPERATIONS: dict[str, Callable[[Call], Entry | list[Entry]]] = {
     "aten.max_pool2d_with_indices": lambda call: [_max_pool(call)],
     "aten.avg_pool2d": _average_pool,
     "aten.adaptive_avg_pool2d": _adaptive_average_pool,
+    "aten.adaptive_max_pool2d": lambda call: [_adaptive_max_pool(call)],
     "aten.mean": _mean,
+    "aten.sum": _total,
+    "aten.amax": _largest,
     "aten.permute": _permute,
     "aten.transpose": _permute,
     "aten.channel_shuffle": _shuffle,

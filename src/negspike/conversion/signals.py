@@ -17,7 +17,6 @@ from negspike.spiking.nodes import Shape, Window
 
 Spread = tuple[np.ndarray, np.ndarray]
 POINT = Window()
-EDGE = "padding with zeros around a bias makes another sum at the edge; put a QuantIdentity before it"
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,16 +166,23 @@ class Signal:
         )
         return Signal((int(starts[-1]), *signals[0].shape[1:]), terms, np.concatenate([one.bias for one in signals]))
 
+    def unbiased(self, ones: str) -> Signal:
+        """The same with its bias as a term: so many times the one channel, always 1, of the node ``ones``.
+
+        At the edge zeros take the place of a bias, so that the next map makes another sum of it there.
+        """
+        places = np.flatnonzero(self.bias)
+        shape, channels = (1, *self.shape[1:]), np.zeros_like(places)
+        term = Term(ones, shape, channels, places, self.bias[places], np.ones(len(places)))
+        return replace(self, terms=(*self.terms, term), bias=np.zeros(self.shape[0]))
+
     def convolved(self, weight: np.ndarray, bias: np.ndarray | None, window: Window, groups: int = 1) -> Signal:
-        """A convolution of it.
+        """A convolution of it, which has no bias where the window is padded (:meth:`unbiased`).
 
         Raises:
-            InputError: it is linear but not the same at the edge, where padding meets a bias or a pool.
+            InputError: it is linear but not the same at the edge, where padding meets a pool.
         """
         size = window.out_size(*self.shape[1:])
-        padded = any(sum(pair) for pair in window.padding)
-        if padded and self.bias.any():
-            raise InputError(EDGE)
         terms = [part for term in self.terms for part in _convolve(term, self.shape, weight, window, groups)]
         sums = np.zeros(len(weight))
         if self.bias.any():
@@ -185,13 +191,11 @@ class Signal:
         return Signal((len(weight), *size), tuple(terms), sums if bias is None else sums + bias)
 
     def pooled(self, window: Window, divisor: float) -> Signal:
-        """Sums over windows, divided.
+        """Sums over windows, divided; without a bias where the window is padded.
 
         Raises:
             InputError: as for :meth:`convolved`.
         """
-        if any(sum(pair) for pair in window.padding) and self.bias.any():
-            raise InputError(EDGE)
         size = window.out_size(*self.shape[1:])
         terms: list[Term] = []
         for term in self.terms:
@@ -209,9 +213,7 @@ class Signal:
         return Signal((self.shape[0], *size), tuple(terms), bias)
 
     def spread(self, rows: np.ndarray, columns: np.ndarray) -> Signal:
-        """(out, in) matrices along height and width: averages over windows of different sizes."""
-        if self.bias.any() and not all(np.allclose(matrix.sum(1), 1) for matrix in (rows, columns)):
-            raise InputError(EDGE)
+        """(out, in) matrices along height and width: averages over windows of different sizes; without a bias."""
         terms = tuple(_spread(term, rows, columns) for term in self.terms)
         return Signal((self.shape[0], len(rows), len(columns)), terms, self.bias)
 
@@ -245,6 +247,14 @@ def _convolve(term: Term, shape: Shape, weight: np.ndarray, window: Window, grou
             blocks = weight.reshape(groups, outputs, *weight.shape[1:])[touched]
             cut = np.concatenate([block[:, column] for block, column in zip(blocks, columns, strict=True)])
         targets = (touched[:, None] * outputs + np.arange(outputs)).reshape(-1)
+        if term.weight is None and (term.channels == term.channels[0]).all():
+            # All inputs are one channel of the source: their weights are added up.
+            gain = (term.numerator / term.denominator)[order].reshape(len(touched), 1, -1, 1, 1)
+            cut = (cut.reshape(len(touched), outputs, -1, *cut.shape[2:]) * gain).sum(2).reshape(-1, 1, *cut.shape[2:])
+            one = np.ones(1)
+            part = replace(term, channels=term.channels[:1], targets=targets[:1], numerator=one, denominator=one)
+            yield from _compose(part, cut, shape, window, 1, targets)
+            continue
         if term.weight is None or term.groups == 1:
             part = next(term.rows(order))
         else:
@@ -279,7 +289,7 @@ def _compose(
             weight = (weight.reshape(groups, -1, *weight.shape[1:]) * gain).reshape(weight.shape)
     made = replace(term, targets=targets, numerator=ones[0], denominator=ones[1], groups=groups)
     whole = window.kernel == shape[1:] and window.out_size(*shape[1:]) == (1, 1) and window.dilation == (1, 1)
-    whole = whole and not any(sum(pair) for pair in window.padding)
+    whole = whole and not window.is_padded
     if term.spread is not None:
         if not whole:
             raise InputError("only a linear layer over all positions can follow this pool; put a QuantIdentity between")
@@ -289,7 +299,7 @@ def _compose(
     if term.is_point:
         yield replace(made, window=window, weight=weight)
         return
-    pointwise = window.kernel == (1, 1) and not any(sum(pair) for pair in window.padding)
+    pointwise = window.kernel == (1, 1) and not window.is_padded
     if term.weight is None and pointwise:
         # The taps of a pool share their weight, so that it keeps its rounding.
         yield replace(made, window=windows.composed(term.window, window, term.shape), weight=weight)

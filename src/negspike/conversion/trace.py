@@ -173,7 +173,10 @@ class _Reader:
 
     def _call(self, node: Any) -> None:
         if node.target is operator.getitem and isinstance(self.known[node.args[0]], list | tuple):
-            self.known[node] = self.known[node.args[0]][node.args[1]]
+            parts, number = self.known[node.args[0]], node.args[1]
+            if number >= len(parts) and node.users:
+                raise InputError(f"{node.name}: where a max pool found its largest values cannot be converted")
+            self.known[node] = parts[number] if number < len(parts) else None
             return
         arguments = [self._value(argument) for argument in node.args]
         options = {name: self._value(argument) for name, argument in node.kwargs.items()}

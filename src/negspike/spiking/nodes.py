@@ -42,6 +42,11 @@ class Window:
         """Whether every output sees the one input at its own place."""
         return (self.kernel, self.stride, self.padding) == ((1, 1), (1, 1), ((0, 0), (0, 0)))
 
+    @property
+    def is_padded(self) -> bool:
+        """Whether there are zeros on any side."""
+        return self.padding != ((0, 0), (0, 0))
+
     def out_size(self, height: int, width: int) -> Pair:
         """Windows along each axis; below 1 where the padded input is smaller than a window."""
         sizes = [
