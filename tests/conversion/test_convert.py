@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
@@ -18,7 +19,7 @@ import negspike
 from negspike import QuantIdentity, QuantReLU
 from negspike.conversion.arrays import from_network
 from negspike.errors import InputError
-from negspike.spiking.nodes import MaxPool, Sum
+from negspike.spiking.nodes import MaxPool, Neurons, Sum
 from negspike.training.network import Network
 from negspike.training.quantization import round_weights
 from negspike.training.topology import parse_topology
@@ -93,10 +94,23 @@ def check(model: nn.Module, x: torch.Tensor, *, tolerance: float = 0.0, **option
     expected = {f"{name}_{i + 1}" if i else name: one for name, uses in seen.items() for i, one in enumerate(uses)}
     for name, counts in log.counts.items():
         np.testing.assert_array_equal(counts, activations[name])
+        if name not in expected:
+            assert re.fullmatch(r"ones(_\d)?|.+\.signs(_\d)?", name), "no quantiser of the model, but one of ours"
+            assert not name.startswith("ones") or (counts == 1).all()
+            continue
         np.testing.assert_array_equal(counts.reshape(expected[name].shape), expected[name].round().numpy(), name)
     np.testing.assert_allclose(log.logits, logits, rtol=0, atol=tolerance)
     np.testing.assert_array_equal(log.logits, activations[network.readout.name] * network.readout.unit)
     return network
+
+
+class Lambda(nn.Module):
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return self.function(x)
 
 
 def shuffle(x: torch.Tensor) -> torch.Tensor:
@@ -130,6 +144,10 @@ POOLS: dict[str, Callable[..., torch.Tensor]] = {
     "adaptive_avg_pool of a divisor": lambda x: F.adaptive_avg_pool2d(x[:, :, :, :], (11, 3)),
     "global average": lambda x: F.adaptive_avg_pool2d(x, 1),
     "mean with axes kept": lambda x: x.mean([2, 3], keepdim=True),
+    "adaptive_max_pool": lambda x: F.adaptive_max_pool2d(x, (11, 3)),
+    "largest": lambda x: x.amax((2, 3), keepdim=True),
+    "largest without axes": lambda x: x.amax((-1, -2)).view(-1, 4, 1, 1),
+    "sum": lambda x: x.sum((2, 3), keepdim=True),
     "pool of pool, then all of it": lambda x: F.adaptive_avg_pool2d(F.avg_pool2d(x, 2), 1),
 }
 ROUTES: dict[str, Callable[..., torch.Tensor]] = {
@@ -190,6 +208,74 @@ CONVOLUTIONS = {
 def test_linear_maps(name: str) -> None:
     layer = copy.deepcopy(CONVOLUTIONS[name])
     check(prepared(Between(layer)), images((3, 11, 9)), tolerance=1e-12)
+
+
+EDGES = {
+    "batch norm, then padded": nn.Sequential(nn.BatchNorm2d(4), nn.Conv2d(4, 6, 3, padding=1)),
+    "batch norm, then padded in groups": nn.Sequential(nn.BatchNorm2d(4), nn.Conv2d(4, 6, 3, padding=1, groups=2)),
+    "batch norm, then padded, depthwise": nn.Sequential(nn.BatchNorm2d(4), nn.Conv2d(4, 8, 3, 2, 1, groups=4)),
+    "1x1 with a bias, then padded": nn.Sequential(nn.Conv2d(4, 4, 1), nn.Conv2d(4, 6, 3, padding=1)),
+    "zeros around a bias": nn.Sequential(nn.BatchNorm2d(4), nn.ZeroPad2d((1, 2, 0, 3)), nn.Conv2d(4, 6, 3)),
+    "zeros around a bias, alone": nn.Sequential(nn.BatchNorm2d(4), nn.ZeroPad2d((1, 2, 0, 3))),
+    "average of a bias and zeros": nn.Sequential(nn.BatchNorm2d(4), nn.AvgPool2d(3, 2, 1)),
+    "a bias in some channels": Lambda(lambda x: F.pad(x + torch.tensor([0.5, 0, -2, 0]).view(4, 1, 1), (1, 1, 1, 1))),
+}
+
+
+@pytest.mark.parametrize("name", EDGES)
+def test_a_bias_within_zeros(name: str) -> None:
+    network = check(prepared(Between(copy.deepcopy(EDGES[name]))), images((3, 11, 9)), tolerance=1e-12)
+    assert [one.name for one in network.populations] == ["before.1", "ones", "after.2"]
+    ones = network.node("ones")
+    assert isinstance(ones, Neurons) and ones.shape == (1, 11, 9) and (ones.low, ones.high) == (0, 1)
+
+
+def test_an_image_that_the_model_normalises() -> None:
+    normalise = Lambda(
+        lambda x: (x - torch.tensor([0.5, 0.25, -1]).view(3, 1, 1)) / torch.tensor([2, 0.5, 1]).view(3, 1, 1)
+    )
+    larger = (nn.ZeroPad2d(2), nn.Conv2d(3, 4, 3, padding=1), QuantReLU(step=0.25, levels=7), nn.AvgPool2d(2))
+    smaller = (nn.BatchNorm2d(4), nn.Conv2d(4, 4, 3, padding=1), QuantReLU(step=0.25, levels=7), nn.Flatten())
+    model = nn.Sequential(normalise, *larger, *smaller, nn.LazyLinear(3))
+    model(torch.zeros(2, 3, 10, 8))
+    network = check(prepared(model), images((3, 10, 8)), tolerance=1e-12)
+    shapes = {one.name: one.shape for one in network.populations if one.name.startswith("ones")}
+    assert shapes == {"ones": (1, 10, 8), "ones_2": (1, 7, 6)}
+
+
+FALLING: dict[str, nn.Module] = {
+    "batch norm, then max pool": nn.Sequential(nn.BatchNorm2d(4), nn.MaxPool2d(3, 2, 1)),
+    "twice": Lambda(lambda x: F.max_pool2d(0.5 - F.max_pool2d(1 - 2 * x, 2), 2)),
+    "of some channels twice": Lambda(lambda x: F.max_pool2d(torch.cat([x, -x, 0 * x[:, :1]], 1), 3)),
+    "all of it": Lambda(lambda x: (1 - x).amax((2, 3), keepdim=True)),
+}
+
+
+@pytest.mark.parametrize("name", FALLING)
+@pytest.mark.parametrize(
+    "quantiser", [QuantReLU(step=0.25, levels=7), QuantReLU(k=2), QuantIdentity(step=0.25, low=-3, high=4)]
+)
+def test_a_max_pool_behind_a_negative_factor(name: str, quantiser: nn.Module) -> None:
+    model = Between(copy.deepcopy(FALLING[name]))
+    model.before[1] = copy.deepcopy(quantiser)
+    network = check(prepared(model), images((3, 11, 9)), tolerance=1e-12)
+    assert sum(".signs" in one.name for one in network.populations) == (2 if name == "twice" else 1)
+
+
+@pytest.mark.parametrize("pools", [1, 2])
+def test_a_max_pool_before_a_negative_factor_and_the_quantiser(pools: int) -> None:
+    layers = [nn.Sequential(nn.MaxPool2d(2), nn.BatchNorm2d(4)) for _ in range(pools)]
+    act = QuantReLU(step=0.25, levels=7)
+    model: nn.Module = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), *layers, act, nn.Flatten(), nn.LazyLinear(3))
+    x = images((3, 11, 9))
+    model(x)
+    model = prepared(model)
+    network = negspike.convert(model, x)
+    assert [one.name for one in network.populations if ".signs" in one.name]
+    for engine in ("reference", "event"):
+        log = negspike.simulate(network, x, engine=engine)
+        assert (log.silent >= 0).all()
+        np.testing.assert_array_equal(log.logits, model.double()(x.double()).detach().numpy())
 
 
 @pytest.mark.parametrize("size", [(5, 7), (3, 2), (22, 18), (11, 9), (1, 1)])
@@ -410,15 +496,6 @@ class Branches(nn.Module):
         return x if x.sum() > 0 else -x
 
 
-class Lambda(nn.Module):
-    def __init__(self, function: Callable[..., Any]) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, x: torch.Tensor) -> Any:
-        return self.function(x)
-
-
 class Product(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x * x
@@ -432,14 +509,14 @@ REFUSED: dict[str, tuple[nn.Module, tuple[str, ...]]] = {
     "sigmoid": (nn.Sigmoid(), ("between: sigmoid",)),
     "product": (Product(), ("between: the product of two activations",)),
     "layer norm": (nn.LayerNorm(9), ("between: layer_norm cannot be converted",)),
-    "attention": (Lambda(lambda x: F.softmax(x, 1)), ("between: softmax",)),
+    "attention": (Lambda(lambda x: F.softmax(x, 1)), ("between: softmax", "leave it out")),
     "group norm": (nn.GroupNorm(2, 4), ("between: group_norm cannot be converted",)),
     "upsampling": (nn.Upsample(scale_factor=2), ("between: ", "cannot be converted")),
     "cropping": (Lambda(lambda x: x[:, :, 1:]), ("between: a slice of height or width",)),
     "transposing": (Lambda(lambda x: x.transpose(2, 3)), ("between: a permutation that moves height or width",)),
     "mean over channels": (
         Lambda(lambda x: x.mean(1, keepdim=True)),
-        ("between: only the mean over height and width",),
+        ("between: mean can be converted over height and width alone",),
     ),
     "concat of rows": (Lambda(lambda x: torch.cat([x, x], 2)), ("between: only concatenation along the channels",)),
     "factor a position": (Lambda(lambda x: x * torch.arange(9.0)), ("between: mul", "within a channel")),
@@ -448,7 +525,11 @@ REFUSED: dict[str, tuple[nn.Module, tuple[str, ...]]] = {
     "max pool of unquantised": (nn.Sequential(nn.Conv2d(4, 4, 1), nn.MaxPool2d(2)), ("reads a max pool of values",)),
     "uneven pool": (nn.AdaptiveAvgPool2d((4, 4)), ("only a linear layer", "QuantIdentity")),
     "overlapping averages at the edge": (nn.AvgPool2d(3, 1, 1), ("differs at the edge", "QuantIdentity")),
-    "bias and padding": (nn.Conv2d(4, 4, 1), ("zeros around a bias", "QuantIdentity")),
+    "uneven max pool": (nn.AdaptiveMaxPool2d((4, 4)), ("between: (11, 9) into (4, 4)", "different sizes")),
+    "places of the largest": (
+        Lambda(lambda x: F.max_pool2d(x, 1, return_indices=True)[1] * 1.0),
+        ("where a max pool found", "cannot be converted"),
+    ),
     "control flow": (Branches(), ("torch.export cannot trace it", "control flow")),
     "values as shapes": (Lambda(lambda x: x.nonzero()), ("",)),
     "mixed batch": (Lambda(lambda x: x.reshape(-1, 2, 11, 9).repeat(1, 2, 1, 1)), ("",)),
@@ -491,6 +572,9 @@ def test_refused_models() -> None:
         negspike.convert(nn.Sequential(conv, act).eval(), x)
     with OneLine(InputError, "returns 2 values"):
         negspike.convert(nn.Sequential(conv, act, nn.Flatten(), fc, Lambda(lambda y: (y, y))).eval(), x)
+    for result in (lambda y: {"logits": y}, lambda y: [y], lambda y: (y,)):
+        with OneLine(InputError, "one tensor of logits"):
+            negspike.convert(nn.Sequential(conv, act, nn.Flatten(), fc, Lambda(result)).eval(), x)
     with OneLine(InputError, "relu without a quantiser"):
         negspike.convert(nn.Sequential(conv, act, nn.Flatten(), fc, nn.ReLU()).eval(), x)
     with OneLine(InputError, "the example has shape (3, 8, 8)"):

@@ -13,13 +13,16 @@ import nets
 import nir
 import numpy as np
 import pytest
+import torch
 from conftest import OneLine
 from graphs import Graph, examples, graphs
 from hypothesis import given
 from qonnx.core.modelwrapper import ModelWrapper
 from qonnx.core.onnx_exec import execute_onnx
 from test_golden import network_of
+from torch import nn
 
+import negspike
 from negspike import SpikingNetwork, simulate
 from negspike.commands import main
 from negspike.errors import InputError
@@ -256,6 +259,29 @@ def test_qonnx_needs_bounds_and_sums_that_are_exact(tmp_path: Path) -> None:
     with OneLine(InputError, network.readout.name, "float64 is exact up to 53"):
         to_qonnx.write(replace(network, nodes=(*network.nodes[:-1], readout)), tmp_path / "net.onnx")
     assert not list(tmp_path.iterdir())
+
+
+def test_populations_that_the_conversion_adds(tmp_path: Path) -> None:
+    """One that is always 1, and one of counts with other signs."""
+    torch.manual_seed(0)
+    layers = (
+        nn.Conv2d(1, 4, 3, padding=1),
+        nn.ReLU(),
+        nn.BatchNorm2d(4),
+        nn.MaxPool2d(2),
+        nn.Conv2d(4, 3, 3, padding=1),
+    )
+    model, images = nn.Sequential(*layers, nn.ReLU(), nn.Flatten(), nn.Linear(48, 5)).eval(), torch.randn(3, 1, 8, 8)
+    model[2].weight.data, model[2].bias.data = torch.tensor([1.0, -1, 0.5, -2]), torch.tensor([0.5, 0, -1, 0.25])
+    quantised = negspike.quantize(model, images, levels=7)
+    network = negspike.convert(quantised, images, weight_bits=8)
+    assert [one.name for one in network.populations] == ["1", "3.signs", "ones", "5"]
+    to_json.write(network, tmp_path / "net.json", images=images.numpy())
+    replayed(tmp_path / "net.json")
+    to_nir.write(network, tmp_path / "net.nir")
+    same(to_nir.read(tmp_path / "net.nir"), network)
+    to_qonnx.write(network, tmp_path / "net.onnx")
+    executed(tmp_path / "net.onnx", network, images.numpy())
 
 
 # --- the command -----------------------------------------------------------------------------------------------------

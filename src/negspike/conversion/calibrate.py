@@ -32,11 +32,19 @@ _WEIGHTED_FUNCTIONS: set[Any] = {F.conv2d, torch.conv2d, F.linear}
 _PASSED = (nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.Flatten, nn.Dropout, nn.Dropout2d, nn.Identity, nn.Unflatten)
 _PASSED_FUNCTIONS: set[Any] = {F.avg_pool2d, F.adaptive_avg_pool2d, torch.flatten, F.dropout, torch.mean}
 _PASSED_FUNCTIONS |= {"mean", "flatten", "view", "reshape", "contiguous", "squeeze"}
-_REFUSED = (
+_NOT_LINEAR = (
     *(nn.SiLU, nn.GELU, nn.Sigmoid, nn.Hardswish, nn.Hardsigmoid, nn.Tanh, nn.ELU, nn.SELU, nn.CELU, nn.LeakyReLU),
-    *(nn.PReLU, nn.Softplus, nn.Mish, nn.Softmax, nn.LayerNorm, nn.GroupNorm, nn.InstanceNorm2d, nn.MultiheadAttention),
-    *(nn.LocalResponseNorm, nn.Conv1d, nn.Conv3d, nn.ConvTranspose2d, nn.LSTM, nn.GRU),
+    *(nn.PReLU, nn.Softplus, nn.Mish, nn.LayerNorm, nn.GroupNorm, nn.InstanceNorm2d, nn.MultiheadAttention),
+    *(nn.LocalResponseNorm, nn.LSTM, nn.GRU),
 )
+_REFUSED = {
+    _NOT_LINEAR: "is nothing that spikes can follow exactly; use ReLU, batch norm and the like in its place, and train",
+    (
+        nn.Softmax,
+        nn.LogSoftmax,
+    ): "is nothing that spikes can follow; as the last layer leave it out: argmax is the same",
+    (nn.Conv1d, nn.Conv3d, nn.ConvTranspose2d): "cannot be converted; there are Conv2d and Linear",
+}
 
 
 def quantize(
@@ -153,11 +161,9 @@ class _Rewriter:
 
     def _refuse(self, node: fx.Node) -> None:
         module = self._module(node)
-        if isinstance(module, _REFUSED):
-            raise InputError(
-                f"{node.target}: {type(module).__name__} is nothing that spikes can follow exactly; use ReLU, batch "
-                "norm and the like in its place, and train"
-            )
+        for kinds, reason in _REFUSED.items():
+            if isinstance(module, kinds):
+                raise InputError(f"{node.target}: {type(module).__name__} {reason}")
 
     def _limits(self, node: fx.Node) -> Limits | None:
         """(low, high) that an activation function clips to; None for anything else."""

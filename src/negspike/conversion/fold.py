@@ -27,7 +27,7 @@ class Folder:
         self.nodes: list[FloatNode] = []
         self.values: dict[str, Value] = {}
         self._names: Counter[str] = Counter([INPUT])
-        self._pools: dict[tuple[str, Window], Signal] = {}
+        self._pools: dict[tuple[str, Window], FloatNode] = {}
         self._ones: dict[Pair, str] = {}
 
     def fold(self, operations: list[Operation]) -> list[FloatNode]:
@@ -70,12 +70,6 @@ class Folder:
 
     # --- nodes
 
-    def _named(self, operation: Operation, otherwise: str) -> str:
-        base = "".join(letter if letter.isalnum() or letter in "_.-" else "_" for letter in operation.path) or otherwise
-        if not base.isascii():
-            base = otherwise
-        return self._free(base)
-
     def _free(self, base: str) -> str:
         """A name that no node has yet."""
         name, number = base, 1
@@ -112,7 +106,7 @@ class Folder:
         if not signal.weighted or signal.clip is not None or signal.pools:
             return value
         terms = tuple(_finished(term, signal.shape) for term in signal.terms)
-        node = FloatNode("sum", self._named(operation, operation.name), replace(signal, terms=terms))
+        node = FloatNode("sum", self._free(_named(operation, operation.name)), replace(signal, terms=terms))
         self.nodes.append(node)
         return replace(value, signal=replace(Signal.of(node.name, signal.shape), bias=signal.bias))
 
@@ -126,46 +120,72 @@ class Folder:
             low = bounds[0] if low is None else low if bounds[0] is None else max(low, bounds[0])
             high = bounds[1] if high is None else high if bounds[1] is None else min(high, bounds[1])
         terms = tuple(_finished(term, signal.shape) for term in signal.terms)
-        name = self._named(operation, "quantize")
+        name = self._free(_named(operation, "quantize"))
         node = FloatNode("neurons", name, Signal(signal.shape, terms, signal.bias), step, low, high)
         self.nodes.append(node)
         result = Signal.of(name, signal.shape)
-        for window in pools:
-            result = self._pool(result, window, name + ".pool")
+        for window, largest in pools:
+            # the smallest of some numbers is what the largest of the opposite numbers is the opposite of
+            signs, one = np.where(largest, 1.0, -1.0), np.ones(signal.shape[0])
+            term = self._largest(result.scaled(signs, one, 0 * one).terms[0], window, name + ".pool")
+            result = Signal((signal.shape[0], *term.shape[1:]), (term,), 0 * one).scaled(signs, one, 0 * one)
         return value.like(result)
 
     def maxpool(self, operation: Operation, value: Value) -> Value:
         """A max pool of quantised values is a node for each source; others wait for their quantiser."""
         signal, window = value.plain(), operation.values["window"]
-        low = {node.name: node.low for node in self.nodes}
+        counted = self._counted()
         covered = np.concatenate([term.targets for term in signal.terms]) if signal.terms else np.zeros(0, int)
         alone = len(covered) == signal.shape[0] == len(np.unique(covered))
-        points = [_without_zeros(term, signal, low) for term in signal.terms]
-        emitted = all(one is not None and one[0].source in self._counted() for one in points)
-        if signal.clip is None and not signal.pools and alone and emitted:
+        points = [_without_zeros(term, signal, counted.get(term.source)) for term in signal.terms]
+        if signal.clip is None and not signal.pools and alone and None not in points:
             terms = []
             for found in points:
                 assert found is not None
                 term, padding = found
                 own = replace(window, padding=_added(window.padding, padding))
-                pooled = self._pool(Signal.of(term.source, term.shape), own, self._named(operation, operation.name))
-                terms.append(replace(term, source=pooled.terms[0].source, shape=pooled.shape))
+                terms.append(self._largest(term, own, _named(operation, operation.name)))
             size = window.out_size(*signal.shape[1:])
             result = Signal((signal.shape[0], *size), tuple(terms), signal.bias)
         else:
-            result = replace(signal, pools=(*signal.pools, window))
+            result = replace(signal, pools=(*signal.pools, (window, np.ones(signal.shape[0], bool))))
         return Value.of(result).reshaped(operation.shape)
 
-    def _counted(self) -> set[str]:
-        return {node.name for node in self.nodes if node.kind in ("neurons", "maxpool")}
+    def _counted(self) -> dict[str, FloatNode]:
+        """What emits counts, with the neurons whose counts they are."""
+        found: dict[str, FloatNode] = {}
+        for node in self.nodes:
+            if node.kind == "neurons":
+                found[node.name] = node
+            elif node.kind == "maxpool":
+                found[node.name] = found[node.signal.terms[0].source]
+        return found
 
-    def _pool(self, signal: Signal, window: Window, name: str) -> Signal:
-        key = (signal.terms[0].source, window)
-        if key not in self._pools:
-            node = FloatNode("maxpool", name, signal, window=window)
+    def _largest(self, term: Term, window: Window, name: str) -> Term:
+        """The largest values in windows of a term that passes on counts, place by place.
+
+        Where a factor is negative, neurons of the opposite counts come between: they lose nothing.
+        """
+        signs = np.where(term.numerator / term.denominator < 0, -1.0, 1.0)
+        if (signs < 0).any():
+            read, channels, one = self._counted()[term.source], np.arange(len(signs)), np.ones(len(signs))
+            low, high = read.low, read.high
+            if low is not None and high is not None:
+                low, high = min(low, -high), max(high, -low)
+            else:
+                low = high = None
+            turned = replace(term, targets=channels, numerator=signs, denominator=one)
+            signal = Signal((len(signs), *term.shape[1:]), (turned,), 0 * one)
+            node = FloatNode("neurons", self._free(f"{name}.signs"), signal, read.step, low, high)
             self.nodes.append(node)
-            self._pools[key] = Signal.of(name, node.shape)
-        return self._pools[key]
+            term = replace(term, source=node.name, shape=node.shape, channels=channels)
+            term = replace(term, numerator=abs(term.numerator), denominator=abs(term.denominator))
+        key = (term.source, window)
+        if key not in self._pools:
+            pool = FloatNode("maxpool", self._free(name), Signal.of(term.source, term.shape), window=window)
+            self.nodes.append(pool)
+            self._pools[key] = pool
+        return replace(term, source=self._pools[key].name, shape=self._pools[key].shape)
 
     def _readout(self, last: Operation) -> None:
         value = self.values[last.name]
@@ -178,7 +198,7 @@ class Folder:
         if not signal.terms:
             raise InputError("the logits do not depend on the image")
         terms = tuple(_finished(term, signal.shape) for term in signal.terms)
-        self.nodes.append(FloatNode("readout", self._named(last, "readout"), replace(signal, terms=terms)))
+        self.nodes.append(FloatNode("readout", self._free(_named(last, "readout")), replace(signal, terms=terms)))
 
     def _used(self) -> list[FloatNode]:
         needed, kept = {self.nodes[-1].name}, []
@@ -199,8 +219,8 @@ def _affine(_: Folder, operation: Operation, value: Value) -> Value:
         raise InputError("batch norm or a factor for each position cannot be converted; flatten after it")
     if len(numerator) != signal.shape[0]:
         raise InputError(f"{len(numerator)} factors for {signal.shape[0]} channels")
-    if signal.clip is not None or (signal.pools and (numerator / denominator <= 0).any()):
-        _check_settled(signal, "a factor that is not positive")
+    if signal.clip is not None:
+        _check_settled(signal, "a factor")
     return value.like(signal.scaled(numerator, denominator, shift))
 
 
@@ -322,6 +342,12 @@ def _check_settled(signal: Signal, reader: str) -> None:
         )
 
 
+def _named(operation: Operation, otherwise: str) -> str:
+    """What a node is called: the module's path, as far as a name can have its letters."""
+    base = "".join(letter if letter.isalnum() or letter in "_.-" else "_" for letter in operation.path)
+    return base if base and base.isascii() else otherwise
+
+
 def _check_channels(value: Value, *, spatial: bool) -> None:
     if value.flat or value.index.ndim != 1 or value.spatial != spatial:
         axes = "(N, channels, height, width)" if spatial else "(N, features)"
@@ -337,14 +363,19 @@ def _added(first: Any, second: Any) -> Any:
     return tuple((a[0] + b[0], a[1] + b[1]) for a, b in zip(first, second, strict=True))
 
 
-def _without_zeros(term: Term, signal: Signal, low: dict[str, int | None]) -> tuple[Term, Any] | None:
-    """A term that passes on counts, and the zeros around it, which no maximum of counts from 0 on can notice."""
-    if term.weight is not None or term.spread is not None or (term.numerator / term.denominator <= 0).any():
-        return None
+def _without_zeros(term: Term, signal: Signal, read: FloatNode | None) -> tuple[Term, Any] | None:
+    """A term that passes on counts, and the zeros around it, which no maximum of counts from 0 on can notice.
+
+    Args:
+        term: of the signal.
+        signal: what a max pool reads.
+        read: the neurons that the term's source has its counts from; None: it has none.
+    """
     padding = term.window.padding
-    if not replace(term.window, padding=((0, 0), (0, 0))).is_point:
+    if read is None or not replace(term, window=replace(term.window, padding=((0, 0), (0, 0)))).is_point:
         return None
-    if term.window.is_padded and (low.get(term.source, -1) != 0 or signal.bias.any()):
+    falls = (term.numerator / term.denominator < 0).any()
+    if term.window.is_padded and (read.low != 0 or signal.bias.any() or falls):
         return None
     return replace(term, window=Window()), padding
 

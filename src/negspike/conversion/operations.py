@@ -330,6 +330,10 @@ def _clip(call: Call) -> Entry:
     return "clip", [call.activation("self")], {"low": low, "high": high, "what": call.short}
 
 
+def _probabilities(call: Call) -> Entry:
+    raise call.refuse(f"{call.short} cannot be converted; as the last step leave it out: argmax is the same")
+
+
 def _nonlinear(call: Call) -> Entry:
     raise call.refuse(
         f"{call.short} is not a function that spikes can follow exactly; use ReLU in its place, train, and quantize"
@@ -379,8 +383,9 @@ OPERATIONS: dict[str, Callable[[Call], Entry | list[Entry]]] = {
     **dict.fromkeys(
         (
             *("aten.silu", "aten.gelu", "aten.sigmoid", "aten.tanh", "aten.hardswish", "aten.hardsigmoid", "aten.elu"),
-            *("aten.leaky_relu", "aten.prelu", "aten.mish", "aten.softplus", "aten.softmax", "aten.log_softmax"),
+            *("aten.leaky_relu", "aten.prelu", "aten.mish", "aten.softplus"),
         ),
         _nonlinear,
     ),
+    **dict.fromkeys(("aten.softmax", "aten.log_softmax"), _probabilities),
 }

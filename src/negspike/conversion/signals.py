@@ -98,14 +98,15 @@ class Signal:
         terms: what is added up.
         bias: (channels,) float64.
         clip: bounds of a ReLU that waits for its quantiser: (low, high, what it is); None bounds are none.
-        pools: max pools that wait for a quantiser, in order.
+        pools: max pools that wait for a quantiser, in order, each with (channels,) bool: whether the largest value of a
+            window is meant or, behind a negative factor, the smallest.
     """
 
     shape: Shape
     terms: tuple[Term, ...]
     bias: np.ndarray
     clip: tuple[float | None, float | None, str] | None = None
-    pools: tuple[Window, ...] = ()
+    pools: tuple[tuple[Window, np.ndarray], ...] = ()
 
     @classmethod
     def of(cls, source: str, shape: Shape) -> Signal:
@@ -117,7 +118,7 @@ class Signal:
     def out_shape(self) -> Shape:
         """(channels, height, width) of the tensor, after the pools that wait."""
         size = self.shape[1:]
-        for window in self.pools:
+        for window, _ in self.pools:
             size = window.out_size(*size)
         return (self.shape[0], *size)
 
@@ -136,7 +137,9 @@ class Signal:
             )
             for term in self.terms
         )
-        return replace(self, terms=terms, bias=self.bias * numerator / denominator + shift)
+        kept = numerator / denominator >= 0
+        pools = tuple((window, largest == kept) for window, largest in self.pools)
+        return replace(self, terms=terms, bias=self.bias * numerator / denominator + shift, pools=pools)
 
     def picked(self, index: np.ndarray) -> Signal:
         """The channels ``index``, in that order."""
@@ -149,7 +152,10 @@ class Signal:
                 places = np.full(len(term.targets), 0)
                 places[row[index[present]]] = present
                 terms += [replace(part, targets=places[_places(part, term)]) for part in term.rows(row[index[present]])]
-        return replace(self, shape=(len(index), *self.shape[1:]), terms=tuple(terms), bias=self.bias[index])
+        pools = tuple((window, largest[index]) for window, largest in self.pools)
+        return replace(
+            self, shape=(len(index), *self.shape[1:]), terms=tuple(terms), bias=self.bias[index], pools=pools
+        )
 
     def plus(self, other: Signal) -> Signal:
         """The sum of two signals of one shape."""

@@ -157,6 +157,9 @@ class _Reader:
             raise InputError(
                 f"the model returns {len(outputs)} values, expected one tensor of logits made of the images"
             )
+        spec = self.program.call_spec.out_spec
+        if not spec.is_leaf():
+            raise InputError(f"the model returns a {spec.type.__name__}, expected one tensor of logits, as it is")
         needed, kept = {outputs[0].name}, []
         for operation in reversed(self.found):
             if operation.name in needed:
