@@ -307,13 +307,13 @@ def test_pools_of_uneven_windows_before_a_linear_layer(pool: nn.Module) -> None:
 class Residual(nn.Module):
     """A pre-activation stream: it is read by batch norms and by later additions, and never quantised itself."""
 
-    def __init__(self, blocks: int = 3) -> None:
+    def __init__(self, blocks: int = 3, channels: int = 4) -> None:
         super().__init__()
-        self.stem = nn.Conv2d(3, 4, 3, padding=1)
-        self.norms = nn.ModuleList(nn.BatchNorm2d(4) for _ in range(blocks + 1))
+        self.stem = nn.Conv2d(3, channels, 3, padding=1)
+        self.norms = nn.ModuleList(nn.BatchNorm2d(channels) for _ in range(blocks + 1))
         self.acts = nn.ModuleList(QuantReLU(step=0.5, levels=7) for _ in range(blocks + 1))
-        self.convs = nn.ModuleList(nn.Conv2d(4, 4, 3, padding=1) for _ in range(blocks))
-        self.fc = nn.Linear(4, 3)
+        self.convs = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1) for _ in range(blocks))
+        self.fc = nn.Linear(channels, 3)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.stem(x)
@@ -354,6 +354,21 @@ class Dense(nn.Module):
         for layer in self.layers:
             features.append(layer(torch.cat(features, 1)))
         return self.last(torch.cat(features, 1))  # type: ignore[no-any-return]
+
+
+def test_a_stream_of_numbers_that_are_not_dyadic_decides_as_float64_does() -> None:
+    """Potentials have no room for many bits of scale here: none may be lost to rounding."""
+    torch.manual_seed(0)
+    model = Residual(channels=32)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, -0.3, 1.5)
+            nn.init.normal_(module.bias, 0, 0.3)
+            nn.init.normal_(module.running_mean, 0, 0.3)  # type: ignore[arg-type]
+            nn.init.uniform_(module.running_var, 0.3, 2)  # type: ignore[arg-type]
+    x = (torch.rand(60, 3, 11, 9) * 2**16).round() / 2**16
+    model.acts = nn.ModuleList(nn.ReLU() for _ in model.acts)
+    check(negspike.quantize(model.eval(), x, levels=15), x, tolerance=1e-6)
 
 
 def test_dense_features_are_sums() -> None:

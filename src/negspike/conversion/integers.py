@@ -179,7 +179,13 @@ def common_unit(rows: list[Row], step: Fraction, offset: Fraction, most: int) ->
     if all((value / unit).denominator == 1 for value in values):
         return unit
     common = common_divisor(values)
-    return common if common >= smallest and reach < common * LARGEST_POTENTIAL else unit
+    if common >= smallest and reach < common * LARGEST_POTENTIAL:
+        return common
+    # The smallest scale would lose most by rounding: as a power of two it loses nothing.
+    least = min(units)
+    while least >= 2 * unit:
+        least /= 2
+    return max(unit, least)
 
 
 def common_divisor(values: list[Fraction]) -> Fraction:
@@ -302,15 +308,18 @@ class IntegerBuilder:
         for term in (term for node in stream for term in node.signal.terms if term.source in self.emissions):
             branch = Branch.of(term, self.emissions[term.source], self.bits)
             for row, target in enumerate(term.targets):
-                finest = branch.finest(row, Fraction(1)) if several else branch.unit(row)
                 if branch.alive(row):
-                    (spikes if finest is None else fine)[target].append(abs(finest or branch.unit(row)))
+                    (spikes if branch.extra is None else fine)[target].append(abs(branch.unit(row)))
         # Where whole spikes alone arrive, there are no weights whose fractional bits to keep, but potentials that read
         # such channels have room for values of one size: a unit like that of the others.
         like = max((min(weights) for weights in fine if weights), default=None)
         units = []
         for weights, counts in zip(fine, spikes, strict=True):
             unit = min(weights or counts, default=Fraction(1))
+            # The finest is a power of two of it and loses nothing, the others keep 16 fractional bits more.
+            others = sorted(weights)[1:] if several else []
+            while others and others[0] < unit * (1 << EXTRA):
+                unit /= 2
             while not weights and like is not None and unit > like:
                 unit /= 2
             units.append(unit)
