@@ -166,6 +166,71 @@ def test_a_linear_bottleneck_gets_a_signed_quantiser() -> None:
     assert {one.name for one in network.populations} == set(found)
 
 
+class Pooled(nn.Module):
+    """The largest of a residual sum, as at the end of ResNet-9, and what comes of it."""
+
+    def __init__(self, after: nn.Module) -> None:
+        super().__init__()
+        self.one, self.two = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1)
+        self.relu, self.pool, self.after, self.fc = nn.ReLU(), nn.MaxPool2d(2), after, nn.Linear(4, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.relu(self.one(x))
+        x = self.after(self.pool(self.relu(self.two(x)) + x))
+        return self.fc(x.mean((2, 3)))  # type: ignore[no-any-return]
+
+
+def test_the_largest_of_a_sum_gets_a_quantiser() -> None:
+    quantised = negspike.quantize(Pooled(nn.Identity()).eval(), images(), levels=15)
+    found = quantisers(quantised)
+    assert set(found) == {"relu", "relu_2", "pool_quant"}
+    one = found["pool_quant"]
+    assert isinstance(one, QuantIdentity) and (one.low, one.high) == (0, 15), "a sum of ReLUs is never negative"
+    lossless(quantised, images())
+
+
+@pytest.mark.parametrize(
+    "between", [nn.Identity(), nn.BatchNorm2d(4), nn.Sequential(nn.BatchNorm2d(4), nn.MaxPool2d(2))]
+)
+def test_a_quantiser_that_follows_serves(between: nn.Module) -> None:
+    after = nn.Sequential(between, nn.ReLU())
+    quantised = negspike.quantize(Pooled(after).eval(), images(), levels=15)
+    assert set(quantisers(quantised)) == {"relu", "relu_2", "after.1"}
+    lossless(quantised, images())
+
+
+def test_overlapping_averages_before_a_padded_convolution_get_a_quantiser() -> None:
+    layers = (
+        nn.Conv2d(3, 4, 3, padding=1),
+        nn.ReLU(),
+        nn.AvgPool2d(3, 2, 1),
+        nn.Dropout(),
+        nn.Conv2d(4, 4, 3, padding=1),
+    )
+    model = nn.Sequential(*layers, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5)).eval()
+    quantised = negspike.quantize(model, images(), levels=15)
+    assert set(quantisers(quantised)) == {"1", "2_quant", "5"}
+    lossless(quantised, images())
+    model[2] = nn.AvgPool2d(2)
+    assert set(quantisers(negspike.quantize(model, images()))) == {"1", "5"}
+
+
+class OfTensors(nn.Module):
+    """As the transforms of torchvision: what is no tensor passes."""
+
+    def forward(self, x: Any) -> Any:
+        return (x - 0.5) / 0.25 if isinstance(x, torch.Tensor) else x
+
+
+def test_a_trace_that_is_another_function_is_refused() -> None:
+    model = nn.Sequential(OfTensors(), nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.LazyLinear(3))
+    model(images())
+    with OneLine(InputError, "Sequential: torch.fx traces another function", "QuantReLU"):
+        negspike.quantize(model.eval(), images())
+    model[2] = QuantReLU(step=0.1, levels=15)
+    lossless(negspike.round_weights(model.eval()), images())
+
+
 def test_functional_dropout_drops_in_training_only() -> None:
     model = Uses(lambda x: F.dropout(F.relu(x), 0.5, training=False))
     quantised = negspike.quantize(model.train(), images())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -14,6 +16,7 @@ from negspike.conversion.rewrite import Quantiser, Rewriter
 from negspike.conversion.rounding import round_weights
 from negspike.conversion.trace import check_module, tensor_of
 from negspike.errors import InputError, one_line
+from negspike.training.quantizers import QuantIdentity
 
 # What the error of a step is measured on, and how many steps are tried in each of two rounds.
 MOST_VALUES = 1 << 18
@@ -32,15 +35,17 @@ def quantize(
     """A copy of a float model that :func:`negspike.convert` takes, trainable in a loop of one's own.
 
     Each ReLU, ReLU6 and Hardtanh, as a module, function or method, becomes a :class:`negspike.QuantReLU` of its own,
-    and where a linear map reads another's result, as behind a linear bottleneck, a :class:`negspike.QuantIdentity` is
-    put between. Layer by layer, on what the quantised layers before give, the step is chosen. Weights are rounded to 24
-    bits (:func:`negspike.round_weights`); they and batch norm keep the names that they have.
+    and where a map needs one, as between the linear maps of a bottleneck or behind a max pool of a residual sum, a
+    :class:`negspike.QuantIdentity` is put between. Layer by layer, on what the quantised layers before give, the step
+    is chosen. Weights are rounded to 24 bits (:func:`negspike.round_weights`); they and batch norm keep the names that
+    they have.
 
     Args:
         model: made of what ``torch.fx`` can trace; it is left as it is.
         calibration: (N, C, H, W) floats, some dozens to hundreds of images as the model is used with; steps are chosen
             by at most 512 of them, spread evenly.
-        levels: largest count L; 15 makes activations of 4 bits. A QuantIdentity has as many values, half below 0.
+        levels: largest count L; 15 makes activations of 4 bits. A QuantIdentity has as many values, half
+            below 0 unless all that it is given is above.
         percentile: the largest count stands for this percentile of the positive inputs; None: the step with the least
             squared error.
         reconstruction_steps: so many updates of weights, biases and steps towards the float model's activations on the
@@ -63,14 +68,15 @@ def quantize(
     images = tensor_of(calibration)
     if images.dim() != 4 or 0 in images.shape:
         raise InputError(f"calibration images have shape {tuple(images.shape)}, expected (N, channels, height, width)")
-    with torch.device("cpu"):  # not where the caller's new tensors would be, but where the model is
-        rewriter = Rewriter(model, count)
-        quantised = round_weights(rewriter.rewrite())
     parameter = next(model.parameters(), None)
     if parameter is not None:
         images = images.to(parameter.device, parameter.dtype)
-        quantised.to(parameter.device)
-    _calibrate(quantised, images[:: -(-len(images) // CALIBRATION_IMAGES)], percentile, rewriter.activations)
+    with torch.device("cpu"):  # not where the caller's new tensors would be, but where the model is
+        rewriter = Rewriter(model, count)
+        _check_trace(rewriter, images[:2])
+        quantised = round_weights(rewriter.rewrite()).to(images.device)
+    chosen = images[:: -(-len(images) // CALIBRATION_IMAGES)]
+    _calibrate(quantised, chosen, count, percentile, rewriter.activations)
     if updates:
         reconstruct(quantised, images, rewriter.activations, steps=updates)
         round_weights(quantised)
@@ -78,17 +84,42 @@ def quantize(
     return quantised
 
 
+@torch.no_grad()
+def _check_trace(rewriter: Rewriter, images: torch.Tensor) -> None:
+    """Modules may do something else with what is no tensor: transforms of torchvision let it pass."""
+    with _fitting():
+        expected, found = rewriter.original(images), rewriter.module(images)
+    if isinstance(expected, torch.Tensor) and not torch.allclose(expected, found, rtol=1e-3, equal_nan=True):
+        name = type(rewriter.original).__name__
+        raise InputError(
+            f"{name}: torch.fx traces another function than the model computes, which looks at what kind of value it "
+            "is given; put a QuantReLU in the place of each activation yourself"
+        )
+
+
+@contextmanager
+def _fitting() -> Iterator[None]:
+    try:
+        yield
+    except InputError:
+        raise
+    except RuntimeError as error:
+        raise InputError(f"the calibration images do not fit the model: {one_line(error)[:200]}") from error
+
+
 # --- steps ------------------------------------------------------------------------------------------------------------
 
 
 @torch.no_grad()
 def _calibrate(
-    model: nn.Module, images: torch.Tensor, percentile: float | None, activations: dict[str, Limits]
+    model: nn.Module, images: torch.Tensor, levels: int, percentile: float | None, activations: dict[str, Limits]
 ) -> None:
     """One pass: each quantiser chooses its step by what it is given, and quantises with it."""
 
     def choose(module: nn.Module, inputs: tuple[torch.Tensor], limit: float | None) -> None:
         assert isinstance(module, Quantiser)
+        if isinstance(module, QuantIdentity) and inputs[0].min() >= 0:
+            module.low, module.high = 0, levels  # as behind a sum of activations: half of the counts would be idle
         module.step.fill_(best_step(inputs[0], module.low, module.high, percentile, limit))
 
     handles = [
@@ -96,11 +127,8 @@ def _calibrate(
         for name, (low, high) in activations.items()
     ]
     try:
-        model(images)
-    except InputError:
-        raise
-    except RuntimeError as error:
-        raise InputError(f"the calibration images do not fit the model: {one_line(error)[:200]}") from error
+        with _fitting():
+            model(images)
     finally:
         for handle in handles:
             handle.remove()

@@ -22,6 +22,14 @@ _WEIGHTED = (nn.Conv2d, nn.Linear)
 _WEIGHTED_FUNCTIONS: set[Any] = {F.conv2d, torch.conv2d, F.linear}
 # What one value passes through on its way to a linear map; a quantiser has fewer weights before it than behind it.
 _PASSED = (nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.Flatten, nn.Dropout, nn.Dropout2d, nn.Identity, nn.Unflatten)
+_AVERAGES = (nn.AvgPool2d, nn.AdaptiveAvgPool2d)
+_AVERAGE_FUNCTIONS: set[Any] = {F.avg_pool2d, F.adaptive_avg_pool2d, torch.mean, torch.sum, "mean", "sum"}
+_LARGEST = (nn.MaxPool2d, nn.AdaptiveMaxPool2d)
+_LARGEST_FUNCTIONS: set[Any] = {F.max_pool2d, F.adaptive_max_pool2d, torch.amax, "amax"}
+_JOINED: set[Any] = {torch.cat, torch.concat}
+# What a max pool can change places with, besides factors; and what it cannot.
+_KEPT = (*_LARGEST, nn.BatchNorm2d, nn.BatchNorm1d, nn.Dropout, nn.Dropout2d, nn.Identity)
+_FOLDED: set[Any] = {torch.flatten, "flatten", "view", "reshape", *_WEIGHTED_FUNCTIONS, *_JOINED}
 _PASSED_FUNCTIONS: set[Any] = {F.avg_pool2d, F.adaptive_avg_pool2d, torch.flatten, F.dropout, torch.mean}
 _PASSED_FUNCTIONS |= {"mean", "flatten", "view", "reshape", "contiguous", "squeeze"}
 _NOT_LINEAR = (
@@ -31,10 +39,7 @@ _NOT_LINEAR = (
 )
 _REFUSED = {
     _NOT_LINEAR: "is nothing that spikes can follow exactly; use ReLU, batch norm and the like in its place, and train",
-    (
-        nn.Softmax,
-        nn.LogSoftmax,
-    ): "is nothing that spikes can follow; as the last layer leave it out: argmax is the same",
+    (nn.Softmax, nn.LogSoftmax): "cannot be converted; as the last layer leave it out: argmax is the same",
     (nn.Conv1d, nn.Conv3d, nn.ConvTranspose2d): "cannot be converted; there are Conv2d and Linear",
 }
 
@@ -54,15 +59,15 @@ class Rewriter:
 
     def __init__(self, model: nn.Module, levels: int) -> None:
         self.levels = levels
-        root = copy.deepcopy(model).eval()
+        self.original = copy.deepcopy(model).eval()
         try:
-            graph = _Tracer().trace(root)
+            graph = _Tracer().trace(self.original)
         except Exception as error:
             raise InputError(
                 f"{type(model).__name__}: torch.fx cannot trace it ({one_line(error)[:200]}); put a QuantReLU in the "
                 "place of each activation yourself"
             ) from error
-        self.module = fx.GraphModule(root, graph, type(model).__name__)
+        self.module = fx.GraphModule(self.original, graph, type(model).__name__)
         self.used: set[str] = set()
         # What each quantiser takes the place of, by its path: the bounds that values are clipped to.
         self.activations: dict[str, Limits] = {}
@@ -169,21 +174,60 @@ class Rewriter:
         node.replace_all_uses_with(new, delete_user_cb=lambda user: user is not new)
 
     def _bottlenecks(self) -> Iterator[fx.Node]:
-        """Values that hold weights without a quantiser and are read by a map with weights."""
-        holds: dict[fx.Node, bool] = {}
-        for node in self.module.graph.nodes:
-            module = self._module(node)
-            weighted = isinstance(module, _WEIGHTED) or node.target in _WEIGHTED_FUNCTIONS
-            read = any(holds[one] for one in node.all_input_nodes)
-            if weighted and read:
-                first = node.args[0] if node.args else node.kwargs["input"]
-                assert isinstance(first, fx.Node)
-                yield self._source(first)
-            holds[node] = weighted or (read and not isinstance(module, Quantiser))
+        """Values that need a quantiser of their own, since what reads them is not linear in counts.
 
-    def _source(self, node: fx.Node) -> fx.Node:
+        Values with weights that are read by a map with weights; the largest of values that are no counts, as of a
+        residual sum, unless a quantiser follows, with which it can change places; averages over windows that overlap
+        and are read by a padded convolution, which would be another map at the edge.
+        """
+        weighted: dict[fx.Node, bool] = {}
+        counted: dict[fx.Node, bool] = {}
+        for node in self.module.graph.nodes:
+            module, inputs = self._module(node), node.all_input_nodes
+            has_weights = isinstance(module, _WEIGHTED) or node.target in _WEIGHTED_FUNCTIONS
+            read = any(weighted[one] for one in inputs)
+            if has_weights and read:
+                yield self._source(inputs[0])
+            if has_weights and getattr(module, "padding", 0) not in (0, (0, 0), "valid"):
+                average = self._module(source := self._source(inputs[0], averages=False))
+                if isinstance(average, nn.AvgPool2d) and _overlaps(average):
+                    yield source
+            quantiser = isinstance(module, Quantiser)
+            largest = isinstance(module, _LARGEST) or node.target in _LARGEST_FUNCTIONS
+            if largest and not counted[inputs[0]] and not self._is_quantised(node):
+                yield node
+            weighted[node] = has_weights or (read and not quantiser)
+            routed = len(inputs) == 1 or node.target in _JOINED
+            passed = routed and not has_weights and not self._is_average(node) and all(counted[one] for one in inputs)
+            counted[node] = quantiser or passed
+
+    def _is_quantised(self, node: fx.Node) -> bool:
+        """Whether all that becomes of a value meets a quantiser with nothing but factors and max pools on the way."""
+        for user in node.users:
+            module = self._module(user)
+            if isinstance(module, Quantiser):
+                continue
+            alone = len(user.all_input_nodes) == 1 and not self._is_average(user)
+            kept = isinstance(module, _KEPT) or (module is None and user.op != "output" and user.target not in _FOLDED)
+            if not (alone and kept and self._is_quantised(user)):
+                return False
+        return bool(node.users)
+
+    def _is_average(self, node: fx.Node) -> bool:
+        return isinstance(self._module(node), _AVERAGES) or node.target in _AVERAGE_FUNCTIONS
+
+    def _source(self, node: fx.Node, *, averages: bool = True) -> fx.Node:
+        """Where a value comes from, before what passes it on; with ``averages``, those too."""
         while isinstance(self._module(node), _PASSED) or node.target in _PASSED_FUNCTIONS:
+            if not averages and self._is_average(node):
+                break
             before = node.args[0]
             assert isinstance(before, fx.Node)
             node = before
         return node
+
+
+def _overlaps(pool: nn.AvgPool2d) -> bool:
+    """Whether a place is in several of its windows, or a window reaches beyond the edge."""
+    sizes = [[value] * 2 if isinstance(value, int) else list(value) for value in (pool.kernel_size, pool.stride)]
+    return sizes[0] != sizes[1] or pool.padding not in (0, (0, 0)) or pool.ceil_mode
