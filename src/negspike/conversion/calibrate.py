@@ -16,7 +16,6 @@ from negspike.conversion.rewrite import Quantiser, Rewriter
 from negspike.conversion.rounding import round_weights
 from negspike.conversion.trace import check_module, tensor_of
 from negspike.errors import InputError, one_line
-from negspike.training.quantizers import QuantIdentity
 
 # What the error of a step is measured on, and how many steps are tried in each of two rounds.
 MOST_VALUES = 1 << 18
@@ -45,7 +44,7 @@ def quantize(
         calibration: (N, C, H, W) floats, some dozens to hundreds of images as the model is used with; steps are chosen
             by at most 512 of them, spread evenly.
         levels: largest count L; 15 makes activations of 4 bits. A QuantIdentity has as many values, half
-            below 0 unless all that it is given is above.
+            below 0 unless it is given sums of ReLUs.
         percentile: the largest count stands for this percentile of the positive inputs; None: the step with the least
             squared error.
         reconstruction_steps: so many updates of weights, biases and steps towards the float model's activations on the
@@ -76,7 +75,7 @@ def quantize(
         _check_trace(rewriter, images[:2])
         quantised = round_weights(rewriter.rewrite()).to(images.device)
     chosen = images[:: -(-len(images) // CALIBRATION_IMAGES)]
-    _calibrate(quantised, chosen, count, percentile, rewriter.activations)
+    _calibrate(quantised, chosen, percentile, rewriter.activations)
     if updates:
         reconstruct(quantised, images, rewriter.activations, steps=updates)
         round_weights(quantised)
@@ -112,14 +111,12 @@ def _fitting() -> Iterator[None]:
 
 @torch.no_grad()
 def _calibrate(
-    model: nn.Module, images: torch.Tensor, levels: int, percentile: float | None, activations: dict[str, Limits]
+    model: nn.Module, images: torch.Tensor, percentile: float | None, activations: dict[str, Limits]
 ) -> None:
     """One pass: each quantiser chooses its step by what it is given, and quantises with it."""
 
     def choose(module: nn.Module, inputs: tuple[torch.Tensor], limit: float | None) -> None:
         assert isinstance(module, Quantiser)
-        if isinstance(module, QuantIdentity) and inputs[0].min() >= 0:
-            module.low, module.high = 0, levels  # as behind a sum of activations: half of the counts would be idle
         module.step.fill_(best_step(inputs[0], module.low, module.high, percentile, limit))
 
     handles = [

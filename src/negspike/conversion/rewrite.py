@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import operator
 from collections.abc import Iterator
 from typing import Any
 
@@ -27,6 +28,7 @@ _AVERAGE_FUNCTIONS: set[Any] = {F.avg_pool2d, F.adaptive_avg_pool2d, torch.mean,
 _LARGEST = (nn.MaxPool2d, nn.AdaptiveMaxPool2d)
 _LARGEST_FUNCTIONS: set[Any] = {F.max_pool2d, F.adaptive_max_pool2d, torch.amax, "amax"}
 _JOINED: set[Any] = {torch.cat, torch.concat}
+_SUMS: set[Any] = {operator.add, operator.iadd, torch.add, "add", "add_"}
 # What a max pool can change places with, besides factors; and what it cannot.
 _KEPT = (*_LARGEST, nn.BatchNorm2d, nn.BatchNorm1d, nn.Dropout, nn.Dropout2d, nn.Identity)
 _FOLDED: set[Any] = {torch.flatten, "flatten", "view", "reshape", *_WEIGHTED_FUNCTIONS, *_JOINED}
@@ -153,6 +155,26 @@ class Rewriter:
         above = max(self.levels // 2, 1)
         return QuantIdentity(step=1.0, low=-max(self.levels - above, 1), high=above)
 
+    def _between(self, node: fx.Node) -> Quantiser:
+        """A quantiser of values that no activation function has given."""
+        return QuantIdentity(step=1.0, low=0, high=self.levels) if self._is_positive(node) else self._quantiser(None)
+
+    def _is_positive(self, node: fx.Node) -> bool:
+        """Whether a value is made of ReLUs, sums and pools, so that it cannot be below 0."""
+        module = self._module(node)
+        if isinstance(module, QuantReLU):
+            return True
+        operands: Any = node.args[:1]
+        if node.target in _JOINED and node.args:
+            operands = node.args[0]
+        elif node.target in _SUMS and "alpha" not in node.kwargs:
+            operands = node.args
+        elif (
+            not isinstance(module, (*_PASSED, *_LARGEST)) and node.target not in _PASSED_FUNCTIONS | _LARGEST_FUNCTIONS
+        ):
+            return False
+        return bool(operands) and all(isinstance(one, fx.Node) and self._is_positive(one) for one in operands)
+
     def _put(self, node: fx.Node, name: str, module: nn.Module) -> None:
         """A module in place of a node."""
         self.module.add_submodule(name, module)
@@ -167,7 +189,7 @@ class Rewriter:
         """A QuantIdentity behind a node."""
         name = self._name(node, "quant")
         self.activations[name] = (None, None)
-        self.module.add_submodule(name, self._quantiser(None))
+        self.module.add_submodule(name, self._between(node))
         with self.module.graph.inserting_after(node):
             new = self.module.graph.call_module(name, (node,))
         new.meta = dict(node.meta)
