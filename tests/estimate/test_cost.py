@@ -169,7 +169,6 @@ def test_a_model_is_measured_as_a_topology_is(tmp_path: Path) -> None:
     size, run = net_size(config.definitions["mine"]), run_of(config, "mine", "levels3")
     network = spiking_network(run, run.network())
     assert (size.neurons, size.populations) == (network.neurons, len(network.populations))
-    assert 3 * size.macs == network.reference_operations
     options: dict[str, Any] = {"device": CPU, "threads": 1, "seconds": 0.2}
     for case, precision in ((training_speed, "levels3"), (evaluation_speed, "levels3")):
         assert case(config, "mine", precision, **options).image > 0
