@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import platform
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
@@ -17,10 +16,11 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.command import command, say
 from benchmarks.contestants import CONTESTANTS, Contestant, Task
 from benchmarks.limit import limit
 from benchmarks.networks import MODELS, NETS, make_graph, make_images, make_network
-from benchmarks.report import Row, compare, plot, summary, table
+from benchmarks.report import Row, compare, plot, table, write_summary
 from benchmarks.worker import Worker
 from negspike import SpikingNetwork
 from negspike.console import Progress
@@ -264,11 +264,6 @@ def _positive(text: str) -> int:
     return value
 
 
-def say(text: str) -> None:
-    """A line of progress."""
-    print(text, file=sys.stderr, flush=True)
-
-
 def run(arguments: argparse.Namespace) -> None:
     """Measure every case, write what there is after each of them."""
     chosen = [CONTESTANTS[name] for name in arguments.only or CONTESTANTS]
@@ -287,17 +282,13 @@ def run(arguments: argparse.Namespace) -> None:
             compare(rows, limits)
             # What is compiled depends on types only, so once is enough.
             chosen = [contestant for contestant in chosen if contestant.kind != "first call"]
-            write_text(folder / "summary.csv", summary(rows))
+            write_summary(rows, folder / "summary.csv")
             write_text(folder / "table.md", table(rows, limits, absent))
             plot(rows, limits[arguments.threads], folder)
     print(table(rows, limits, absent))
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command; an error of the user's is one line."""
-    parsed = parse(arguments)
-    try:
-        run(parsed)
-    except InputError as error:
-        say(f"error: {error}")
-        sys.exit(1)
+    """Run the command."""
+    run(parse(arguments))
