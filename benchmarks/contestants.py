@@ -38,6 +38,8 @@ LIBRARIES = {
     "sinabs": ("sinabs.layers", (1, 10)),
     "snntorch": ("snntorch", (1,)),
 }
+# What recordings hold step by step, (N, T, ...) each.
+PER_STEP = ("predictions", "positive", "negative", "sops", "relays")
 _ALL = (
     Contestant("event", "engine", "event"),
     Contestant("event-1thread", "engine", "event", threads=1),

@@ -11,26 +11,22 @@ from __future__ import annotations
 
 import argparse
 import csv
-import io
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
+from benchmarks.command import command, say
+from benchmarks.report import save
 from negspike.commands.configuration import read_configuration
-from negspike.config import Definition
 from negspike.console import logged
 from negspike.data.dataset import Dataset, load_dataset
 from negspike.data.images import prepare_images
 from negspike.errors import InputError
-from negspike.figures.style import DASHED, DOTTED, GREY, styled
-from negspike.files import write_bytes
+from negspike.figures.style import DASHED, DOTTED, GREY, canvas, styled
 from negspike.precision import Precision
 from negspike.results.evaluation import evaluate
 from negspike.results.metrics import settled_step
@@ -47,60 +43,41 @@ LEVELS = (1, 2, 3, 7, 15, 31)
 Rows = dict[tuple[int, int], dict[str, str]]
 
 
-@dataclass(frozen=True)
 class Study:
-    """One net of a configuration, what the workflow has made of it, and where the results go."""
+    """The only net of a configuration, what the workflow has made of it, and where the results go.
 
-    net: str
-    definition: Definition
-    seed: int
-    dataset: Path
-    fp32: Path
-    out: Path
-    images: int
-    hardware: Hardware
-    finetuned: tuple[int, ...] | None
+    Args:
+        options: of the command line.
 
-    @classmethod
-    def of(
-        cls,
-        configuration: Path,
-        *,
-        out: Path | None,
-        images: int,
-        hardware: Hardware,
-        finetuned: Sequence[int] | None = None,
-    ) -> Study:
-        """The only net of a configuration.
+    Raises:
+        InputError: there are several nets, or the workflow has not trained it.
+    """
 
-        Raises:
-            InputError: it has several nets, or the workflow has not trained it.
-        """
-        experiment = read_configuration(configuration)
+    def __init__(self, options: argparse.Namespace) -> None:
+        experiment = read_configuration(options.configuration)
         if len(experiment.nets) > 1:
-            raise InputError(f"{configuration} has {len(experiment.nets)} nets: name one that has one")
-        net, seed, results = experiment.nets[0], experiment.seeds[0], Path(experiment.results)
-        definition = experiment.definitions[net]
-        study = cls(
-            net,
-            definition,
-            seed,
-            Path(experiment.data) / f"{definition.dataset}.npz",
-            results / net / f"seed{seed}" / "fp32" / "weights.pt",
-            out or results / "levels",
-            images,
-            hardware,
-            None if finetuned is None else tuple(finetuned),
-        )
-        for needed in (study.dataset, study.fp32):
+            raise InputError(f"{options.configuration} has {len(experiment.nets)} nets: name one that has one")
+        results = Path(experiment.results)
+        self.net, self.seed = experiment.nets[0], experiment.seeds[0]
+        self.definition = experiment.definitions[self.net]
+        self.dataset = Path(experiment.data) / f"{self.definition.dataset}.npz"
+        self.fp32 = results / self.net / f"seed{self.seed}" / "fp32" / "weights.pt"
+        self.out, self.images, self.finetuned = options.out or results / "levels", options.images, options.finetune
+        self.hardware = Hardware(options.device, options.threads)
+        for needed in (self.dataset, self.fp32):
             if not needed.is_file():
-                raise InputError(f"{needed} is missing: snakemake --cores 2 {needed} --configfile {configuration}")
-        return study
+                raise InputError(
+                    f"{needed} is missing: snakemake --cores 2 {needed} --configfile {options.configuration}"
+                )
 
     @property
     def table(self) -> Path:
         """One row for each network."""
         return self.out / f"{self.net}.csv"
+
+    def run(self, levels: int) -> Run:
+        """The network of so many levels."""
+        return Run(self.net, self.definition.science(), self.seed, f"levels{levels}", 24)
 
     def schedule(self, levels: int) -> tuple[Phase, ...]:
         """The phases of fine-tuning."""
@@ -109,14 +86,13 @@ class Study:
 
     def weights(self, levels: int) -> list[Path]:
         """Weights before any training, and after every phase; what is missing is made."""
-        run = Run(self.net, self.definition.science(), self.seed, f"levels{levels}", 24)
         folder, phases = self.out / f"{self.net}-levels{levels}", self.schedule(levels)
         made = [folder / f"phase{number}" / "weights.pt" for number in range(len(phases) + 1)]
         for number, weights in enumerate(made):
             if weights.is_file():
                 continue
             train(
-                run,
+                self.run(levels),
                 phases[:number],
                 source=self.fp32,
                 reconstruction_steps=self.definition.reconstruction,
@@ -132,9 +108,8 @@ class Study:
 
     def row(self, levels: int, epochs: int, weights: Path, data: Dataset) -> dict[str, str]:
         """Convert a network, simulate evenly spread test images until they are silent, and count."""
-        run = Run(self.net, self.definition.science(), self.seed, f"levels{levels}", 24)
         spiking = weights.with_suffix(".npz")
-        convert(run, weights=weights, output=spiking, report=say)
+        convert(self.run(levels), weights=weights, output=spiking, report=say)
         network = SpikingNetwork.load(spiking)
         count = len(data.test.labels)
         chosen = np.linspace(0, count - 1, min(self.images, count)).round().astype(int)
@@ -166,11 +141,6 @@ class Study:
         return {name: str(value) for name, value in row.items()}
 
 
-def say(line: str) -> None:
-    """Progress, on standard error."""
-    print(line, file=sys.stderr, flush=True)
-
-
 def accuracy(weights: Path) -> str:
     """Of all test images, as the file beside the weights has it."""
     return str(json.loads(weights.with_name("ann.json").read_text(encoding="utf-8"))["test_accuracy"])
@@ -195,8 +165,9 @@ def draw(rows: Rows, study: Study) -> None:
     first = next(iter(rows.values()))
     fp32 = 100 * float(first["fp32_accuracy"])
     with styled():
-        figure = Figure(figsize=(7.2, 2.6), layout="constrained")
-        FigureCanvasAgg(figure)
+        figure = canvas()
+        figure.set_size_inches(7.2, 2.6)
+        figure.set_layout_engine("constrained")
         accuracies, operations, steps = figure.subplots(1, 3)
         accuracies.axhline(fp32, color=GREY, linestyle=DASHED, label=f"FP32: {fp32:.2f} %; ANN: 3 operations a MAC")
         operations.axhline(1.0, color=GREY, linestyle=DASHED)
@@ -223,15 +194,11 @@ def draw(rows: Rows, study: Study) -> None:
         steps.set_yscale("log")
         steps.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0f}"))
         figure.legend(*accuracies.get_legend_handles_labels(), loc="outside lower center", ncols=2)
-        for suffix in ("pdf", "png"):
-            content = io.BytesIO()
-            figure.savefig(
-                content, format=suffix, dpi=300, metadata={"CreationDate": None} if suffix == "pdf" else None
-            )
-            write_bytes(study.table.with_suffix(f".{suffix}"), content.getbuffer())
+        save(figure, study.table, ("pdf", "png"))
 
 
-def main(arguments: list[str] | None = None) -> int:
+@command
+def main(arguments: Sequence[str] | None = None) -> None:
     """Fill the table, one row after the other, and draw it."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.levels", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
@@ -243,28 +210,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--out", type=Path, help="folder; default: levels/ in the folder of the results")
     options = parser.parse_args(arguments)
-    try:
-        study = Study.of(
-            options.configuration,
-            out=options.out,
-            images=options.images,
-            hardware=Hardware(options.device, options.threads),
-            finetuned=options.finetune,
-        )
-        data, rows = load_dataset(study.definition.spec, study.dataset), read(study.table)
-        for levels in options.levels:
-            with logged(say):
-                made = study.weights(levels)
-            for number, weights in enumerate(made):
-                epochs = sum(phase.epochs for phase in study.schedule(levels)[:number])
-                if weights in (made[0], made[-1]) and (levels, epochs) not in rows:
-                    rows[levels, epochs] = study.row(levels, epochs, weights, data)
-                    write_csv(study.table, [rows[key] for key in sorted(rows)])
-        draw(rows, study)
-    except InputError as error:
-        say(f"error: {error}")
-        return 1
-    return 0
+    study = Study(options)
+    data, rows = load_dataset(study.definition.spec, study.dataset), read(study.table)
+    for levels in options.levels:
+        with logged(say):
+            made = study.weights(levels)
+        for number, weights in enumerate(made):
+            epochs = sum(phase.epochs for phase in study.schedule(levels)[:number])
+            if weights in (made[0], made[-1]) and (levels, epochs) not in rows:
+                rows[levels, epochs] = study.row(levels, epochs, weights, data)
+                write_csv(study.table, [rows[key] for key in sorted(rows)])
+    draw(rows, study)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import argparse
 import re
 import sys
 import time
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
@@ -20,6 +21,7 @@ import torch
 from torch import nn
 
 import negspike
+from benchmarks.command import command
 from negspike.errors import InputError, one_line
 from negspike.files import write_text
 from negspike.zoo import torchvision_models
@@ -46,7 +48,8 @@ COLUMNS = {
 RULES = {"converted": "| --- |" + " ---: |" * 9, "refused": "| --- | --- |"}
 
 
-def main(arguments: list[str] | None = None) -> int:
+@command
+def main(arguments: Sequence[str] | None = None) -> int:
     """Try what is missing on the page, or the models named, and say how far it is."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.models", description="writes docs/models.md")
     parser.add_argument("names", nargs="*", metavar="NAME", help="models to try again; default: those not yet there")

@@ -10,8 +10,8 @@ came close to the published ones.
 
 from __future__ import annotations
 
-import importlib
 from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
 from typing import Any, cast
 
 import numpy as np
@@ -20,10 +20,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from negspike import SpikingNetwork, convert, from_batchnorm, quantize
-from negspike.errors import InputError
 from negspike.fixed_point import IMAGE_FRACTION_BITS
+from negspike.training.models import make_model
 from negspike.training.quantization import round_weights
 from negspike.training.topology import Shape, parse_topology
+from negspike.zoo import torchvision_models
 
 NETS: dict[str, tuple[str, Shape]] = {
     "cnn1": ("96C3-256C3-P2-384C3-P2-384C3-256C3-P2-1024-1024", (3, 24, 24)),
@@ -114,30 +115,20 @@ def make_network(net: str, k: int, weight_bits: int = 16, seed: int = 0) -> Spik
     return replace(network, origin={"net": net, "k": k, "synthetic": asdict(statistics), "seed": seed})
 
 
-class _Block(nn.Module):
-    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
-        super().__init__()
-        self.conv1, self.bn1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs)
-        self.conv2, self.bn2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False), nn.BatchNorm2d(outputs)
-        self.relu, self.shortcut = nn.ReLU(), nn.Sequential()
-        if stride != 1 or inputs != outputs:
-            self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y = self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x)))))
-        out: torch.Tensor = self.relu(y + self.shortcut(x))
-        return out
-
-
 def _resnet20() -> nn.Module:
-    widths, blocks = (16, 16, 16, 32, 32, 32, 64, 64, 64), list[nn.Module]()
-    for number, (inputs, outputs) in enumerate(zip((16, *widths), widths, strict=False)):
-        blocks.append(_Block(inputs, outputs, 2 if number in (3, 6) else 1))
+    """That of K. He et al. (CVPR 2016) for CIFAR-10, with 1x1 convolutions where the size halves."""
+    resnet, blocks = torchvision_models().resnet, list[nn.Module]()
+    widths = (16, 16, 16, 32, 32, 32, 64, 64, 64)
+    for inputs, outputs in pairwise((16, *widths)):
+        stride = outputs // inputs
+        blocks.append(block := resnet.BasicBlock(inputs, outputs, stride))
+        if stride > 1:
+            block.downsample = nn.Sequential(resnet.conv1x1(inputs, outputs, stride), nn.BatchNorm2d(outputs))
     stem = (nn.Conv2d(3, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU())
     return nn.Sequential(*stem, *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10))
 
 
-def make_model(name: str, size: int) -> nn.Module:
+def make_float_model(name: str, size: int) -> nn.Module:
     """A float model by its dotted path, or one of :data:`MODELS` as it is used for CIFAR-10; weights are random.
 
     Small images get a ``resnet`` without the stem's strides and a ``vgg`` with a single linear layer.
@@ -147,17 +138,13 @@ def make_model(name: str, size: int) -> nn.Module:
     """
     if name == "resnet20":
         return _resnet20()
-    module, _, attribute = (name if "." in name else f"torchvision.models.{name}").rpartition(".")
-    try:
-        build = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, RuntimeError) as error:
-        raise InputError(f"model {name!r} cannot be imported: {error}") from None
-    model: Any = build(num_classes=10)
-    if size < 64 and attribute.startswith("resnet"):
+    path = name if "." in name else f"torchvision.models.{name}"
+    kind, model = path.rpartition(".")[2], cast(Any, make_model(path, {"num_classes": 10}))
+    if size < 64 and kind.startswith("resnet"):
         model.conv1, model.maxpool = nn.Conv2d(3, 64, 3, 1, 1, bias=False), nn.Identity()
-    elif size < 64 and attribute.startswith("vgg"):
+    elif size < 64 and kind.startswith("vgg"):
         model.avgpool, model.classifier = nn.Identity(), nn.Linear(512 * (size // 32) ** 2, 10)
-    elif size < 64 and attribute == "mobilenet_v2":
+    elif size < 64 and kind == "mobilenet_v2":
         model.features[0][0].stride = model.features[2].conv[1][0].stride = (1, 1)
     return cast(nn.Module, model)
 
@@ -165,7 +152,7 @@ def make_model(name: str, size: int) -> nn.Module:
 def make_graph(name: str, levels: int, size: int, weight_bits: int = 16) -> SpikingNetwork:
     """A model with random weights, batch norm statistics and steps of its activations from images; converted."""
     torch.manual_seed(0)
-    model = make_model(name, size)
+    model = make_float_model(name, size)
     images = torch.from_numpy(make_images(CALIBRATION_IMAGES, (3, size, size), 1))
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from benchmarks.contestants import LIBRARIES
 from benchmarks.networks import PUBLISHED_SOPS
-from negspike.figures.style import STYLE
+from negspike.figures.style import STYLE, canvas
 from negspike.files import atomic_path
+from negspike.tables import write_csv
 
 
 @dataclass
@@ -103,14 +102,13 @@ def table(rows: Sequence[Row], limits: Mapping[int, float], absent: Mapping[str,
     return "\n".join(lines) + "\n"
 
 
-def summary(rows: Sequence[Row]) -> str:
+def write_summary(rows: Sequence[Row], path: Path) -> None:
     """CSV, one line a row; its columns are those of :class:`Row`."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(field.name for field in fields(Row))
-    for row in rows:
-        writer.writerow(f"{value:.6g}" if isinstance(value, float) else value for value in astuple(row))
-    return text.getvalue()
+    cells = [
+        {name: f"{value:.6g}" if isinstance(value, float) else value for name, value in vars(row).items()}
+        for row in rows
+    ]
+    write_csv(path, cells)
 
 
 # Okabe and Ito's palette tells colours apart for every kind of colour vision, the markers do on black-and-white paper.
@@ -142,15 +140,16 @@ def plot(rows: Sequence[Row], limit: float, folder: Path) -> None:
         return
     nets = list(dict.fromkeys(row.net for row in drawn))
     with matplotlib.rc_context(STYLE | {"lines.linewidth": 1.1, "lines.markersize": 5.0}):
-        figure = Figure(figsize=(5.6, 5.0))
-        FigureCanvasAgg(figure)
+        figure = canvas()
+        figure.set_size_inches(5.6, 5.0)
         axes = figure.add_axes((0.11, 0.345, 0.86, 0.60), xscale="log", yscale="log")
         for name, (label, colour, marker) in SERIES.items():
             for net in nets:
                 mine = [row for row in drawn if (row.contestant, row.net) == (name, net)]
                 points = sorted((row.sops_per_image or 0.0, row.seconds_best) for row in mine)
-                look = {"color": colour, "marker": marker, "mfc": colour if net == nets[0] else "white"}
-                axes.plot(*zip(*points, strict=True), label=label, **look) if points else None  # type: ignore[arg-type]
+                look: dict[str, Any] = {"color": colour, "marker": marker, "mfc": colour if net == nets[0] else "white"}
+                if points:
+                    axes.plot(*zip(*points, strict=True), label=label, **look)
                 label = "_"
         for row in {row.case: row for row in drawn}.values():
             at, above = (row.sops_per_image or 0.0, 1), (0, 2 + 8 * nets.index(row.net))
@@ -166,7 +165,12 @@ def plot(rows: Sequence[Row], limit: float, folder: Path) -> None:
         axes.set_xlabel("synaptic operations per image")
         axes.set_ylabel("seconds per image")
         figure.legend(loc="lower left", bbox_to_anchor=(0.06, 0.005), ncols=2)
-        metadata = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {"Software": None}}
-        for suffix, values in metadata.items():
-            with atomic_path(folder / f"time.{suffix}") as path:
-                figure.savefig(path, format=suffix, dpi=300, metadata=values)
+        save(figure, folder / "time", ("pdf", "svg", "png"))
+
+
+def save(figure: Figure, path: Path, formats: Sequence[str]) -> None:
+    """Write a figure in several formats, atomically, without a date."""
+    metadata = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {"Software": None}}
+    for suffix in formats:
+        with atomic_path(path.with_suffix(f".{suffix}")) as temporary:
+            figure.savefig(temporary, format=suffix, dpi=300, metadata=metadata[suffix])

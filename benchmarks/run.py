@@ -5,24 +5,26 @@ from __future__ import annotations
 import argparse
 import os
 import platform
-import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib import metadata
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.contestants import CONTESTANTS, Contestant, Task
+from benchmarks.command import command, say
+from benchmarks.contestants import CONTESTANTS, PER_STEP, Contestant, Task
 from benchmarks.limit import limit
 from benchmarks.networks import MODELS, NETS, make_graph, make_images, make_network
-from benchmarks.report import Row, compare, plot, summary, table
+from benchmarks.report import Row, compare, plot, table, write_summary
 from benchmarks.worker import Worker
 from negspike import SpikingNetwork
+from negspike.commands.images import positive
 from negspike.console import Progress
 from negspike.errors import InputError
 from negspike.files import write_json, write_text
@@ -124,11 +126,11 @@ def measure(
             for worker in workers:
                 worker.repeat()
             say(f"{case.name}: repetition {repetition}/{arguments.repetitions}, {progress.left(repetition)}")
-        recordings = [(worker.task.contestant, worker.recording()) for worker in workers]
+        recordings = {worker.task.contestant: worker.recording() for worker in workers}
     if not workers and not rows:
         raise InputError(f"{case.name}: there is nobody to measure")
     check_agreement(case.name, recordings)
-    return rows + summarise(case, workers, [recording for _, recording in recordings])
+    return rows + summarise(case, workers, recordings)
 
 
 def make_task(case: Case, contestant: Contestant, arguments: argparse.Namespace) -> Task:
@@ -151,42 +153,41 @@ def first_calls(case: Case, contestant: Contestant, arguments: argparse.Namespac
     return rows
 
 
-def check_agreement(where: str, recordings: Sequence[tuple[Contestant, dict[str, Any]]]) -> None:
+def check_agreement(where: str, recordings: Mapping[Contestant, Mapping[str, np.ndarray]]) -> None:
     """Compare every integer that two exact engines both computed, on the images and steps that both simulated.
 
     Raises:
         InputError: they differ; then no time means anything.
     """
-    exact = [(contestant, recording) for contestant, recording in recordings if "sops" in recording]
-    for number, (one, mine) in enumerate(exact):
-        for other, theirs in exact[:number]:
-            if one.weight_bits != other.weight_bits:
-                continue
-            (images, steps), same = np.minimum(mine["sops"].shape, theirs["sops"].shape), len(mine["sops"][0])
-            for key in mine:
-                by_step = key in ("predictions", "positive", "negative", "sops", "relays")
-                if not by_step and same != len(theirs["sops"][0]):
-                    continue  # counts and logits are those after the last step
-                part = (slice(images), slice(steps)) if by_step else slice(images)
-                if not np.array_equal(mine[key][part], theirs[key][part]):
-                    names = f"{one.name} and {other.name}"
-                    raise InputError(f"{where}: {names} differ in {key}: nothing is reported until they agree")
+    exact = [(contestant, recording) for contestant, recording in recordings.items() if "sops" in recording]
+    for (other, theirs), (one, mine) in combinations(exact, 2):
+        if one.weight_bits != other.weight_bits:
+            continue
+        images, steps = np.minimum(mine["sops"].shape, theirs["sops"].shape)
+        # counts and logits are those after the last step
+        same_steps = mine["sops"].shape[1] == theirs["sops"].shape[1]
+        for key in [key for key in mine if same_steps or key in PER_STEP]:
+            part = (slice(images), slice(steps)) if key in PER_STEP else slice(images)
+            if not np.array_equal(mine[key][part], theirs[key][part]):
+                names = f"{one.name} and {other.name}"
+                raise InputError(f"{where}: {names} differ in {key}: nothing is reported until they agree")
 
 
-def summarise(case: Case, workers: Sequence[Worker], recordings: list[dict[str, Any]]) -> list[Row]:
+def summarise(
+    case: Case, workers: Sequence[Worker], recordings: Mapping[Contestant, Mapping[str, np.ndarray]]
+) -> list[Row]:
     """Rows of the table. SOPs are those of the exact network with these weights, over T steps."""
     timesteps = case.timesteps
-    exact: dict[int, dict[str, Any]] = {}
-    for worker, recording in zip(workers, recordings, strict=True):
+    exact: dict[int, Mapping[str, np.ndarray]] = {}
+    for contestant, recording in recordings.items():
         if "sops" in recording and recording["sops"].shape[1] >= timesteps:
-            exact.setdefault(worker.task.contestant.weight_bits, recording)
+            exact.setdefault(contestant.weight_bits, recording)
     rows = {worker.task.contestant.name: make_row(case, worker) for worker in workers}
-    for worker, recording, row in zip(workers, recordings, rows.values(), strict=True):
-        known = exact.get(worker.task.contestant.weight_bits)
+    for contestant, recording in recordings.items():
+        row, known, own = rows[contestant.name], exact.get(contestant.weight_bits), recording.get("final_predictions")
         if known is not None:
             row.sops_per_image = float(known["sops"][:, :timesteps].sum(1).mean())
-        own = recording.get("final_predictions")
-        if own is not None and known is not None:
+        if known is not None and own is not None:
             same = own[: len(known["sops"])] == known["predictions"][: len(own), timesteps - 1]
             row.note = f"{same.sum()} of {len(same)} predictions as exact"
         once = rows.get(row.contestant.removesuffix("-2T"), row)
@@ -234,13 +235,13 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=description)
     parser.add_argument("--nets", nargs="+", choices=list(NETS), help="synthetic networks")
     parser.add_argument("--model", nargs="+", default=[], help=f"{', '.join(MODELS)}, or dotted paths; then no --nets")
-    parser.add_argument("--levels", nargs="+", type=_positive, default=[3, 15], help="of the models' activations")
-    parser.add_argument("--size", type=_positive, default=32, help="height and width of the models' images")
+    parser.add_argument("--levels", nargs="+", type=positive, default=[3, 15], help="of the models' activations")
+    parser.add_argument("--size", type=positive, default=32, help="height and width of the models' images")
     parser.add_argument("--k", nargs="+", type=int, default=[0, 1, 2], choices=[0, 1, 2])
-    parser.add_argument("--images", type=_positive, default=48, help="images that the event-driven engine simulates")
-    parser.add_argument("--timesteps", type=_positive, default=100, help="T")
-    parser.add_argument("--threads", type=_positive, default=2)
-    parser.add_argument("--repetitions", type=_positive, default=3)
+    parser.add_argument("--images", type=positive, default=48, help="images that the event-driven engine simulates")
+    parser.add_argument("--timesteps", type=positive, default=100, help="T")
+    parser.add_argument("--threads", type=positive, default=2)
+    parser.add_argument("--repetitions", type=positive, default=3)
     parser.add_argument("--out", type=Path, default=FOLDER, help="folder of tables and plots")
     parser.add_argument("--network", type=Path, help="a spiking.npz of your own instead of synthetic networks")
     parser.add_argument("--data", type=Path, help="its prepared dataset, such as data/cifar10.npz")
@@ -255,18 +256,6 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     if parsed.data is not None and parsed.network is None:
         parser.error("--data needs --network: synthetic networks come with images of their own")
     return parsed
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError("it must be at least 1")
-    return value
-
-
-def say(text: str) -> None:
-    """A line of progress."""
-    print(text, file=sys.stderr, flush=True)
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -287,17 +276,13 @@ def run(arguments: argparse.Namespace) -> None:
             compare(rows, limits)
             # What is compiled depends on types only, so once is enough.
             chosen = [contestant for contestant in chosen if contestant.kind != "first call"]
-            write_text(folder / "summary.csv", summary(rows))
+            write_summary(rows, folder / "summary.csv")
             write_text(folder / "table.md", table(rows, limits, absent))
             plot(rows, limits[arguments.threads], folder)
     print(table(rows, limits, absent))
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command; an error of the user's is one line."""
-    parsed = parse(arguments)
-    try:
-        run(parsed)
-    except InputError as error:
-        say(f"error: {error}")
-        sys.exit(1)
+    """Run the command."""
+    run(parse(arguments))

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from benchmarks.contestants import LIBRARIES, Task
+from benchmarks.contestants import LIBRARIES, PER_STEP, Task
 from benchmarks.rivals import FloatNetwork, ForwardPass, make_neuron, present
 from negspike import SpikingNetwork
 from negspike.errors import InputError, one_line
@@ -28,7 +28,6 @@ Answers = Iterator[dict[str, Any]]
 Recording = dict[str, Any]
 Advance = Callable[[], Any]
 BATCH_SIZES = (1, 2, 4, 8, 16, 32)
-PER_STEP = ("predictions", "positive", "negative", "sops", "relays")
 
 
 def _load(task: Task) -> tuple[SpikingNetwork, np.ndarray]:

@@ -11,15 +11,15 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.command import command
 from negspike.conversion.narrow import narrow_thresholds
 from negspike.data.dataset import load_dataset
 from negspike.data.images import prepare_images
-from negspike.data.registry import dataset_spec
-from negspike.errors import InputError
 from negspike.results.differences import BATCH, differences
 from negspike.spiking.graph import SpikingNetwork
 
@@ -30,8 +30,9 @@ HEAD = ("network", "bits", "of the image", "predictions that differ", "activatio
 def rows(path: Path, data: Path, bits: list[int]) -> list[list[str]]:
     """One for the network as it is and one for each width."""
     network = SpikingNetwork.load(path)
-    images = load_dataset(dataset_spec(str(network.origin["dataset"])), data).test
-    prepared = prepare_images(dataset_spec(str(network.origin["dataset"])), images.pixels)
+    dataset = str(network.origin["dataset"])
+    loaded = load_dataset(dataset, data / f"{dataset}.npz")
+    prepared = prepare_images(loaded.spec, loaded.test.pixels)
     name, found = f"{network.origin['net']}, {network.origin['precision']}", []
     for narrow in [network] + [narrow_thresholds(network, one) for one in bits]:
         compared = differences(network, narrow, prepared)
@@ -46,29 +47,24 @@ def rows(path: Path, data: Path, bits: list[int]) -> list[list[str]]:
                 str(narrow.image_fraction_bits),
                 f"{compared.differing_predictions:,} of {compared.images:,}",
                 f"{compared.differing_activations:,} of {compared.activations:,}",
-                f"{(np.concatenate(predicted) == images.labels).mean():.2%}",
+                f"{(np.concatenate(predicted) == loaded.test.labels).mean():.2%}",
             ]
         )
     return found
 
 
-def main(arguments: list[str] | None = None) -> int:
+@command
+def main(arguments: Sequence[str] | None = None) -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("networks", type=Path, nargs="+", metavar="spiking.npz", help="networks of the workflow")
     parser.add_argument("--data", type=Path, default=Path("data"), help="the folder of the prepared images")
     parser.add_argument("--bits", type=int, nargs="+", default=[*BITS], metavar="N", help="widths")
     options = parser.parse_args(arguments)
-    try:
-        print(f"| {' | '.join(HEAD)} |\n| --- |{' ---: |' * (len(HEAD) - 1)}")
-        for path in options.networks:
-            data = options.data / f"{SpikingNetwork.load(path).origin['dataset']}.npz"
-            for row in rows(path, data, options.bits):
-                print(f"| {' | '.join(row)} |", flush=True)
-    except InputError as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
+    print(f"| {' | '.join(HEAD)} |\n| --- |{' ---: |' * (len(HEAD) - 1)}")
+    for path in options.networks:
+        for row in rows(path, options.data, options.bits):
+            print(f"| {' | '.join(row)} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -14,14 +14,16 @@ import argparse
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import replace
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.command import command
 from negspike.commands.configuration import read_configuration
 from negspike.config import Experiment
 from negspike.console import aligned
@@ -56,10 +58,9 @@ def epoch_operations(network: nn.Module, dataset: Dataset) -> int:
         network.train()(example).sum().backward()
     with FlopCounterMode(display=False) as testing, torch.no_grad():
         network.eval()(example)
-    tested = len(dataset.test.labels) + len(dataset.validation.labels)
-    images = (len(dataset.train.labels), tested)
-    counted: tuple[int, int] = (training.get_total_flops(), testing.get_total_flops())
-    return sum(count * flops for count, flops in zip(images, counted, strict=True)) // len(example)
+    trained, tested = len(dataset.train.labels), len(dataset.test.labels) + len(dataset.validation.labels)
+    operations: int = trained * training.get_total_flops() + tested * testing.get_total_flops()
+    return operations // len(example)
 
 
 def part(dataset: Dataset, images: int) -> Dataset:
@@ -102,7 +103,8 @@ def measure(
     return len(dataset.train.labels) / seconds, seconds, epoch_operations(run.network(), dataset) / seconds
 
 
-def main(arguments: list[str] | None = None) -> int:
+@command
+def main(arguments: Sequence[str] | None = None) -> None:
     """Print a table, one line for each training."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.training", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
@@ -115,33 +117,20 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     options = parser.parse_args(arguments)
-    try:
-        if options.epochs < 2:
-            raise InputError(f"--epochs {options.epochs}: at least 2, the first is not counted")
-        make_deterministic(options.threads)
-        device, experiment = choose_device(options.device), read_configuration(options.configuration)
-        limit = matrix_product_rate(device)
-        where = f"{device.type}, {options.threads} threads"
-        print(f"a {SIDE} x {SIDE} float32 matrix product on {where}: {limit / 1e9:.0f} GFLOP/s")
-        rows = [HEADER]
-        for net in options.net or experiment.nets:
-            for precision in options.precision:
-                for recipe in options.recipe:
-                    found = measure(
-                        experiment, net, precision, recipe, epochs=options.epochs, images=options.images, device=device
-                    )
-                    numbers = (
-                        f"{found[0]:,.0f}",
-                        f"{found[1]:.1f}",
-                        f"{found[2] / 1e9:.0f}",
-                        f"{found[2] / limit:.2f}",
-                    )
-                    rows.append((net, precision, recipe, *numbers))
-        print(*aligned(rows, left=3), sep="\n")
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    if options.epochs < 2:
+        raise InputError(f"--epochs {options.epochs}: at least 2, the first is not counted")
+    make_deterministic(options.threads)
+    device, experiment = choose_device(options.device), read_configuration(options.configuration)
+    limit = matrix_product_rate(device)
+    where = f"{device.type}, {options.threads} threads"
+    print(f"a {SIDE} x {SIDE} float32 matrix product on {where}: {limit / 1e9:.0f} GFLOP/s")
+    rows = [HEADER]
+    for case in product(options.net or experiment.nets, options.precision, options.recipe):
+        images, seconds, operations = measure(
+            experiment, *case, epochs=options.epochs, images=options.images, device=device
+        )
+        rows.append((*case, f"{images:,.0f}", f"{seconds:.1f}", f"{operations / 1e9:.0f}", f"{operations / limit:.2f}"))
+    print(*aligned(rows, left=3), sep="\n")
 
 
 if __name__ == "__main__":

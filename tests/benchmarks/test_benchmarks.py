@@ -150,21 +150,21 @@ def test_engines_that_disagree_are_refused(key: str) -> None:
     """One integer in what both simulated is enough; what only one of them simulated cannot be compared."""
     whole, part = recording(4, 10), recording(2, 6)
     dense, reference, other = (CONTESTANTS[name] for name in ("dense", "reference", "dense-24bits"))
-    run.check_agreement("tiny k0", [(dense, whole), (reference, part)])
+    run.check_agreement("tiny k0", {dense: whole, reference: part})
     whole[key][3, 9] += 1
     part["logits"] += 1  # after other numbers of steps
-    run.check_agreement("tiny k0", [(dense, whole), (reference, part)])
+    run.check_agreement("tiny k0", {dense: whole, reference: part})
     part[key][1, 5] += 1
     with OneLine(InputError, "tiny k0", "dense", "reference", key):
-        run.check_agreement("tiny k0", [(dense, whole), (reference, part)])
+        run.check_agreement("tiny k0", {dense: whole, reference: part})
     # Other weights give other integers.
-    run.check_agreement("tiny k0", [(dense, whole), (other, part)])
+    run.check_agreement("tiny k0", {dense: whole, other: part})
 
 
 @pytest.mark.parametrize("key", ["logits", "counts of layer0"])
 def test_ends_that_disagree_are_refused(key: str) -> None:
     one, other = recording(4, 10), recording(2, 10)
-    both = [(CONTESTANTS["dense"], one), (CONTESTANTS["reference"], other)]
+    both = {CONTESTANTS["dense"]: one, CONTESTANTS["reference"]: other}
     run.check_agreement("tiny k0", both)
     other[key][1, 4] += 1
     with OneLine(InputError, key):
@@ -176,25 +176,21 @@ def test_a_disagreement_ends_the_command(tmp_path: Path, monkeypatch: pytest.Mon
     seen: list[str] = []
 
     def refuse(_: str, recordings: Any) -> None:
-        seen.extend(contestant.name for contestant, _ in recordings)
+        seen.extend(contestant.name for contestant in recordings)
         raise InputError("mine: a and b differ in sops")
 
     monkeypatch.setattr(run, "check_agreement", refuse)
     make_network("tiny", 0, 24).save(tmp_path / "mine.npz")
     arguments = ["--network", str(tmp_path / "mine.npz"), "--images", "2", "--timesteps", "8", "--threads", "1"]
     arguments += ["--repetitions", "1", "--out", str(tmp_path), "--only", "dense", "dense-24bits", "reference"]
-    with pytest.raises(SystemExit) as ended:
-        run.main(arguments)
-    assert ended.value.code == 1
+    assert run.main(arguments) == 1
     assert seen == ["dense", "reference"]
     assert "error: mine: a and b differ in sops" in capsys.readouterr().err
     assert not (tmp_path / "table.md").exists()
 
 
 def test_a_network_that_is_not_there(tmp_path: Path, capsys: Any) -> None:
-    with pytest.raises(SystemExit) as ended:
-        run.main(["--network", str(tmp_path / "absent.npz"), "--out", str(tmp_path / "out")])
-    assert ended.value.code == 1
+    assert run.main(["--network", str(tmp_path / "absent.npz"), "--out", str(tmp_path / "out")]) == 1
     assert re.fullmatch(r"error: .*absent\.npz.*\n", capsys.readouterr().err)
 
 
@@ -222,8 +218,7 @@ def test_a_model_is_measured_until_silence(tmp_path: Path) -> None:
 
 
 def test_a_model_that_is_not_there(tmp_path: Path, capsys: Any) -> None:
-    with pytest.raises(SystemExit):
-        run.main(["--model", "torchvision.models.resnet0", "--out", str(tmp_path), "--only", "event"])
+    assert run.main(["--model", "torchvision.models.resnet0", "--out", str(tmp_path), "--only", "event"]) == 1
     assert "torchvision.models.resnet0" in capsys.readouterr().err
 
 
@@ -283,7 +278,11 @@ def test_row_additions(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_arguments(capsys: Any) -> None:
-    for wrong, word in ((["--threads", "0"], "at least 1"), (["--data", "x.npz"], "--network"), (["--nets", "x"], "x")):
+    for wrong, word in (
+        (["--threads", "0"], "a whole number from 1"),
+        (["--data", "x.npz"], "--network"),
+        (["--nets", "x"], "x"),
+    ):
         with pytest.raises(SystemExit) as ended:
             run.parse(wrong)
         assert ended.value.code == 2

@@ -23,13 +23,13 @@ from negspike.data.registry import Source
 from negspike.errors import InputError
 from negspike.estimate.check import PROBLEM, WARNING, check, folder_problems, look_for
 from negspike.estimate.cost import (
+    Cost,
     Job,
     Speed,
     Speeds,
-    disk_bytes,
+    experiment_jobs,
     image_counts,
-    job_memory,
-    job_seconds,
+    job_cost,
     read_plan,
     total_seconds,
 )
@@ -45,7 +45,6 @@ from negspike.estimate.reserved import RESERVED
 from negspike.estimate.size import net_size
 from negspike.figures import KINDS
 from negspike.machine import Machine
-from negspike.precision import Precision
 from negspike.stages.convert import spiking_network
 from negspike.training.network import Network
 
@@ -65,21 +64,18 @@ def experiment(folder: Path, **changes: Any) -> Experiment:
 
 def every_job(config: Experiment) -> dict[Job, bool]:
     """The long jobs of an experiment of which nothing is there, and its figures."""
-    jobs = [Job(name, Path(name)) for name in KINDS if name != "streaming"]
-    for dataset in sorted({config.definitions[net].dataset for net in config.nets}):
-        jobs.append(Job("prepare_dataset", Path(config.data) / dataset))
-    for net in config.nets:
-        for seed in (f"seed{seed}" for seed in config.seeds):
-            for each in (Precision("fp32"), *config.definitions[net].quantization):
-                about = (Path(config.results) / net / seed / each.name, net, seed, each.name)
-                rules = ("train",) if each.kind == "fp32" else ("train", "convert", "evaluate")
-                jobs += [Job(rule, *about) for rule in rules]
-    return dict.fromkeys(jobs, True)
+    figures = [Job(name, Path(name)) for name in KINDS if name != "streaming"]
+    return dict.fromkeys([*figures, *experiment_jobs(config)], True)
 
 
 def speeds_of(config: Experiment, image: float) -> Speeds:
     """Made-up speeds: a second until a job starts, and the same time for each image."""
     return Speeds(1.0, {(job.rule, job.net, job.precision): Speed(image) for job in every_job(config) if job.net})
+
+
+def costs(config: Experiment, image: float = 1e-3) -> dict[Job, Cost]:
+    """Of every job."""
+    return {job: job_cost(job, config, speeds_of(config, image)) for job in every_job(config)}
 
 
 def lines(config: Experiment, machine: Machine = MACHINE, image: float = 1e-3, **options: Any) -> str:
@@ -116,25 +112,24 @@ def test_the_summary_is_read_by_job_not_by_file() -> None:
 
 def test_time_grows_with_what_is_asked_for(tmp_path: Path) -> None:
     def trainings(changed: Experiment) -> float:
-        jobs, speeds = every_job(changed), speeds_of(changed, 0.01)
-        return sum(job_seconds(job, changed, speeds) - 1 for job in jobs if job.rule == "train")
+        return sum(cost.seconds - 1 for job, cost in costs(changed, 0.01).items() if job.rule == "train")
 
     config = experiment(tmp_path)
     # 1,438 training images and a third of the time for 359 test images, three epochs, three precisions
     assert trainings(config) == pytest.approx(9 * 0.01 * (1438 + 359 / 3))
     assert trainings(experiment(tmp_path, seeds=[0, 1])) == pytest.approx(2 * trainings(config))
     assert trainings(experiment(tmp_path, quantization_levels=[0, 1, 2])) == pytest.approx(4 / 3 * trainings(config))
-    evaluation = next(job for job in every_job(config) if job.rule == "evaluate")
-    assert job_seconds(evaluation, config, speeds_of(config, 0.01)) == pytest.approx(1 + 3.59)
+    evaluation = next(cost for job, cost in costs(config, 0.01).items() if job.rule == "evaluate")
+    assert evaluation.seconds == pytest.approx(1 + 3.59)
 
 
 def test_the_total_is_bound_by_cores_by_gpus_or_by_one_network(tmp_path: Path) -> None:
     jobs = [job for job in every_job(experiment(tmp_path)) if job.rule in THREADS]
-    seconds = dict.fromkeys(jobs, 10.0)  # three networks, two of which are evaluated
-    assert total_seconds(seconds, THREADS, 1, 0) == 50
-    assert total_seconds(seconds, THREADS, 2, 0) == (30 + 2 * 20) / 2
-    assert total_seconds(seconds, THREADS, 64, 0) == 20
-    assert total_seconds(seconds, THREADS, 64, 1) == 50
+    ten = dict.fromkeys(jobs, Cost(10.0))  # three networks, two of which are evaluated
+    assert total_seconds(ten, THREADS, 1, 0) == 50
+    assert total_seconds(ten, THREADS, 2, 0) == (30 + 2 * 20) / 2
+    assert total_seconds(ten, THREADS, 64, 0) == 20
+    assert total_seconds(ten, THREADS, 64, 1) == 50
     assert total_seconds({}, THREADS, 2, 0) == 0
 
 
@@ -155,9 +150,11 @@ def test_a_wider_net_is_measured_slower_and_takes_more(tmp_path: Path) -> None:
     for case, precision in ((training_speed, "fp32"), (training_speed, "k1"), (evaluation_speed, "k1")):
         fast, slow = (case(config, "tiny", precision, **options).image for config in (narrow, wide))
         assert slow > 2 * fast > 0
-    assert disk_bytes(every_job(wide), wide, 1) > disk_bytes(every_job(narrow), narrow, 1)
-    training = next(job for job in every_job(wide) if job.rule == "train")
-    assert job_memory(training, wide) > job_memory(training, narrow) + 4 * 16 * 10**6
+    large, small = costs(wide), costs(narrow)
+    assert all(large[job].results >= small[job].results for job in large)
+    training = next(job for job in large if job.rule == "train")
+    assert large[training].results > small[training].results
+    assert large[training].memory > small[training].memory + 4 * 16 * 10**6
 
 
 def test_a_model_is_measured_as_a_topology_is(tmp_path: Path) -> None:
@@ -172,16 +169,14 @@ def test_a_model_is_measured_as_a_topology_is(tmp_path: Path) -> None:
     size, run = net_size(config.definitions["mine"]), run_of(config, "mine", "levels3")
     network = spiking_network(run, run.network())
     assert (size.neurons, size.populations) == (network.neurons, len(network.populations))
-    assert 3 * size.macs == network.reference_operations
     options: dict[str, Any] = {"device": CPU, "threads": 1, "seconds": 0.2}
     for case, precision in ((training_speed, "levels3"), (evaluation_speed, "levels3")):
         assert case(config, "mine", precision, **options).image > 0
-    jobs = every_job(config)
-    speeds = speeds_of(config, 0.01)
-    assert sum(job_seconds(job, config, speeds) - 1 for job in jobs if job.rule == "train") == pytest.approx(
-        3 * 0.01 * (1438 + 359 / 3)
-    )
-    assert min(disk_bytes(jobs, config, 1)) > 0 and all(job_memory(job, config) > 0 for job in jobs)
+    found = costs(config, 0.01)
+    trainings = [cost for job, cost in found.items() if job.rule == "train"]
+    assert sum(cost.seconds - 1 for cost in trainings) == pytest.approx(3 * 0.01 * (1438 + 359 / 3))
+    assert all(cost.results > 0 and cost.checkpoints > 0 for cost in trainings)
+    assert any(cost.data > 0 for cost in found.values()) and all(cost.memory > 0 for cost in found.values())
 
 
 def test_as_many_images_are_timed_as_there_is_time_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -304,7 +299,7 @@ def test_a_check_counts_as_snakemake_plans_and_writes_nothing_but_its_log(tmp_pa
     # disk, against what was written
     found = experiment(tmp_path, quantization_levels=[1])
     taken = sum(path.stat().st_size for path in (tmp_path / "results").rglob("*") if path.is_file())
-    assert 0.5 < disk_bytes(every_job(found), found, 1)[0] / taken < 2
+    assert 0.5 < sum(cost.results for cost in costs(found).values()) / taken < 2
 
 
 def test_problems_end_with_an_error(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -15,18 +16,7 @@ import psutil
 from negspike.config import Experiment
 from negspike.console import aligned, format_duration
 from negspike.data.registry import Source
-from negspike.estimate.cost import (
-    ASSUMED_IMAGES,
-    STAGES,
-    STANDARD_IMAGES,
-    Job,
-    Speeds,
-    disk_bytes,
-    job_images,
-    job_memory,
-    job_seconds,
-    total_seconds,
-)
+from negspike.estimate.cost import ASSUMED_IMAGES, STAGES, STANDARD_IMAGES, Cost, Job, Speeds, job_cost, total_seconds
 from negspike.files import file_sha256
 from negspike.machine import Machine
 
@@ -58,24 +48,30 @@ def check(
     Returns:
         The table's lines, then warnings, which begin with WARNING, and what will make the run fail, with PROBLEM.
     """
-    seconds = {job: job_seconds(job, experiment, speeds) for job, todo in jobs.items() if todo}
+    costs = {job: job_cost(job, experiment, speeds) for job, todo in jobs.items() if todo}
     real = min(cores, machine.cores)  # more cores than there are make nothing faster
     shared = 0 if experiment.device == "cpu" else len(gpus)
     threads = {rule: amounts["threads"] for rule, amounts in reserved.items()}
-    total, together = total_seconds(seconds, threads, real, shared), max(1, shared or real // threads["train"])
-    memory = sorted(((job_memory(job, experiment), job.rule, _name(job)) for job in seconds), reverse=True)
-    results, data, checkpoints = disk_bytes(seconds, experiment, together)
-    files = [look_for(source, path) for source, path in _data_files(experiment, seconds)]
-    largest = f"largest job {_size(memory[0][0])} ({memory[0][2]}); " if memory else ""
+    total, together = total_seconds(costs, threads, real, shared), max(1, shared or real // threads["train"])
+    memory = sorted(((cost.memory, _name(job)) for job, cost in costs.items()), reverse=True)
+    results, data = (sum(getattr(cost, kept) for cost in costs.values()) for kept in ("results", "data"))
+    checkpoints = sum(sorted(cost.checkpoints for cost in costs.values())[-together:])
+    datasets = sorted({job.path.name for job in costs if job.rule == "prepare_dataset"})
+    files = [
+        look_for(source, Path(experiment.data) / dataset / f"{name}.gz")
+        for dataset in datasets
+        for name, source in experiment.sources[dataset].items()
+    ]
+    largest = f"largest job {_size(memory[0][0])} ({memory[0][1]}); " if memory else ""
+    one_by_one = sum(cost.seconds for cost in costs.values())
     lines = [
-        f"{len(seconds)} of {len(jobs)} jobs are still to do; "
-        f"results in {experiment.results}, data in {experiment.data}",
+        f"{len(costs)} of {len(jobs)} jobs are still to do; results in {experiment.results}, data in {experiment.data}",
         "",
         *_count_table(jobs),
         "",
-        *_work_table(experiment, seconds, speeds),
-        f"time     at least about {_duration(total)} with --cores {cores}, {_duration(sum(seconds.values()))} one job "
-        "after the other; downloads not counted",
+        *_work_table(costs, speeds),
+        f"time     at least about {_duration(total)} with --cores {cores}, {_duration(one_by_one)} one job after the "
+        "other; downloads not counted",
         f"disk     {_size(results)} of results, {_size(data)} of data, {_size(checkpoints)} of checkpoints in between; "
         f"free: {_size(_free(experiment.results))}",
         f"memory   {largest}there are {_size(machine.memory)}, available: {_size(machine.available)}",
@@ -85,8 +81,8 @@ def check(
         f"{'sbatch is there' if shutil.which('sbatch') else 'no sbatch'}",
         *(f"data     {state}" for state, _ in files or [("nothing to download", "")]),
     ]
-    warnings = [*_time_warnings(experiment, seconds, total, cores, machine, gpus)]
-    warnings += _memory_warnings(memory, reserved, machine, together)
+    warnings = [*_time_warnings(experiment, costs, total, cores, machine, gpus)]
+    warnings += _memory_warnings(costs, reserved, machine, together)
     problems = [problem for _, problem in files if problem]
     problems += [*folder_problems(experiment), *_disk_problems(experiment, results + checkpoints, data)]
     if memory and memory[0][0] > machine.memory:
@@ -96,22 +92,24 @@ def check(
 
 
 def _count_table(jobs: Mapping[Job, bool]) -> list[str]:
-    rules = sorted({job.rule for job in jobs}, key=lambda rule: (STAGES.index(rule) if rule in STAGES else 99, rule))
-    counts = [(rule, [todo for job, todo in jobs.items() if job.rule == rule]) for rule in rules]
-    return aligned([("rule", "to do", "done"), *((rule, str(sum(c)), str(len(c) - sum(c))) for rule, c in counts)])
+    every, todo = Counter(job.rule for job in jobs), Counter(job.rule for job in jobs if jobs[job])
+    rules = [*(stage for stage in STAGES if stage in every), *sorted(every.keys() - STAGES)]
+    return aligned(
+        [("rule", "to do", "done"), *((rule, str(todo[rule]), str(every[rule] - todo[rule])) for rule in rules)]
+    )
 
 
-def _work_table(experiment: Experiment, seconds: Mapping[Job, float], speeds: Speeds) -> list[str]:
+def _work_table(costs: Mapping[Job, Cost], speeds: Speeds) -> list[str]:
     """Trainings and evaluations, those of all seeds in one line; an empty line behind them where there are any."""
     rows = [("", "seeds", "images in all", "images/s", "time of all seeds", "")]
     for (rule, net, precision), speed in sorted(speeds.images.items(), reverse=True):
-        jobs = [job for job in seconds if (job.rule, job.net, job.precision) == (rule, net, precision)]
+        seeds = [cost for job, cost in costs.items() if (job.rule, job.net, job.precision) == (rule, net, precision)]
         row = (
             f"{'training' if rule == 'train' else 'evaluation'} {net} {precision}",
-            str(len({job.seed for job in jobs})),
-            f"{sum(job_images(job, experiment) for job in jobs):,}",
+            str(len(seeds)),
+            f"{sum(cost.images for cost in seeds):,}",
             f"{1 / speed.image:,.3g}" if speed.image > 0.01 else f"{1 / speed.image:,.0f}",
-            _duration(sum(seconds[job] for job in jobs)),
+            _duration(sum(cost.seconds for cost in seeds)),
         )
         rows.append((*row, speed.scaled))
     return [*aligned(rows), ""] if len(rows) > 1 else []
@@ -119,7 +117,7 @@ def _work_table(experiment: Experiment, seconds: Mapping[Job, float], speeds: Sp
 
 def _time_warnings(
     experiment: Experiment,
-    todo: Mapping[Job, float],
+    todo: Mapping[Job, Cost],
     total: float,
     cores: int,
     machine: Machine,
@@ -144,12 +142,10 @@ def _time_warnings(
 
 
 def _memory_warnings(
-    memory: Sequence[tuple[float, str, str]],
-    reserved: Mapping[str, Mapping[str, int]],
-    machine: Machine,
-    together: int,
+    costs: Mapping[Job, Cost], reserved: Mapping[str, Mapping[str, int]], machine: Machine, together: int
 ) -> Iterator[str]:
-    largest, available = [size for size, _, _ in memory[:together]], _size(machine.available)
+    largest = sorted((cost.memory for cost in costs.values()), reverse=True)[:together]
+    available = _size(machine.available)
     if largest and machine.available < largest[0]:
         yield f"memory: the largest job takes about {_size(largest[0])}, {available} are available"
     elif machine.available < sum(largest):
@@ -158,7 +154,7 @@ def _memory_warnings(
             f"use fewer --cores, or --resources mem_mb={machine.available // 10**6}"
         )
     for rule, amounts in reserved.items():
-        peak = max((size for size, its_rule, _ in memory if its_rule == rule), default=0.0)
+        peak = max((cost.memory for job, cost in costs.items() if job.rule == rule), default=0.0)
         if peak > amounts["mem_mb"] * 1e6:
             yield (
                 f"memory: {rule} reserves {_size(amounts['mem_mb'] * 1e6)} but takes about {_size(peak)}, so that a "
@@ -186,13 +182,6 @@ def _disk_problems(experiment: Experiment, results: float, data: float) -> Itera
     for folder, need in needs:
         if need > _free(folder):
             yield f"disk: {folder} needs {_size(need)}, {_size(_free(folder))} are free"
-
-
-def _data_files(experiment: Experiment, todo: Mapping[Job, float]) -> Iterator[tuple[Source, Path]]:
-    """Where the files that jobs will download or read come from, and go to."""
-    for dataset in sorted({job.path.name for job in todo if job.rule == "prepare_dataset"}):
-        for name, source in experiment.sources[dataset].items():
-            yield source, Path(experiment.data) / dataset / f"{name}.gz"
 
 
 def look_for(source: Source, path: Path) -> tuple[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import zipfile
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from itertools import product
 from math import prod
 from pathlib import Path
@@ -17,7 +17,6 @@ from negspike.config import Experiment
 from negspike.errors import InputError
 from negspike.estimate.size import net_size
 from negspike.precision import Precision
-from negspike.training.schedule import Phase
 
 STAGES = ("download", "prepare_dataset", "train", "convert", "evaluate")
 SUMMARY_COLUMNS = ("output_file", "rule", "plan")
@@ -63,6 +62,25 @@ class Speeds(NamedTuple):
 
     startup: float
     images: Mapping[tuple[str, str, str], Speed]
+
+
+class Cost(NamedTuple):
+    """What one job takes.
+
+    Attributes:
+        seconds: on its own.
+        memory: peak in bytes: what a Python with PyTorch takes, and the largest arrays.
+        results, data: bytes that it writes and that stay.
+        checkpoints: bytes beside them while it runs.
+        images: that a training shows in all its epochs, or that an evaluation simulates.
+    """
+
+    seconds: float
+    memory: float = PROCESS
+    results: float = 0.0
+    data: float = 0.0
+    checkpoints: float = 0.0
+    images: int = 0
 
 
 def read_plan(summary: str) -> dict[Job, bool]:
@@ -119,96 +137,65 @@ def image_counts(dataset: str, experiment: Experiment) -> tuple[int, int, int]:
     return train - held_out, held_out, test
 
 
-def job_images(job: Job, experiment: Experiment) -> int:
-    """Images that a training shows in all its epochs, or that an evaluation simulates."""
-    definition = experiment.definitions[job.net]
-    train, _, test = image_counts(definition.dataset, experiment)
-    return train * sum(phase.epochs for phase in _phases(job, experiment)) if job.rule == "train" else test
-
-
-def _phases(job: Job, experiment: Experiment) -> tuple[Phase, ...]:
-    return experiment.definitions[job.net].phases(Precision.parse(job.precision))
-
-
-def job_seconds(job: Job, experiment: Experiment, speeds: Speeds) -> float:
-    """How long a job takes on its own; downloads count nothing, since nobody knows the network beforehand."""
-    if job.rule not in ("train", "evaluate"):
-        return 0.0 if job.rule == "download" else speeds.startup
-    images = float(job_images(job, experiment))
+def job_cost(job: Job, experiment: Experiment, speeds: Speeds) -> Cost:
+    """What a job takes; downloads count no time, since nobody knows the network beforehand."""
+    if job.rule == "download":
+        dataset, file = job.path.parts[-2:]
+        return Cost(0.0, data=experiment.sources[dataset][file].size or 0)
+    if job.rule == "prepare_dataset":
+        pixels = _pixels(job.path.name, experiment)
+        return Cost(speeds.startup, PROCESS + 3 * pixels, data=pixels)
+    if not job.net:
+        return Cost(speeds.startup, results=FIGURE)
+    definition, precision = experiment.definitions[job.net], Precision.parse(job.precision)
+    size = net_size(definition)
+    weights = 4.0 * size.parameters
+    if job.rule == "convert":
+        return Cost(speeds.startup, results=SMALL_FILES + weights)
+    train, held_out, test = image_counts(definition.dataset, experiment)
+    # all images, and once more while they are checked; those to test with in float32 and, while prepared, float64
+    memory = PROCESS + 2 * _pixels(definition.dataset, experiment)
+    memory += 28 * prod(definition.spec.input_shape) * (held_out + test)
+    image = speeds.images[job.rule, job.net, job.precision].image
     if job.rule == "train":
-        train, held_out, test = image_counts(experiment.definitions[job.net].dataset, experiment)
-        images *= 1 + TEST_SHARE * (held_out + test) / train
-    return speeds.startup + images * speeds.images[job.rule, job.net, job.precision].image
+        phases = definition.phases(precision)
+        shown = train * sum(phase.epochs for phase in phases)
+        return Cost(
+            speeds.startup + shown * (1 + TEST_SHARE * (held_out + test) / train) * image,
+            # weights, gradients and Adam's averages; five float32 for every neuron until its gradient is known
+            memory + 16 * size.parameters + 20 * definition.batch_size * size.neurons,
+            results=SMALL_FILES + (1 + len(phases) + definition.starts(precision)) * weights,
+            checkpoints=2 * 3 * weights,  # with Adam's two averages, the new file beside the old one
+            images=shown,
+        )
+    steps = test * definition.expected_timesteps
+    # counts next to those of k = 0, which are 2 or 3
+    larger = 1 << precision.k if precision.k is not None else max(1.0, (precision.levels or 0) / 3)
+    return Cost(
+        speeds.startup + test * image,
+        memory + ENGINE + steps * (40 + 16 * size.populations) + 24 * size.parameters,
+        results=SMALL_FILES + RECORDED * steps * larger,
+        images=test,
+    )
 
 
-def total_seconds(seconds: Mapping[Job, float], threads: Mapping[str, int], cores: int, gpus: int) -> float:
+def _pixels(dataset: str, experiment: Experiment) -> int:
+    """Of the prepared images, a byte each."""
+    return sum(image_counts(dataset, experiment)) * prod(experiment.specs[dataset].image_shape)
+
+
+def total_seconds(costs: Mapping[Job, Cost], threads: Mapping[str, int], cores: int, gpus: int) -> float:
     """The least that jobs take side by side: no core or GPU ever idle, or the jobs of the longest network.
 
     Args:
-        seconds: of each job on its own.
+        costs: of each job.
         threads: of a training and an evaluation, by rule; other jobs have one.
         cores: that jobs share.
         gpus: that trainings and evaluations share, one for each; 0 where they run on the CPU.
     """
     networks: dict[tuple[str, ...], float] = defaultdict(float)
-    for job, spent in seconds.items():
-        networks[job.net, job.seed, job.precision or str(job.path)] += spent
-    core_seconds = sum(spent * min(threads.get(job.rule, 1), cores) for job, spent in seconds.items())
-    gpu_seconds = sum(spent for job, spent in seconds.items() if job.rule in threads)
+    for job, cost in costs.items():
+        networks[job.net, job.seed, job.precision or str(job.path)] += cost.seconds
+    core_seconds = sum(cost.seconds * min(threads.get(job.rule, 1), cores) for job, cost in costs.items())
+    gpu_seconds = sum(cost.seconds for job, cost in costs.items() if job.rule in threads)
     return max([core_seconds / cores, gpu_seconds / gpus if gpus else 0.0, *networks.values()])
-
-
-def disk_bytes(todo: Iterable[Job], experiment: Experiment, trainings: int) -> tuple[float, float, float]:
-    """Bytes that jobs write: results and data, which stay, and checkpoints of so many trainings at once."""
-    results = data = 0.0
-    states = []
-    for job in todo:
-        if job.rule == "download":
-            data += experiment.sources[job.path.parts[-2]][job.path.parts[-1]].size or 0
-        elif job.rule == "prepare_dataset":
-            data += _stored(job.path.name, experiment)
-        elif not job.net:
-            results += FIGURE
-        else:
-            results += SMALL_FILES
-            definition = experiment.definitions[job.net]
-            weights = 4.0 * net_size(definition).parameters
-            if job.rule == "convert":
-                results += weights
-            if job.rule == "train":
-                kept = len(_phases(job, experiment)) + definition.starts(Precision.parse(job.precision))
-                results += (1 + kept) * weights
-                states.append(2 * 3 * weights)  # with Adam's two averages, the new file beside the old one
-            if job.rule == "evaluate":
-                steps = job_images(job, experiment) * definition.expected_timesteps
-                results += RECORDED * steps * _counts(job.precision)
-    return results, data, sum(sorted(states)[-trainings:])
-
-
-def _counts(precision: str) -> float:
-    """How large counts become, next to those of k = 0, where they are 2 or 3."""
-    found = Precision.parse(precision)
-    return float(1 << found.k) if found.k is not None else max(1.0, (found.levels or 0) / 3)
-
-
-def _stored(dataset: str, experiment: Experiment) -> int:
-    """Bytes of the prepared images."""
-    return sum(image_counts(dataset, experiment)) * prod(experiment.specs[dataset].image_shape)
-
-
-def job_memory(job: Job, experiment: Experiment) -> float:
-    """Peak memory of a job in bytes: what a Python with PyTorch takes, and the largest arrays."""
-    if job.rule == "prepare_dataset":
-        return PROCESS + 3 * _stored(job.path.name, experiment)
-    if job.rule not in ("train", "evaluate"):
-        return PROCESS
-    definition = experiment.definitions[job.net]
-    size, (_, held_out, test) = net_size(definition), image_counts(definition.dataset, experiment)
-    # all images, and once more while they are checked; those to test with in float32 and, while prepared, float64
-    images = 2 * _stored(definition.dataset, experiment) + 28 * prod(definition.spec.input_shape) * (held_out + test)
-    if job.rule == "train":
-        # weights, gradients and Adam's averages; five float32 for every neuron until its gradient is known
-        batch = definition.batch_size
-        return PROCESS + images + 16 * size.parameters + 20 * batch * size.neurons
-    recorded = test * definition.expected_timesteps * (40 + 16 * size.populations)
-    return PROCESS + images + ENGINE + recorded + 24 * size.parameters

@@ -17,12 +17,10 @@ from torch import nn
 
 from negspike.config import Experiment
 from negspike.console import format_duration
-from negspike.data.dataset import Dataset, Images
 from negspike.data.images import prepare_images
 from negspike.data.registry import DatasetSpec
 from negspike.devices import choose_device, make_deterministic
 from negspike.estimate.cost import Job, Speed, Speeds
-from negspike.estimate.size import net_size
 from negspike.precision import Precision
 from negspike.spiking.simulation import make_engine
 from negspike.stages.convert import spiking_network
@@ -94,9 +92,8 @@ def training_speed(
     spec, full = definition.spec, definition.batch_size
     network = run_of(experiment, net, precision).network()
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    images = Images(random_pixels(spec, full), np.arange(full) % spec.classes)
-    dataset = Dataset(spec, images, images, images, checksum="")
-    pixels, labels = torch.from_numpy(images.pixels).to(device), torch.from_numpy(images.labels).to(device)
+    pixels = torch.from_numpy(random_pixels(spec, full)).to(device)
+    labels = torch.arange(full, device=device) % spec.classes
     optimizer = torch.optim.Adam(network.parameters())
     random = torch.Generator().manual_seed(0)
 
@@ -104,7 +101,7 @@ def training_speed(
         phase, shown = Phase(1, 1, 1e-3, count), (pixels[:count], labels[:count])
         # it gives the loss as a number, so a GPU has finished
         objective = Objective(network, phase, None, spec.input_shape)
-        _train_epoch(objective, dataset.spec, shown, optimizer, random, lambda *_: None)
+        _train_epoch(objective, spec, shown, optimizer, random, lambda *_: None)
 
     image, batch = seconds_per_image(train, min(FIRST_BATCH, full), full, seconds)
     return Speed(image, "" if batch == full else f"from batches of {batch} instead of {full}")
@@ -128,7 +125,7 @@ def evaluation_speed(
     # later steps are cheaper where neurons have fallen silent, so all of them are simulated unless it takes too long
     steps = max(1, min(timesteps, int(LONGEST_SIMULATION / step)))
     image, _ = seconds_per_image(lambda count: engine.run(encoded[:count], steps), threads, len(encoded), seconds)
-    together = max(COMPARED_IMAGES, min(len(several), COMPARED_MACS // max(1, net_size(definition).macs)))
+    together = max(COMPARED_IMAGES, min(len(several), COMPARED_MACS // max(1, network.macs)))
     compared, _ = seconds_per_image(lambda count: network.activations(several[:count]), together, together, seconds / 4)
     note = "" if steps == timesteps else f"from {steps} of {timesteps} steps"
     return Speed(image * timesteps / steps + compared, note)

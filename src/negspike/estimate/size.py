@@ -16,12 +16,11 @@ from negspike.training.quantizers import QuantIdentity, QuantReLU
 
 
 class Size(NamedTuple):
-    """Trained numbers, neurons, populations, and multiply-accumulates an image without those of the first layer."""
+    """Trained numbers, neurons and populations."""
 
     parameters: int
     neurons: int
     populations: int
-    macs: int
 
 
 def net_size(definition: Definition) -> Size:
@@ -35,23 +34,20 @@ def net_size(definition: Definition) -> Size:
     topology = definition.topology
     weights = sum(prod(layer.weight_shape) + 2 * layer.out_shape[0] for layer in topology.layers)
     parameters = weights + topology.classes * topology.features
-    return Size(parameters, topology.neurons, len(topology.layers), topology.macs)
+    return Size(parameters, topology.neurons, len(topology.layers))
 
 
 @cache
 def _model_size(science: str) -> Size:
     run = Run("", json.loads(science), 0, "levels1", None)
-    model, neurons, macs = run.network().eval(), list[int](), list[int]()
+    model, neurons = run.network().eval(), list[int]()
 
-    def count(module: nn.Module, _: Any, output: torch.Tensor) -> None:
-        if isinstance(module, QuantReLU | QuantIdentity):
-            neurons.append(output[0].numel())
-        elif isinstance(module, nn.Conv2d | nn.Linear):
-            macs.append(output[0].numel() * module.weight[0].numel())
+    def count(_: nn.Module, __: Any, output: torch.Tensor) -> None:
+        neurons.append(output[0].numel())
 
     for module in model.modules():
-        module.register_forward_hook(count)
+        if isinstance(module, QuantReLU | QuantIdentity):
+            module.register_forward_hook(count)
     with torch.no_grad():
         model(torch.zeros(1, *run.spec.input_shape))
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    return Size(parameters, sum(neurons), len(neurons), sum(macs[1:]))
+    return Size(sum(parameter.numel() for parameter in model.parameters()), sum(neurons), len(neurons))
