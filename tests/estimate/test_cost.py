@@ -157,8 +157,12 @@ def test_a_wider_net_is_measured_slower_and_takes_more(tmp_path: Path) -> None:
     assert large[training].memory > small[training].memory + 4 * 16 * 10**6
 
 
-def test_a_model_is_measured_as_a_topology_is(tmp_path: Path) -> None:
-    model = {"dataset": "digits", "model": f"{ROOT}/examples/residual_networks.py:residual", "timesteps": 20}
+def test_a_model_is_measured_as_a_topology_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model: dict[str, Any] = {
+        "dataset": "digits",
+        "model": f"{ROOT}/examples/residual_networks.py:residual",
+        "timesteps": 20,
+    }
     model |= {
         "arguments": {"widths": [4, 8], "blocks": 1, "inputs": 1},
         "quantization": [{"levels": 3}],
@@ -172,6 +176,16 @@ def test_a_model_is_measured_as_a_topology_is(tmp_path: Path) -> None:
     options: dict[str, Any] = {"device": CPU, "threads": 1, "seconds": 0.2}
     for case, precision in ((training_speed, "levels3"), (evaluation_speed, "levels3")):
         assert case(config, "mine", precision, **options).image > 0
+    calls = []
+
+    def distance(logits: torch.Tensor, *_: Any) -> torch.Tensor:
+        calls.append(len(logits))
+        return logits.sum()
+
+    monkeypatch.setattr("negspike.training.objective.distance", distance)
+    model["finetuning"][0] |= {"distillation": 0.5, "recipe": "fast", "spike_penalty": 0.1}
+    taught = experiment(tmp_path, nets=["mine"], definitions={"mine": model})
+    assert training_speed(taught, "mine", "levels3", **options).image > 0 and calls, "its teacher computes, too"
     found = costs(config, 0.01)
     trainings = [cost for job, cost in found.items() if job.rule == "train"]
     assert sum(cost.seconds - 1 for cost in trainings) == pytest.approx(3 * 0.01 * (1438 + 359 / 3))

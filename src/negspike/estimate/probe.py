@@ -27,6 +27,7 @@ from negspike.stages.convert import spiking_network
 from negspike.stages.run import Run
 from negspike.training.objective import Objective
 from negspike.training.phase import _train_epoch
+from negspike.training.recipes import make_optimizer
 from negspike.training.schedule import Phase
 
 PROBE_SECONDS = 10.0
@@ -94,13 +95,17 @@ def training_speed(
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     pixels = torch.from_numpy(random_pixels(spec, full)).to(device)
     labels = torch.arange(full, device=device) % spec.classes
-    optimizer = torch.optim.Adam(network.parameters())
+    # of the phase that takes most of the epochs: its recipe, its teacher, its penalty
+    phases = definition.phases(Precision.parse(precision))
+    usual = max(phases, key=lambda phase: phase.epochs, default=Phase(1, 1, 1e-3, full))
+    teacher = run_of(experiment, net, "fp32").network().to(device) if usual.distillation else None
+    optimizer = make_optimizer(network, replace(usual, learning_rate=1e-3))
     random = torch.Generator().manual_seed(0)
 
     def train(count: int) -> None:
-        phase, shown = Phase(1, 1, 1e-3, count), (pixels[:count], labels[:count])
+        phase = replace(usual, number=1, epochs=1, learning_rate=1e-3, batch_size=count)
+        objective, shown = Objective(network, phase, teacher, spec.input_shape), (pixels[:count], labels[:count])
         # it gives the loss as a number, so a GPU has finished
-        objective = Objective(network, phase, None, spec.input_shape)
         _train_epoch(objective, spec, shown, optimizer, random, lambda *_: None)
 
     image, batch = seconds_per_image(train, min(FIRST_BATCH, full), full, seconds)
