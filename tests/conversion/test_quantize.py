@@ -199,6 +199,23 @@ def test_a_quantiser_that_follows_serves(between: nn.Module) -> None:
     lossless(quantised, images())
 
 
+class Factor(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("factor", torch.tensor([0.5, -1, 2, 1]).view(4, 1, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * self.factor
+
+
+def test_a_factor_in_front_of_a_max_pool_needs_no_quantiser() -> None:
+    layers = (nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), Factor(), nn.MaxPool2d(2), nn.Conv2d(4, 4, 3, padding=1))
+    model = nn.Sequential(*layers, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5)).eval()
+    quantised = negspike.quantize(model, images(), levels=15)
+    assert set(quantisers(quantised)) == {"1", "5"}
+    lossless(quantised, images())
+
+
 def test_overlapping_averages_before_a_padded_convolution_get_a_quantiser() -> None:
     layers = (
         nn.Conv2d(3, 4, 3, padding=1),

@@ -205,7 +205,7 @@ class Rewriter:
         weighted: dict[fx.Node, bool] = {}
         counted: dict[fx.Node, bool] = {}
         for node in self.module.graph.nodes:
-            module, inputs = self._module(node), node.all_input_nodes
+            module, inputs = self._module(node), _inputs(node)
             has_weights = isinstance(module, _WEIGHTED) or node.target in _WEIGHTED_FUNCTIONS
             read = any(weighted[one] for one in inputs)
             if has_weights and read:
@@ -229,7 +229,7 @@ class Rewriter:
             module = self._module(user)
             if isinstance(module, Quantiser):
                 continue
-            alone = len(user.all_input_nodes) == 1 and not self._is_average(user)
+            alone = len(_inputs(user)) == 1 and not self._is_average(user)
             kept = isinstance(module, _KEPT) or (module is None and user.op != "output" and user.target not in _FOLDED)
             if not (alone and kept and self._is_quantised(user)):
                 return False
@@ -247,6 +247,11 @@ class Rewriter:
             assert isinstance(before, fx.Node)
             node = before
         return node
+
+
+def _inputs(node: fx.Node) -> list[fx.Node]:
+    """What a node reads that depends on the image; parameters and buffers are none of it."""
+    return [one for one in node.all_input_nodes if one.op != "get_attr"]
 
 
 def _overlaps(pool: nn.AvgPool2d) -> bool:
