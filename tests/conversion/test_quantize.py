@@ -200,6 +200,8 @@ def test_a_quantiser_that_follows_serves(between: nn.Module) -> None:
 
 
 class Factor(nn.Module):
+    factor: torch.Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("factor", torch.tensor([0.5, -1, 2, 1]).view(4, 1, 1))

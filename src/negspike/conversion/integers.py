@@ -303,25 +303,35 @@ class IntegerBuilder:
             if any(_relays(term, node) and term.source in {one.name for one in stream} for term in node.signal.terms):
                 stream.append(node)
         several = len(stream) > 1 or len(first.signal.terms) > 1
-        fine: list[list[Fraction]] = [[] for _ in range(first.shape[0])]
+        # Of each channel: units, and the finest that those with weights want.
+        wanted: list[list[Fraction]] = [[] for _ in range(first.shape[0])]
+        weighted: list[list[Fraction]] = [[] for _ in range(first.shape[0])]
         spikes: list[list[Fraction]] = [[] for _ in range(first.shape[0])]
         for term in (term for node in stream for term in node.signal.terms if term.source in self.emissions):
             branch = Branch.of(term, self.emissions[term.source], self.bits)
             for row, target in enumerate(term.targets):
-                if branch.alive(row):
-                    (spikes if branch.extra is None else fine)[target].append(abs(branch.unit(row)))
+                unit, finest = abs(branch.unit(row)), branch.finest(row, Fraction(1))
+                if not branch.alive(row):
+                    continue
+                if finest is None:
+                    spikes[target].append(unit)
+                else:
+                    weighted[target].append(unit)
+                    wanted[target].append(finest if several else unit)
         # Where whole spikes alone arrive, there are no weights whose fractional bits to keep, but potentials that read
         # such channels have room for values of one size: a unit like that of the others.
-        like = max((min(weights) for weights in fine if weights), default=None)
+        like = max((min(fine) for fine in wanted if fine), default=None)
         units = []
-        for weights, counts in zip(fine, spikes, strict=True):
-            unit = min(weights or counts, default=Fraction(1))
-            # The finest is a power of two of it and loses nothing, the others keep 16 fractional bits more.
-            others = sorted(weights)[1:] if several else []
-            while others and others[0] < unit * (1 << EXTRA):
-                unit /= 2
-            while not weights and like is not None and unit > like:
-                unit /= 2
+        for fine, least, counts in zip(wanted, weighted, spikes, strict=True):
+            if fine:
+                # The smallest scale, which would lose most by rounding, is a power of two.
+                unit = min(least)
+                while unit > min(fine):
+                    unit /= 2
+            else:
+                unit = min(counts, default=Fraction(1))
+                while like is not None and unit > like:
+                    unit /= 2
             units.append(unit)
         for node in stream:
             self.emissions[node.name] = Emission(units, EXTRA if several else 0, 0)
