@@ -289,6 +289,7 @@ def counts(output: str) -> dict[str, int]:
     return {row.split()[0]: int(row.split()[1]) for row in rows if row.split()[1] != "0"}
 
 
+@pytest.mark.slow
 def test_a_check_counts_as_snakemake_plans_and_writes_nothing_but_its_log(tmp_path: Path) -> None:
     config = write_config(tmp_path, TINY | {"quantization_levels": [1]})
     assert snakemake(tmp_path, "--configfile", config).returncode == 0
