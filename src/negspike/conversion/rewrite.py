@@ -199,26 +199,26 @@ class Rewriter:
         """Values that need a quantiser of their own, since what reads them is not linear in counts.
 
         Values with weights that are read by a map with weights; the largest of values that are no counts, as of a
-        residual sum, unless a quantiser follows, with which it can change places; averages over windows that overlap
-        and are read by a padded convolution, which would be another map at the edge.
+        residual sum, unless a quantiser follows, with which it can change places; what windows that overlap have made
+        of counts and padded windows read, which would be another map at the edge.
         """
         weighted: dict[fx.Node, bool] = {}
         counted: dict[fx.Node, bool] = {}
+        windowed: dict[fx.Node, bool] = {}
         for node in self.module.graph.nodes:
             module, inputs = self._module(node), _inputs(node)
             has_weights = isinstance(module, _WEIGHTED) or node.target in _WEIGHTED_FUNCTIONS
             read = any(weighted[one] for one in inputs)
             if has_weights and read:
                 yield self._source(inputs[0])
-            if has_weights and getattr(module, "padding", 0) not in (0, (0, 0), "valid"):
-                average = self._module(source := self._source(inputs[0], averages=False))
-                if isinstance(average, nn.AvgPool2d) and _overlaps(average):
-                    yield source
+            if _is_padded(module) and any(windowed[one] for one in inputs):
+                yield self._source(inputs[0], averages=False)
             quantiser = isinstance(module, Quantiser)
             largest = isinstance(module, _LARGEST) or node.target in _LARGEST_FUNCTIONS
             if largest and not counted[inputs[0]] and not self._is_quantised(node):
                 yield node
             weighted[node] = has_weights or (read and not quantiser)
+            windowed[node] = _overlaps(module) or (any(windowed[one] for one in inputs) and not quantiser)
             routed = len(inputs) == 1 or node.target in _JOINED
             passed = routed and not has_weights and not self._is_average(node) and all(counted[one] for one in inputs)
             counted[node] = quantiser or passed
@@ -254,7 +254,18 @@ def _inputs(node: fx.Node) -> list[fx.Node]:
     return [one for one in node.all_input_nodes if one.op != "get_attr"]
 
 
-def _overlaps(pool: nn.AvgPool2d) -> bool:
-    """Whether a place is in several of its windows, or a window reaches beyond the edge."""
-    sizes = [[value] * 2 if isinstance(value, int) else list(value) for value in (pool.kernel_size, pool.stride)]
-    return sizes[0] != sizes[1] or pool.padding not in (0, (0, 0)) or pool.ceil_mode
+def _is_padded(module: nn.Module | None) -> bool:
+    """Whether a map puts zeros around what it reads and adds them up with it."""
+    if isinstance(module, nn.AvgPool2d):
+        return module.count_include_pad and module.padding not in (0, (0, 0))
+    return isinstance(module, nn.Conv2d) and module.padding not in ((0, 0), "valid")
+
+
+def _overlaps(module: nn.Module | None) -> bool:
+    """Whether a place is in several windows of a map, or a window reaches beyond the edge."""
+    if isinstance(module, nn.Conv2d):
+        return module.kernel_size != (1, 1)
+    if not isinstance(module, nn.AvgPool2d):
+        return False
+    sizes = [[value] * 2 if isinstance(value, int) else list(value) for value in (module.kernel_size, module.stride)]
+    return sizes[0] != sizes[1] or module.padding not in (0, (0, 0)) or module.ceil_mode
