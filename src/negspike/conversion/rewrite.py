@@ -23,6 +23,8 @@ _WEIGHTED = (nn.Conv2d, nn.Linear)
 _WEIGHTED_FUNCTIONS: set[Any] = {F.conv2d, torch.conv2d, F.linear}
 # What one value passes through on its way to a linear map; a quantiser has fewer weights before it than behind it.
 _PASSED = (nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.Flatten, nn.Dropout, nn.Dropout2d, nn.Identity, nn.Unflatten)
+_PASSED_FUNCTIONS: set[Any] = {F.avg_pool2d, F.adaptive_avg_pool2d, torch.flatten, F.dropout, torch.mean}
+_PASSED_FUNCTIONS |= {"mean", "flatten", "view", "reshape", "contiguous", "squeeze"}
 _AVERAGES = (nn.AvgPool2d, nn.AdaptiveAvgPool2d)
 _AVERAGE_FUNCTIONS: set[Any] = {F.avg_pool2d, F.adaptive_avg_pool2d, torch.mean, torch.sum, "mean", "sum"}
 _LARGEST = (nn.MaxPool2d, nn.AdaptiveMaxPool2d)
@@ -32,8 +34,6 @@ _SUMS: set[Any] = {operator.add, operator.iadd, torch.add, "add", "add_"}
 # What a max pool can change places with, besides factors; and what it cannot.
 _KEPT = (*_LARGEST, nn.BatchNorm2d, nn.BatchNorm1d, nn.Dropout, nn.Dropout2d, nn.Identity)
 _FOLDED: set[Any] = {torch.flatten, "flatten", "view", "reshape", *_WEIGHTED_FUNCTIONS, *_JOINED}
-_PASSED_FUNCTIONS: set[Any] = {F.avg_pool2d, F.adaptive_avg_pool2d, torch.flatten, F.dropout, torch.mean}
-_PASSED_FUNCTIONS |= {"mean", "flatten", "view", "reshape", "contiguous", "squeeze"}
 _NOT_LINEAR = (
     *(nn.SiLU, nn.GELU, nn.Sigmoid, nn.Hardswish, nn.Hardsigmoid, nn.Tanh, nn.ELU, nn.SELU, nn.CELU, nn.LeakyReLU),
     *(nn.PReLU, nn.Softplus, nn.Mish, nn.LayerNorm, nn.GroupNorm, nn.InstanceNorm2d, nn.MultiheadAttention),
@@ -262,10 +262,8 @@ def _is_padded(module: nn.Module | None) -> bool:
 
 
 def _overlaps(module: nn.Module | None) -> bool:
-    """Whether a place is in several windows of a map, or a window reaches beyond the edge."""
-    if isinstance(module, nn.Conv2d):
-        return module.kernel_size != (1, 1)
-    if not isinstance(module, nn.AvgPool2d):
+    """Whether a place is in several windows of a map, or zeros are in one."""
+    if not isinstance(module, nn.Conv2d | nn.AvgPool2d):
         return False
-    sizes = [[value] * 2 if isinstance(value, int) else list(value) for value in (module.kernel_size, module.stride)]
-    return sizes[0] != sizes[1] or module.padding not in (0, (0, 0)) or module.ceil_mode
+    kernel, stride = ([size] * 2 if isinstance(size, int) else size for size in (module.kernel_size, module.stride))
+    return any(a > b for a, b in zip(kernel, stride, strict=True)) or module.padding not in (0, (0, 0), "valid")
