@@ -136,8 +136,15 @@ def _without_times(path: Path) -> bytes:
     return path.read_bytes()
 
 
+SNAKEMAKE_STOPS = "Terminating processes on user request, this might take some time."
+
+
 def line_with(output: str, words: str) -> str:
-    """The only line with these words, perhaps said again at the end; there is no traceback of ours."""
+    """The only line with these words, perhaps said again at the end; there is no traceback of ours.
+
+    Snakemake ends the line of its own message later than it writes it, so a job's may stand behind it.
+    """
+    output = output.replace(SNAKEMAKE_STOPS, f"{SNAKEMAKE_STOPS}\n")
     lines = list(dict.fromkeys(line for line in output.splitlines() if words in line))
     assert len(lines) == 1, f"{len(lines)} lines with {words!r}:\n{output}"
     assert "Traceback" not in output, output
