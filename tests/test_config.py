@@ -431,6 +431,8 @@ MINE = {
         ("definitions.cnn1.finetuning", [FINETUNING | {"spike_penalty": -1}], ["[0].spike_penalty' is -1"]),
         ("definitions.cnn1.finetuning", [FINETUNING | {"temperature": 4}], ["temperature' belongs to 'distillation'"]),
         ("definitions.cnn1.phases", [FINETUNING | {"spike_penalty": 1}], ["phases[0].spike_penalty' is unknown"]),
+        ("definitions.cnn1.finetuning", [FINETUNING | {"translation": -1}], ["[0].translation' is -1"]),
+        ("definitions.mlp.phases", [FINETUNING | {"translation": 2}], ["phases[0].translation' is 2", "fashion_mnist"]),
         ("definitions.mine", MINE | {"width": 1.0}, ["'definitions.mine.width' does not go with 'model'"]),
         ("definitions.mine", MINE | {"arguments": [3]}, ["'definitions.mine.arguments' is [3]", "a mapping"]),
         ("definitions.mine", MINE | {"dataset": "digit"}, ["'definitions.mine.dataset' is 'digit'", "'digits'"]),

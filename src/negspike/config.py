@@ -13,7 +13,7 @@ from pydantic_core import PydanticCustomError
 
 from negspike.config_errors import EXPECTED, check_form, explain, short, suggest
 from negspike.config_sections import Count, Datasets, Distinct, File, Name, Section, as_tuple, own_spec
-from negspike.data.registry import DATASETS, DatasetSpec, Source
+from negspike.data.registry import AUGMENTATIONS, DATASETS, DatasetSpec, Source
 from negspike.errors import InputError
 from negspike.precision import Precision
 from negspike.training.schedule import Phase, Recipe
@@ -60,7 +60,10 @@ class Training(Section):
     epochs: Count = Field(description="passes over the training images")
     learning_rate: float = Field(gt=0, le=1, description="the largest; a phase starts from the weights before it")
     recipe: Recipe = Field(
-        "published", description="Adam at a constant rate; or `fast`: SGD, one cycle, smoothed labels, bfloat16"
+        "published", description="Adam at a constant rate; or `fast`: Muon, one cycle, smoothed labels, bfloat16"
+    )
+    translation: int | None = Field(
+        None, ge=0, le=1_000, description="random crops are at most so many pixels off the centre; else all there are"
     )
 
 
@@ -312,6 +315,14 @@ def _resolve(definition: Definition, experiment: Experiment) -> None:
     for number, phase in enumerate(definition.finetuning):
         if phase.temperature != 1 and not phase.distillation:
             raise InputError(f".finetuning[{number}].temperature' belongs to 'distillation', of which there is none")
+    if not AUGMENTATIONS[definition.spec.augmentation].crop:
+        for key, phases in (("phases", definition.schedule), ("finetuning", definition.finetuning)):
+            for number, each in enumerate(phases):
+                if each.translation is not None:
+                    raise InputError(
+                        f".{key}[{number}].translation' is {each.translation}, but dataset {definition.dataset}, with "
+                        f"augmentation {definition.spec.augmentation}, does not crop at random"
+                    )
     written = {"topology": definition.tokens, "padding": definition.padding, "width": definition.width}
     if definition.model is not None:
         if given := [key for key, value in written.items() if value is not None]:

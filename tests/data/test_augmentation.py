@@ -61,6 +61,16 @@ def test_crops_are_windows_of_the_image_or_of_its_mirror_image() -> None:
     assert abs(np.corrcoef(rows, mirrored)[0, 1]) < 0.2
 
 
+@pytest.mark.usefixtures("bare")
+@pytest.mark.parametrize(("translation", "offsets"), [(0, {4}), (2, {2, 3, 4, 5, 6}), (9, {*range(9)})])
+def test_crops_may_stay_near_the_centre(translation: int, offsets: set[int]) -> None:
+    pixels = random_pixels(200)
+    crops = training_images(CIFAR10, pixels, generator(2), translation=translation)
+    found = [find(image, crop) for image, crop in zip(pixels, crops, strict=True)]
+    assert {row for row, _, _ in found} == {column for _, column, _ in found} == offsets
+    assert len({mirrored for *_, mirrored in found}) == 2
+
+
 def test_contrast_between_0_2_and_1_8_about_each_channels_mean(monkeypatch: pytest.MonkeyPatch) -> None:
     pixels = random_pixels(300)
     seen: list[torch.Tensor] = []

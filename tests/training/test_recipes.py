@@ -1,4 +1,4 @@
-"""The fast recipe: one cycle, decay of weights only, and products in bfloat16 around exact quantisers."""
+"""The fast recipe: one cycle, orthogonalised updates of matrices only, products in bfloat16 around exact quantisers."""
 
 from __future__ import annotations
 
@@ -39,15 +39,12 @@ def test_published_is_adam_at_a_constant_rate() -> None:
     assert isinstance(optimizer, torch.optim.Adam) and optimizer.param_groups[0]["lr"] == 1e-3
 
 
-def test_only_weights_decay() -> None:
-    network = small()
-    decay = {
-        id(one): group["weight_decay"]
-        for group in make_optimizer(network, FAST).param_groups
-        for one in group["params"]
-    }
-    assert {name for name, one in network.named_parameters() if decay[id(one)] > 0} == {"0.weight"}
-    assert len(decay) == len([*network.parameters()])
+def test_only_matrices_are_orthogonalised() -> None:
+    network = nn.Sequential(*small(), nn.Conv2d(4, 8, 3, groups=2), nn.Linear(8, 3))
+    groups = make_optimizer(network, FAST).param_groups
+    matrix = {id(one): group["orthogonal"] for group in groups for one in group["params"]}
+    assert {name for name, one in network.named_parameters() if matrix[id(one)]} == {"0.weight", "5.weight"}
+    assert len(matrix) == len([*network.parameters()])
 
 
 def test_smoothed_labels() -> None:

@@ -22,7 +22,9 @@ def standardize(images: torch.Tensor) -> torch.Tensor:
     return (images - mean) / deviation.clamp_min(images[0].numel() ** -0.5)
 
 
-def training_images(spec: DatasetSpec, pixels: torch.Tensor, random: torch.Generator) -> torch.Tensor:
+def training_images(
+    spec: DatasetSpec, pixels: torch.Tensor, random: torch.Generator, *, translation: int | None = None
+) -> torch.Tensor:
     """Prepare a training batch: augment as the dataset says, standardise or scale, round to 16 fractional bits.
 
     The published augmentation also varies the brightness, which the standardisation behind it takes out again, so it
@@ -32,12 +34,13 @@ def training_images(spec: DatasetSpec, pixels: torch.Tensor, random: torch.Gener
         spec: the dataset.
         pixels: (N, C, H, W) uint8, on any device.
         random: generator on the CPU, so that the same seed draws the same crops on every device.
+        translation: how many pixels random crops are off the centre at most; None: as many as there are.
 
     Returns:
         (N, *spec.input_shape) float32 on the device of ``pixels``.
     """
     device, change = pixels.device, AUGMENTATIONS[spec.augmentation]
-    crops = _crops(spec, pixels, change, random)
+    crops = _crops(spec, pixels, change, random, translation)
     if change.contrast is None and not spec.standardize:
         channels = torch.arange(crops.shape[1], device=device)[:, None, None]
         return torch.from_numpy(pixel_values(spec)).to(device)[channels, crops.long()]
@@ -56,7 +59,13 @@ def training_images(spec: DatasetSpec, pixels: torch.Tensor, random: torch.Gener
     return round_images(images)
 
 
-def _crops(spec: DatasetSpec, pixels: torch.Tensor, change: Augmentation, random: torch.Generator) -> torch.Tensor:
+def _crops(
+    spec: DatasetSpec,
+    pixels: torch.Tensor,
+    change: Augmentation,
+    random: torch.Generator,
+    translation: int | None,
+) -> torch.Tensor:
     """The window of each image that is seen, and of some the mirror image of it, uint8."""
     device, count = pixels.device, len(pixels)
     _, height, width = spec.input_shape
@@ -66,8 +75,9 @@ def _crops(spec: DatasetSpec, pixels: torch.Tensor, change: Augmentation, random
     if not change.crop and not change.mirror:
         top, left = space[0] // 2, space[1] // 2
         return pixels[:, :, top : top + height, left : left + width]
+    farthest = 0 if not change.crop else max(space) if translation is None else translation
     offsets = [
-        torch.randint(0, most + 1, (count, 1), generator=random) if change.crop else torch.full((count, 1), most // 2)
+        torch.randint(max(0, most // 2 - farthest), min(most, most // 2 + farthest) + 1, (count, 1), generator=random)
         for most in space
     ]
     ramp = torch.arange(width).expand(count, width)

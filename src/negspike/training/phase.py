@@ -183,7 +183,7 @@ def _train_epoch(
     for number, batch in enumerate(batches):
         if len(batch) == 1:
             continue  # batch norm has no variance over a single image
-        images = training_images(spec, pixels[batch], random)
+        images = training_images(spec, pixels[batch], random, translation=phase.translation)
         logits, loss = objective(images.contiguous(memory_format=torch.channels_last), labels[batch])
         set_rate(optimizer, phase, (epoch - 1 + number / len(batches)) / phase.epochs)
         optimizer.zero_grad(set_to_none=True)

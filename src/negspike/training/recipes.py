@@ -11,26 +11,31 @@ import torch.nn.functional as F
 from torch import nn
 
 from negspike.devices import has_fast_bfloat16
+from negspike.training.muon import Muon, matrices
 from negspike.training.quantizers import QuantIdentity, QuantReLU, learned_steps
 from negspike.training.schedule import Phase, Recipe
 
 # The fast recipe: what carries over from hlb-CIFAR10 and airbench (K. Jordan, "94 % on CIFAR-10 in 3.29 seconds on a
 # single GPU", 2024) without changing what a spiking network computes.
-MOMENTUM = 0.9
-WEIGHT_DECAY = 5e-4
+MOMENTUM = 0.6
 LABEL_SMOOTHING = 0.1
 WARMING_UP = 0.25
 
 
 def make_optimizer(network: nn.Module, phase: Phase) -> torch.optim.Optimizer:
-    """Adam as published; or SGD with Nesterov momentum, whose weight decay spares biases, batch norms and steps."""
+    """Adam as published; or Muon for matrices, and SGD with Nesterov momentum for all other parameters."""
     if phase.recipe == "published":
         return adam(network, phase.learning_rate)
-    groups: list[dict[str, Any]] = [
-        {"params": [one for one in network.parameters() if (one.dim() > 1) == weights], "weight_decay": decay}
-        for weights, decay in ((True, WEIGHT_DECAY), (False, 0.0))
+    orthogonal = {id(one) for one in matrices(network)}
+    groups = [
+        {
+            "params": [one for one in network.parameters() if (id(one) in orthogonal) == matrix],
+            "lr": phase.learning_rate,
+            "orthogonal": matrix,
+        }
+        for matrix in (True, False)
     ]
-    return torch.optim.SGD(groups, lr=phase.learning_rate, momentum=MOMENTUM, nesterov=True)
+    return Muon(groups, momentum=MOMENTUM)
 
 
 def adam(network: nn.Module, learning_rate: float) -> torch.optim.Adam:
