@@ -21,7 +21,7 @@ SMALLEST = 1e-7
 
 def orthogonalized(matrix: torch.Tensor) -> torch.Tensor:
     """The nearest matrix with orthonormal rows or columns, about, (m, n) float32: Newton-Schulz iterations."""
-    wide = matrix if len(matrix) <= matrix.shape[1] else matrix.T
+    wide: torch.Tensor = matrix if len(matrix) <= matrix.shape[1] else matrix.T
     wide = wide / (wide.norm() + SMALLEST)
     a, b, c = COEFFICIENTS
     for _ in range(STEPS):
