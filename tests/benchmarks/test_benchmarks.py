@@ -25,7 +25,7 @@ from negspike.training.topology import parse_topology
 
 sys.path.insert(0, str(ROOT))
 
-from benchmarks import limit, run, thresholds, training
+from benchmarks import limit, recipes, run, thresholds, training
 from benchmarks.contestants import CONTESTANTS, Task
 from benchmarks.networks import NETS, make_graph, make_images, make_network
 from benchmarks.report import Row, compare, table
@@ -311,6 +311,37 @@ def test_an_epoch_is_timed_and_its_operations_are_counted(
     header, *rows = [line.split("  ") for line in capsys.readouterr().out.splitlines()[1:]]
     assert header[0] == "net" and [row[0] for row in rows] == ["digits", "digits"]
     assert training.main([*arguments[:-2], "--epochs", "1"]) == 1 and "at least 2" in capsys.readouterr().err
+
+
+def test_what_trainings_cost_and_reach(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    prepare_dataset("digits", {}, tmp_path / "data" / "digits.npz", report=print)
+    (tmp_path / "net.yaml").write_text(
+        "results: .\nnets: [tiny]\nseeds: [0, 1]\n"
+        "definitions: {tiny: {dataset: digits, topology: '8', padding: same, width: 1, batch_size: 9, timesteps: 4, "
+        "init: fp32, quantization: [0], phases: [{epochs: 3, learning_rate: 0.1}]}}"
+    )
+    for seed, precision, epochs, accuracy in (
+        (0, "fp32", 3, 0.8),
+        (1, "fp32", 3, 0.9),
+        (0, "k0", 2, 0.6),
+        (1, "k0", 2, 0.7),
+    ):
+        folder = tmp_path / f"tiny/seed{seed}/{precision}"
+        folder.mkdir(parents=True)
+        phases = [{"epochs": 0}, {"epochs": epochs}]
+        (folder / "ann.json").write_text(
+            json.dumps({"test_accuracy": accuracy, "wall_seconds": 60 * epochs, "phases": phases})
+        )
+    monkeypatch.chdir(tmp_path)
+    assert recipes.main(["net.yaml"]) == 0
+    rows = [re.split(r"  +", line) for line in capsys.readouterr().out.splitlines()[-2:]]
+    images, macs = 1438, 2 * 64 * 8 + 3 * 8 * 10  # no gradient of the image
+    assert rows == [
+        ["tiny", "fp32", "2", "3", f"{3 * images:,}", f"{3 * images * macs:.1e}", "3.0", "85.00 ± 7.07 %"],
+        ["tiny", "k0", "2", "5", f"{5 * images:,}", f"{5 * images * macs:.1e}", "5.0", "65.00 ± 7.07 %"],
+    ]
+    (tmp_path / "tiny/seed1/k0/ann.json").unlink()
+    assert recipes.main(["net.yaml"]) == 1 and "ann.json" in capsys.readouterr().err
 
 
 def test_repository_has_no_results_of_a_benchmark() -> None:
