@@ -19,7 +19,7 @@ from negspike.training.schedule import Phase, Recipe
 # single GPU", 2024) without changing what a spiking network computes.
 MOMENTUM = 0.6
 LABEL_SMOOTHING = 0.1
-WARMING_UP = 0.25
+WARMING_UP = 0.1
 
 
 def make_optimizer(network: nn.Module, phase: Phase) -> torch.optim.Optimizer:
@@ -48,7 +48,7 @@ def adam(network: nn.Module, learning_rate: float) -> torch.optim.Adam:
 
 
 def set_rate(optimizer: torch.optim.Optimizer, phase: Phase, done: float) -> None:
-    """Constant as published; or up in a quarter of the phase and down to nothing in the rest.
+    """Constant as published; or up in a tenth of the phase and down to nothing in the rest.
 
     Args:
         optimizer: of this phase.
