@@ -51,7 +51,8 @@ def multiply_accumulates(experiment: Experiment, net: str) -> int:
     network = Run(net, definition.science(), 0, "fp32", None).network()
     with FlopCounterMode(display=False) as counted:
         network.train()(torch.zeros(2, *definition.spec.input_shape)).sum().backward()
-    return counted.get_total_flops() // 4  # two images, two operations each
+    operations: int = counted.get_total_flops()
+    return operations // 4  # two images, two operations each
 
 
 def rows(experiment: Experiment) -> Iterator[tuple[str, ...]]:

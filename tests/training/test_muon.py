@@ -67,11 +67,22 @@ def test_a_kernel_is_the_matrix_of_its_outputs() -> None:
     torch.testing.assert_close(kernel.flatten(1), matrix)
 
 
-def test_what_is_zero_or_has_no_gradient_stays() -> None:
-    nothing, idle = (torch.nn.Parameter(torch.zeros(3, 4)) for _ in range(2))
-    nothing.grad = torch.zeros(3, 4)
-    Muon([{"params": [nothing, idle], "lr": 0.1, "orthogonal": True}], momentum=0.6).step()
-    assert not nothing.any() and not idle.any()
+def test_what_has_no_gradient_stays() -> None:
+    flat, idle = (torch.nn.Parameter(random(3, 4)) for _ in range(2))
+    flat.grad = torch.zeros(3, 4)
+    Muon([{"params": [flat, idle], "lr": 0.1, "orthogonal": True}], momentum=0.6).step()
+    assert torch.equal(flat, random(3, 4)) and torch.equal(idle, random(3, 4))
+
+
+def test_a_matrix_of_zeros_learns() -> None:
+    """As the last layer of a residual branch often starts."""
+    weight = torch.nn.Parameter(torch.zeros(5, 5))
+    optimizer = Muon([{"params": [weight], "lr": 0.1, "orthogonal": True}], momentum=0.6)
+    target = torch.eye(5)
+    for _ in range(150):
+        weight.grad = weight.detach() - target
+        optimizer.step()
+    assert (weight - target).norm() < 0.3 * target.norm()
 
 
 @pytest.mark.parametrize("orthogonal", [True, False])

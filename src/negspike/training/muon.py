@@ -17,6 +17,8 @@ from torch import nn
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 STEPS = 5
 SMALLEST = 1e-7
+# Norm of a row, at the root mean square, below which a matrix changes as if it had it: one of zeros would never learn.
+LEAST_ROW = 0.01
 
 
 def orthogonalized(matrix: torch.Tensor) -> torch.Tensor:
@@ -32,12 +34,12 @@ def orthogonalized(matrix: torch.Tensor) -> torch.Tensor:
 
 def matrices(network: nn.Module) -> list[nn.Parameter]:
     """The weights whose rows see the same inputs: of linear layers and convolutions, not of grouped ones."""
-    grouped = {id(one.weight) for one in network.modules() if isinstance(one, nn.Conv2d) and one.groups > 1}
+    grouped = {id(one.weight) for one in network.modules() if getattr(one, "groups", 1) > 1}
     return [one for one in network.parameters() if one.dim() > 1 and id(one) not in grouped]
 
 
 class Muon(torch.optim.Optimizer):
-    """Nesterov momentum, orthogonalised where a group says so: W - rate |W| O / |O|, norms of Frobenius.
+    """Nesterov momentum, orthogonalised where a group says so: W - rate |W| O / |O| with Frobenius norms.
 
     Args:
         groups: as of any optimiser, each with ``lr`` and ``orthogonal``: whether its parameters are matrices,
@@ -64,5 +66,6 @@ class Muon(torch.optim.Optimizer):
         update = gradient.add(buffer, alpha=group["momentum"])
         if group["orthogonal"]:
             update = orthogonalized(update.flatten(1)).view_as(update)
-            update *= parameter.norm() / (update.norm() + SMALLEST)
+            norm = parameter.norm().clamp_min(LEAST_ROW * len(parameter) ** 0.5)
+            update *= norm / (update.norm() + SMALLEST)
         parameter.add_(update * -group["lr"])
