@@ -107,6 +107,29 @@ def test_each_command_of_the_readme(number: int, clone: Path) -> None:
     assert output.count("This was a dry-run") == text.count("snakemake --cores")
 
 
+# What needs a cloud, a cluster of one's own or finished results is tested elsewhere, or cannot be here.
+ELSEWHERE = ("--executor", "--workflow-profile", "--report", "--archive", "--touch", " check")
+
+
+def workflow_commands() -> list[str]:
+    """The commands of all other pages that a clone can plan, each once and without its comment."""
+    text = "\n".join(
+        page.read_text(encoding="utf-8") for page in DOCUMENTS if page.name != "README.md" or page.parent != ROOT
+    )
+    lines = re.findall(r"^ *(snakemake .*)$", text.replace("\\\n", ""), re.MULTILINE)
+    commands = dict.fromkeys(line.partition("  #")[0].strip() for line in lines)
+    return [command for command in commands if not any(word in command for word in ELSEWHERE)]
+
+
+@pytest.mark.slow
+def test_commands_of_other_pages_can_be_planned(clone: Path) -> None:
+    commands = workflow_commands()
+    assert len(commands) >= 12
+    output = shell(clone, "\n".join(commands))
+    drawn = sum("--dag" in command or "--rulegraph" in command for command in commands)
+    assert output.count("This was a dry-run") == len(commands) - drawn
+
+
 def test_every_command_is_run() -> None:
     text = "\n".join(blocks())
     for command in ("pip install .", "make setup", "source .venv/bin/activate", "negspike convert", "negspike verify"):
