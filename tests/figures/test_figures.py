@@ -145,6 +145,31 @@ def test_the_whole_range_is_in_an_inset_where_no_curve_is(rise: int, expected: f
     assert left == pytest.approx(expected)
 
 
+def test_curves_are_named_where_they_rise() -> None:
+    """Beside their line, on the side where no inset is, in its colour; what is never below has no name there."""
+    steps = np.arange(1, 101)
+    rises = {0: 3, 1: 9, 2: 45}
+    runs = [
+        replace(curves(k=k, T=100), accuracy=np.round(0.1 + 0.88 * np.minimum(steps / rise, 1) ** 4, 3))
+        for k, rise in rises.items()
+    ]
+    runs.append(replace(curves(k=3, T=100), accuracy=np.full(100, 0.97)))
+    figure = build("accuracy_speed", Results(runs, {}))
+    figure.canvas.draw()
+    (axes,) = figure.axes
+    names = {text.get_text(): text for text in axes.texts}
+    assert list(names) == ["k = 0", "k = 1", "k = 2"]
+    inset = axes.child_axes[0].get_window_extent()
+    for text, drawn in zip(names.values(), axes.lines[::2], strict=False):
+        assert not text.get_window_extent().overlaps(inset)
+        box = text.get_window_extent()
+        line = axes.transData.transform(drawn.get_xydata())
+        beside = np.interp((box.y0 + box.y1) / 2, line[:, 1], line[:, 0])
+        assert min(abs(box.x0 - beside), abs(box.x1 - beside)) < figure.dpi / 10 and not box.x0 < beside < box.x1
+    colours = {text.get_color() for text in names.values()}
+    assert len(colours) == 3 and colours <= {drawn.get_color() for drawn in axes.lines}
+
+
 def test_no_inset_where_the_panel_shows_everything() -> None:
     one = replace(curves(), accuracy=np.linspace(0.945, 0.95, 8))
     (axes,) = build("accuracy_speed", Results([one], {})).axes

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.markers import TICKRIGHT
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator
 from matplotlib.transforms import blended_transform_factory
 
@@ -33,6 +34,9 @@ TITLE = "Accuracy versus speed"
 _SETTLED: dict[str, Any] = {"linestyle": "none", "markerfacecolor": "white", "markeredgewidth": 1.4, "zorder": 3}
 _TICK: dict[str, Any] = {"linestyle": "none", "marker": TICKRIGHT, "markersize": 5, "markeredgewidth": 1.4}
 
+# As fractions of the panel: width and height of the inset, the width of a curve's name, how high the first one stands,
+# how much higher each next one, and one that the inset would cover.
+_INSET, _NAME, _NAMED, _ABOVE = (0.33, 0.4), 0.16, (0.12, 0.08), 0.62
 _LEFT = (0.66, 0.12, 0.4)  # of the inset, the first of equally empty places
 
 
@@ -89,19 +93,63 @@ def _draw_panel(panel: Panel) -> None:
         axes.plot([], [], color=GREY, label=f"thin: {panel.cited}", **marks(THIN))
     zoom(axes, highest, finals)
     panel.finish("accuracy (%)")
-    _draw_whole(panel)
+    _name_curves(panel, _draw_whole(panel))
 
 
-def _draw_whole(panel: Panel) -> None:
-    """The whole range in an inset, where the panel shows the upper part of it; its numbers are in the CSV too."""
+def _name_curves(panel: Panel, inset: float | None) -> None:
+    """Each curve's name beside it, where it rises through the lower part of the panel; the legend has it anyway.
+
+    To the right, or to the left or above the inset, which begins at that fraction of the panel's width.
+    """
+    axes = panel.axes
+    lowest, highest = axes.get_ylim()
+    for number, (precision, runs) in enumerate(panel.groups.items()):
+        mean = np.mean([100 * run.accuracy for run in runs], axis=0)
+        for up in (_NAMED[0] + number * _NAMED[1], _ABOVE):
+            at = (_reached(mean, lowest + up * (highest - lowest)), lowest + up * (highest - lowest))
+            across = axes.transAxes.inverted().transform(axes.transData.transform(at))[0]
+            beside = inset is None or up == _ABOVE or not inset - _NAME < across < inset + _INSET[0]
+            if beside or across < inset:
+                break
+        if at[0] > 1:
+            axes.annotate(
+                str(precision),
+                at,
+                (points(3.5) if beside else -points(3.5), 0),
+                textcoords="offset points",
+                ha="left" if beside else "right",
+                va="center",
+                color=look(precision, panel.precisions)["color"],
+                fontsize=points(7),
+                path_effects=[withStroke(linewidth=points(2), foreground="white")],
+                zorder=3.5,
+            )
+
+
+def _reached(values: np.ndarray, height: float) -> float:
+    """When a curve first comes to a height, between two steps of a logarithmic axis; 1 if it starts there."""
+    above = int(np.argmax(values > height))
+    if not above:
+        return 1.0
+    share = (height - values[above - 1]) / (values[above] - values[above - 1])
+    return float(above * (1 + 1 / above) ** share)
+
+
+def _draw_whole(panel: Panel) -> float | None:
+    """The whole range in an inset, where the panel shows the upper part of it; its numbers are in the CSV too.
+
+    Returns:
+        Where it begins, as a fraction of the panel's width; None if there is none.
+    """
     lowest, highest = panel.axes.get_ylim()
     means = {one: np.mean([100 * run.accuracy for run in runs], axis=0) for one, runs in panel.groups.items()}
     if lowest <= min(float(mean.min()) for mean in means.values()):
-        return
+        return None
     drawn = [(np.arange(1, panel.timesteps + 1), mean) for mean in means.values()]
     theirs = [curve for curve in panel.theirs.values() if "accuracy" in curve.series]
     drawn += [(curve.steps, 100 * curve.series["accuracy"]) for curve in theirs]
-    inset = panel.axes.inset_axes((_emptiest(panel.axes, drawn), 0.13, 0.33, 0.4), zorder=4)
+    left = _emptiest(panel.axes, drawn)
+    inset = panel.axes.inset_axes((left, 0.13, *_INSET), zorder=4)
     for precision, mean in means.items():
         style = marks(
             look(precision, panel.precisions) | {"markersize": 2.2, "markevery": panel.marked_steps(precision)}
@@ -114,6 +162,7 @@ def _draw_whole(panel: Panel) -> None:
     inset.xaxis.set_major_formatter(NullFormatter())
     inset.tick_params(labelsize=points(6), length=points(2), pad=points(1.5))
     inset.set_facecolor("white")
+    return left
 
 
 def _emptiest(axes: Axes, drawn: Sequence[tuple[np.ndarray, np.ndarray]]) -> float:
