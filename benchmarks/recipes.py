@@ -32,17 +32,23 @@ from negspike.stages.run import Run
 HEADER = ("net", "precision", "seeds", "epochs", "images", "multiply-accumulates", "minutes", "test accuracy")
 
 
+class Phase(BaseModel):
+    """A phase of a training."""
+
+    epochs: int
+
+
 class Trained(BaseModel):
     """What ``ann.json`` says of a training."""
 
     test_accuracy: float
     wall_seconds: float
-    phases: list[dict[str, object]]
+    phases: list[Phase]
 
     @property
     def epochs(self) -> int:
         """Of all of its phases."""
-        return sum(int(str(phase["epochs"])) for phase in self.phases)
+        return sum(phase.epochs for phase in self.phases)
 
 
 def multiply_accumulates(experiment: Experiment, net: str) -> int:
