@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import stat
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -150,6 +151,19 @@ def test_lines_name_the_job(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     with rule_log(tmp_path / "logs" / "cnn1" / "seed0" / "k1" / "phase2.log") as report:
         report("half way")
     assert capsys.readouterr().err == "cnn1/seed0/k1/phase2: half way\n"
+
+
+@pytest.mark.skipif(not hasattr(os, "O_DIRECT"), reason="only Linux has pipes that keep writes apart")
+def test_a_line_is_written_in_one_piece(tmp_path: Path) -> None:
+    """Or what other jobs and Snakemake say at the same moment comes into the middle of it."""
+    code = "import sys; from negspike.console import rule_log\nwith rule_log(sys.argv[1]) as report: report('half way')"
+    for unbuffered in ("", "1"):
+        reader, writer = os.pipe2(os.O_DIRECT)
+        environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
+        subprocess.run([sys.executable, "-c", code, tmp_path / "rule.log"], stderr=writer, env=environment, check=True)
+        os.close(writer)
+        assert os.read(reader, 4096) == b"rule: half way\n"
+        os.close(reader)
 
 
 @pytest.mark.parametrize(

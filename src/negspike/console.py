@@ -46,7 +46,9 @@ def rule_log(path: Path | str) -> Iterator[Callable[[str], None]]:
     def report(line: str) -> None:
         log(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {line}\n")
         try:
-            print(f"{job}: {line}", file=sys.stderr, flush=True)
+            # In one piece: other jobs and Snakemake write to the same terminal, print may write a line's end by itself.
+            sys.stderr.write(f"{job}: {line}\n")
+            sys.stderr.flush()
         except (OSError, ValueError):  # the terminal is gone, or was closed
             sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
 

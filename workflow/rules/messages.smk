@@ -45,8 +45,8 @@ def what_failed(logs):
 
 def say_last(lines):
     """Print when everything else has been said."""
-    text = "\n".join(["", *lines])
-    atexit.register(lambda: print(text, file=sys.stderr, flush=True))
+    text = "".join(f"{line}\n" for line in ["", *lines])
+    atexit.register(lambda: (sys.stderr.write(text), sys.stderr.flush()))
 
 
 # this process is Snakemake as its user called it, not a job, and not another program
