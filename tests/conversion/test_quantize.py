@@ -15,7 +15,7 @@ from torch import nn
 import negspike
 from negspike import QuantIdentity, QuantReLU
 from negspike.conversion import reconstruct
-from negspike.conversion.calibrate import best_step
+from negspike.conversion.calibrate import MOST_VALUES, best_step
 from negspike.data.dataset import Dataset
 from negspike.errors import InputError
 
@@ -273,6 +273,15 @@ def test_the_step_has_the_least_squared_error() -> None:
     assert best_step(x, 0, 4, percentile=100) == pytest.approx(x.max().item() / 4)
     assert best_step(torch.zeros(3), 0, 3) > 0
     assert best_step(10 * x, 0, 3, limit=6.0) <= 2.0
+
+
+def test_of_many_values_a_sample_from_everywhere_is_looked_at() -> None:
+    """At regular distances it would see nothing but the first column of these images, which is zero."""
+    images = torch.ones(MOST_VALUES // 32, 64)
+    images[:, 0] = 0
+    step = best_step(images, 0, 1)
+    assert step == pytest.approx(1.0) and step == best_step(images, 0, 1)
+    assert best_step(images, 0, 2, percentile=50) == 0.5
 
 
 def test_training_in_a_loop_of_ones_own(digits: Dataset) -> None:

@@ -141,14 +141,18 @@ def best_step(
     """The step with which rounding to counts from ``low`` to ``high`` has the least squared error.
 
     Args:
-        x: floats of any shape.
+        x: floats of any shape; of many a sample is looked at, always the same.
         low, high: bounds of the counts, whole numbers.
         percentile: instead, the step that puts this percentile of the positive values at ``high``.
         limit: values above are clipped, as ReLU6 does.
     """
     assert low is not None and high is not None
     values = x.detach().reshape(-1)
-    values = values[:: max(1, len(values) // MOST_VALUES)].double()
+    if len(values) > MOST_VALUES:
+        # At random places: at regular ones, a whole number of rows apart, all might lie at an image's edge.
+        places = torch.randint(len(values), (MOST_VALUES,), generator=torch.Generator().manual_seed(0), device="cpu")
+        values = values[places.to(values.device)]
+    values = values.double()
     if not bool(torch.isfinite(values).all()):
         raise InputError("the calibration images give values that are not finite")
     values = values if low else values.clamp(0.0, limit)
