@@ -5,12 +5,15 @@ from __future__ import annotations
 import ast
 import hashlib
 import tokenize
-from collections.abc import Container
+from collections.abc import Container, Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 PACKAGE = Path(__file__).parent
 DIGITS = 12
+# Where statements hold others: the first is what an ``if`` does when its test is true.
+_BLOCKS = ("body", "orelse", "finalbody", "handlers", "cases")
 # Modules whose change makes no result different, and why.
 NO_DIFFERENCE = {
     "__init__": "names",
@@ -71,18 +74,8 @@ def _checksum(text: str) -> str:
 @cache  # scripts have most of their modules in common
 def _imports(source: str, package: Path) -> frozenset[str]:
     """The package's modules that a source imports; ``from negspike.spiking import dense`` is ``spiking/dense``."""
-    tree = ast.parse(source)
-    for_type_checkers = {
-        inner
-        for node in ast.walk(tree)
-        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
-        for statement in node.body
-        for inner in ast.walk(statement)
-    }
     names = set()
-    for node in ast.walk(tree):
-        if not isinstance(node, ast.Import | ast.ImportFrom) or node in for_type_checkers:
-            continue
+    for node in _import_statements(ast.parse(source).body):
         if isinstance(node, ast.Import):
             modules = [alias.name for alias in node.names]
         else:
@@ -92,6 +85,16 @@ def _imports(source: str, package: Path) -> frozenset[str]:
             if top == package.name:
                 names |= _files(path, package)
     return frozenset(names)
+
+
+def _import_statements(statements: list[Any]) -> Iterator[ast.Import | ast.ImportFrom]:
+    """At any depth, but for type checkers alone; expressions, of which most of a source consists, hold none."""
+    for one in statements:
+        if isinstance(one, ast.Import | ast.ImportFrom):
+            yield one
+        unseen = isinstance(one, ast.If) and isinstance(one.test, ast.Name) and one.test.id == "TYPE_CHECKING"
+        for inner in _BLOCKS[1:] if unseen else _BLOCKS:
+            yield from _import_statements(getattr(one, inner, []))
 
 
 def _files(path: list[str], package: Path) -> set[str]:
