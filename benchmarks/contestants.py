@@ -43,10 +43,12 @@ PER_STEP = ("predictions", "positive", "negative", "sops", "relays")
 _ALL = (
     Contestant("event", "engine", "event"),
     Contestant("event-1thread", "engine", "event", threads=1),
+    Contestant("event-8bits", "engine", "event", weight_bits=8),
     Contestant("event-24bits", "engine", "event", weight_bits=24),
     Contestant("event-2T", "engine", "event", longer=2),
     Contestant("event-first-call", "first call", "event"),
     Contestant("dense", "engine", "dense", images=0),
+    Contestant("dense-8bits", "engine", "dense", weight_bits=8, images=0),
     Contestant("dense-24bits", "engine", "dense", weight_bits=24, images=0),
     Contestant("reference", "engine", "reference", threads=1, images=1, timesteps=3),
     Contestant("ann-float32", "ann", "float32"),

@@ -99,7 +99,7 @@ def test_a_readout_that_looks_past_the_edge() -> None:
     assert_same_recording(found, ReferenceEngine(made).run(encoded, 20))
 
 
-@pytest.mark.parametrize("weight_bits", [16, 24])
+@pytest.mark.parametrize("weight_bits", [8, 16, 24])
 @pytest.mark.parametrize(
     ("topology", "shape", "padding"),
     [
@@ -159,7 +159,7 @@ def test_other_processors(name: str, tmp_path: Path) -> None:
         from negspike.spiking.event import rows
         from test_event import check, random_network
         shape = (3, 5, 7)
-        for weight_bits in (16, 24):
+        for weight_bits in (8, 24):  # the upper bits of 24 are summed as 16 are
             network = random_network("40C3-96C3-P2-70", shape, 1, weight_bits)
             recording = check(network, network.encode(np.random.default_rng(1).normal(0, 1, (2, *shape))), 70)
             assert (recording.positive.sum((0, 1)) > 0).all() and recording.negative.sum() > 0
@@ -196,6 +196,23 @@ def test_potentials_that_leave_32_bits_are_done_again_with_64(inputs: int, theta
     assert 0 < recording.potential_bounds[1] <= state.LARGEST_INT32
     # 3 steps of input stay within 32 bits, 140 do not.
     assert recording.positive[2, :, 0].sum() == 3 * inputs
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("inputs", [252, 256, 260, 520, 2000])
+def test_sums_of_8_bit_weights_are_cut_before_they_leave_16(inputs: int, sign: int) -> None:
+    """127 for each of 258 spikes is just within; both signs of spikes, more of either than are summed at once."""
+    network = bombardment(inputs, 127, 1 << 15, weight_bits=8, sign=sign)
+    assert arrange.arrange(network).network.rows.dtype == np.int8
+    check(network, network.encode(np.array([200.0, 3.0]).reshape(2, 1, 1, 1)), 140)
+    # Every other neuron of the second layer rises with its own input and falls as long as its neighbour goes on.
+    even = np.arange(inputs) % 2 == 0
+    second = np.diag(np.where(even, 3, 1)) - np.eye(inputs, k=1) * even[:, None]
+    weights = [np.where(even, 2, 16), second, np.full((2, inputs), sign * 127)]
+    shape, thetas = (1, 1, 1), [1 << 16, 1 << 16, 900 << 16]
+    network = chain(f"{inputs}-{inputs}-2", shape, weights, thetas, [0, 0, 0], [[1, 0], [0, 1]], 0, 8)
+    recording = check(network, network.encode(np.array([3.0, 5.0]).reshape(2, 1, 1, 1)), 140)
+    assert recording.negative[:, :, 1].max() == inputs // 2
 
 
 @pytest.mark.parametrize("magnitude", [(1 << 23) - 1, 255, 1])
@@ -295,8 +312,8 @@ def test_many_threads_have_a_few_images_each_before_they_wait() -> None:
         assert [EventEngine(network, threads).chunk_size for threads in (1, 2, 64, 1000)] == [4, 8, 256, 500]
 
 
-@pytest.mark.parametrize("weight_bits", [16, 24])
-def test_rows_of_both_widths_are_aligned(weight_bits: int) -> None:
+@pytest.mark.parametrize("weight_bits", [8, 16, 24])
+def test_rows_of_all_widths_are_aligned(weight_bits: int) -> None:
     network = random_network("33-24-64-10", (1, 3, 3), weight_bits=weight_bits)
     arranged = arrange.arrange(network).network
     assert (arranged.tiles[:, state.FIRST_BYTE] % arrange.ALIGNMENT == 0).all()

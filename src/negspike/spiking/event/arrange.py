@@ -10,7 +10,7 @@ from negspike.spiking.counting import operations_per_spike, relays_per_change
 from negspike.spiking.event import state as c
 from negspike.spiking.event.buffers import assign_buffers
 from negspike.spiking.event.expand import UNIT, Expanded, expand, image_weights
-from negspike.spiking.event.rows import stored_order
+from negspike.spiking.event.rows import ROW_TYPES, stored_order
 from negspike.spiking.event.state import LARGEST_INT32, Network
 from negspike.spiking.graph import SpikingNetwork
 from negspike.spiking.nodes import INPUT, MaxPool, Neurons, Node, Readout, Sum, Synapses, Window
@@ -101,13 +101,15 @@ class _Arranger:
         self.numbers = {node.name: number for number, node in enumerate(network.nodes)}
         self.populations = {node.name: number for number, node in enumerate(network.populations)}
         self.costs, self.relays = operations_per_spike(network), relays_per_change(network)
-        self.narrow_weights = all(
-            synapses.weight is None or np.abs(synapses.weight.astype(np.int64)).max(initial=0) < 1 << 15
+        weights = [
+            synapses.weight
             for node in network.nodes
             if not isinstance(node, MaxPool)
             for synapses in node.synapses
-            if synapses.source != INPUT
-        )
+            if synapses.source != INPUT and synapses.weight is not None
+        ]
+        largest = max((int(np.abs(weight.astype(np.int64)).max(initial=0)) for weight in weights), default=0)
+        self.weight_bytes = 1 if largest < 1 << 7 else 2 if largest < 1 << 15 else 3
         self.arrays = _Arrays()
         self.listed, self.parts = 0, 1
 
@@ -124,7 +126,7 @@ class _Arranger:
         network = Network(
             nodes=nodes,
             **{name: np.array(getattr(arrays, name), np.int64).reshape(-1, size) for name, size in table.items()},
-            rows=flat(arrays.rows, np.uint8).view(np.int16 if self.narrow_weights else np.uint8),
+            rows=flat(arrays.rows, np.uint8).view(ROW_TYPES[self.weight_bytes]),
             maps=flat(arrays.maps, np.int32),
             scales=flat(arrays.scales, np.int64),
             image_rows=flat(arrays.image_rows, np.int64),
@@ -290,7 +292,7 @@ class _Arranger:
         theta = _padded(node.theta, tiles * lanes, 0)
         far = np.maximum(theta, np.abs(_padded(node.base, tiles * lanes, 0)))
         fits = far >> 16 < LARGEST_NARROW
-        if not self.narrow_weights or len(scales) > 1 or row[c.CURRENT] >= 0:
+        if self.weight_bytes == 3 or len(scales) > 1 or row[c.CURRENT] >= 0:
             fits[:] = False
         fits &= scales[0] == UNIT
         for line in self.arrays.direct[row[c.FIRST_DIRECT] :]:
@@ -315,7 +317,7 @@ class _Arranger:
                 part = slice(tile * lanes, (tile + 1) * lanes)
                 step = (int(node.theta[part].max()) >> 16) + 1
                 reach = max(int(np.abs(node.base[part]).max()) >> 16, step) + 2
-            pieces.append(_row_bytes(matrix, self.narrow_weights))
+            pieces.append(_row_bytes(matrix, self.weight_bytes))
             line = [first, len(matrix) - 1, int(not narrow[tile]), int(np.abs(matrix.astype(np.int64)).max())]
             arrays.tiles.append([*line, reach, step])
             first += pieces[-1].size
@@ -341,11 +343,12 @@ def _padded(values: np.ndarray, size: int, fill: int) -> np.ndarray:
     return result
 
 
-def _row_bytes(weights: np.ndarray, bits16: bool) -> np.ndarray:
-    """Bytes of int32 weights (..., outputs): 16 bits each, or a row's upper 16 bits first and then its lower 8."""
-    width = weights.shape[-1]
-    high = (weights if bits16 else weights >> 8).astype(np.int16)[..., stored_order(width, 16)]
-    parts = [np.ascontiguousarray(high).view(np.uint8)]
-    if not bits16:
+def _row_bytes(weights: np.ndarray, weight_bytes: int) -> np.ndarray:
+    """Bytes of int32 weights (..., outputs): 8 or 16 bits each, or a row's upper 16 bits first and then its lower 8."""
+    width, parts = weights.shape[-1], []
+    if weight_bytes > 1:
+        high = (weights >> 8 * (weight_bytes - 2)).astype(np.int16)[..., stored_order(width, 16)]
+        parts.append(np.ascontiguousarray(high).view(np.uint8))
+    if weight_bytes != 2:
         parts.append((weights & 0xFF).astype(np.uint8)[..., stored_order(width, 8)])
     return np.concatenate(parts, axis=-1).ravel()

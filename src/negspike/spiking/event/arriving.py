@@ -9,7 +9,7 @@ import numpy as np
 
 from negspike.spiking.event.compiled import inlined
 from negspike.spiking.event.firing import make_receive
-from negspike.spiking.event.rows import MOST_LOW_BYTES, ROWS_AT_ONCE, make_accumulate
+from negspike.spiking.event.rows import MOST_BYTES, ROWS_AT_ONCE, make_accumulate, weight_bytes
 from negspike.spiking.event.state import (
     BLOCK,
     CHANGES,
@@ -61,9 +61,9 @@ class Tile(NamedTuple):
 
 @inlined
 def look_up(network, number, tile):
-    """The tile's numbers; with ``flush``, how many rows of it can be summed in 32 bits, and their low bytes in 16."""
+    """The tile's numbers; with ``flush``, how many rows of it can be summed in 32 bits, and their bytes in 16."""
     node, tiles, mine = network.nodes[number], network.tiles, network.nodes[number, FIRST_TILE] + tile
-    row_bytes = (3 if network.rows.itemsize == 1 else 2) * node[LANES]
+    row_bytes = weight_bytes(network.rows) * node[LANES]
     largest = tiles[mine, LARGEST]
     return Tile(
         number,
@@ -75,7 +75,7 @@ def look_up(network, number, tile):
         largest,
         tiles[mine, REACH],
         tiles[mine, LARGEST_STEP],
-        min(LARGEST_INT32 // max(largest, 1), MOST_LOW_BYTES) & -ROWS_AT_ONCE,
+        min(LARGEST_INT32 // max(largest, 1), MOST_BYTES) & -ROWS_AT_ONCE,
     )
 
 

@@ -9,14 +9,18 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core.registry import cpu_target
-from numba.extending import intrinsic
+from numba.extending import intrinsic, overload
+from numba.np.numpy_support import from_dtype
 
 from negspike.spiking.event.vectors import I32, I64, compare, constant, load, store
 
 # So many rows of weights are added before the loop over them goes on; lists are filled up with rows of zeros.
 ROWS_AT_ONCE = 4
-# Low bytes of 24-bit weights are summed in 16 bits: this many cannot leave them.
-MOST_LOW_BYTES = 257
+# The array that rows are in says how many bytes a weight has.
+ROW_TYPES: dict[int, type[np.generic]] = {1: np.int8, 2: np.int16, 3: np.uint8}
+_WEIGHT_BYTES = {from_dtype(np.dtype(kind)): size for size, kind in ROW_TYPES.items()}
+# Bytes are summed in 16 bits: so many, unsigned as the lower 8 bits of 24 are or signed, cannot leave them.
+MOST_BYTES = 255
 
 
 def _pair_bits() -> int:
@@ -55,17 +59,20 @@ def load_row(builder: Any, address: Any, bits: int, width: int, row_bytes: int, 
     return load(builder, place, bits, width, math.gcd(64, row_bytes, offset))
 
 
-def _add_pair(builder: Any, rows: tuple[Any, Any], bits: int, width: int, row_bytes: int, offset: int) -> Any:
-    """The sum of two rows, twice as wide: of signed 16-bit integers, or of unsigned 8-bit ones.
+def _add_pair(
+    builder: Any, rows: tuple[Any, Any], bits: int, width: int, row_bytes: int, offset: int, *, signed: bool = True
+) -> Any:
+    """The sum of two rows of integers, twice as wide.
 
     Args:
         rows: addresses of two rows.
         bits, width: of what is read of each.
         row_bytes: of a whole row.
         offset: bytes in a row before what is read.
+        signed: what is read; 16 bits always are.
     """
     if not PAIR_BITS:
-        kind, extend = ir.VectorType(ir.IntType(2 * bits), width), builder.sext if bits == 16 else builder.zext
+        kind, extend = ir.VectorType(ir.IntType(2 * bits), width), builder.sext if signed else builder.zext
         return builder.add(*(extend(load_row(builder, row, bits, width, row_bytes, offset), kind) for row in rows))
     size = min(PAIR_BITS // bits, width)
     name = {(16, 512): "avx512.pmaddw.d.512", (16, 256): "avx2.pmadd.wd"}
@@ -74,7 +81,7 @@ def _add_pair(builder: Any, rows: tuple[Any, Any], bits: int, width: int, row_by
     multiply_add = builder.module.declare_intrinsic(
         f"llvm.x86.{name[bits, size * bits]}", (), ir.FunctionType(wider, [vector, vector])
     )
-    halves = np.arange(size).reshape(-1, 2, 64 // bits)
+    halves, ones = np.arange(size).reshape(-1, 2, 64 // bits), constant(size, 1, bits)
     sums = []
     for begin in range(0, width, size):
         place = offset + begin * bits // 8
@@ -82,8 +89,9 @@ def _add_pair(builder: Any, rows: tuple[Any, Any], bits: int, width: int, row_by
         for half in (0, 1):
             order = _interleave(halves[:, half].ravel())
             mask = ir.Constant(ir.VectorType(I32, size), order)
-            # times one; of bytes, the first operand is unsigned and the second signed
-            sums.append(builder.call(multiply_add, [builder.shuffle_vector(*both, mask), constant(size, 1, bits)]))
+            mixed = builder.shuffle_vector(*both, mask)
+            # of bytes, the first operand is unsigned and the second signed
+            sums.append(builder.call(multiply_add, [ones, mixed] if signed else [mixed, ones]))
     while len(sums) > 1:
         sums = [_join(builder, *sums[number : number + 2]) for number in range(0, len(sums), 2)]
     return sums[0]
@@ -96,26 +104,26 @@ def _join(builder: Any, first: Any, second: Any) -> Any:
 
 
 def _add_rows(
-    builder: Any, total: Any, weights: Any, entries: Any, count: Any, width: int, split: bool, subtract: bool
+    builder: Any, total: Any, weights: Any, entries: Any, count: Any, width: int, weight_bytes: int, subtract: bool
 ) -> Any:
     """Add (or subtract) the rows of weights that ``count`` integers name to a vector kept in registers.
 
-    ``entries`` is a pointer to the integers, ``count`` is a multiple of ROWS_AT_ONCE. ``split`` rows hold the upper 16
-    bits of all weights and then the lower 8, which are summed apart, in 16 bits.
+    ``entries`` is a pointer to the integers, ``count`` is a multiple of ROWS_AT_ONCE. Rows of 3 bytes a weight hold the
+    upper 16 bits of all weights and then the lower 8. Bytes are summed apart, in 16 bits.
     """
     i32, i16 = ir.VectorType(I32, width), ir.VectorType(ir.IntType(16), width)
-    row_bytes = (3 if split else 2) * width
+    row_bytes, whole = weight_bytes * width, weight_bytes == 2
     before = builder.block
     loop, after = builder.append_basic_block("rows"), builder.append_basic_block("rows_done")
     builder.cbranch(builder.icmp_signed(">", count, ir.Constant(I64, 0)), loop, after)
     builder.position_at_end(loop)
     index = builder.phi(I64)
     index.add_incoming(ir.Constant(I64, 0), before)
-    running = [(builder.phi(i32), ir.Constant(i32, None) if split else total)]
-    if split:
+    running = [(builder.phi(i32), total if whole else ir.Constant(i32, None))] if weight_bytes > 1 else []
+    if not whole:
         running.append((builder.phi(i16), ir.Constant(i16, None)))
     first = builder.gep(entries, [index])
-    add = builder.sub if subtract and not split else builder.add
+    add = builder.sub if subtract and whole else builder.add
     sums = [value for value, _ in running]
 
     def row(number: int) -> Any:
@@ -124,9 +132,10 @@ def _add_rows(
 
     for number in range(0, ROWS_AT_ONCE, 2):
         pair = row(number), row(number + 1)
-        parts = [_add_pair(builder, pair, 16, width, row_bytes, 0)]
-        if split:
-            parts.append(_add_pair(builder, pair, 8, width, row_bytes, 2 * width))
+        parts = [_add_pair(builder, pair, 16, width, row_bytes, 0)] if weight_bytes > 1 else []
+        if not whole:
+            place = (weight_bytes - 1) * width
+            parts.append(_add_pair(builder, pair, 8, width, row_bytes, place, signed=weight_bytes == 1))
         sums = [add(value, part) for value, part in zip(sums, parts, strict=True)]
     following = builder.add(index, ir.Constant(I64, ROWS_AT_ONCE))
     index.add_incoming(following, loop)
@@ -141,11 +150,25 @@ def _add_rows(
         result.add_incoming(start, before)
         result.add_incoming(new, loop)
         results.append(result)
-    if not split:
+    if whole:
         return results[0]
-    high, low = results
-    both = builder.add(builder.shl(high, constant(width, 8, 32)), builder.zext(low, i32))
-    return builder.sub(total, both) if subtract else builder.add(total, both)
+    if weight_bytes == 1:
+        found = builder.sext(results[0], i32)
+    else:
+        high, low = results
+        found = builder.add(builder.shl(high, constant(width, 8, 32)), builder.zext(low, i32))
+    return builder.sub(total, found) if subtract else builder.add(total, found)
+
+
+def weight_bytes(rows):
+    """Bytes a weight of an array of rows; a constant in compiled functions."""
+    return next(size for size, kind in ROW_TYPES.items() if rows.dtype == kind)
+
+
+@overload(weight_bytes)
+def _weight_bytes(rows):
+    size = _WEIGHT_BYTES[rows.dtype]
+    return lambda rows: size
 
 
 def make_accumulate(width: int, wide: bool) -> Any:
@@ -163,7 +186,7 @@ def make_accumulate(width: int, wide: bool) -> Any:
 
     @intrinsic
     def accumulate(typingctx, state, rows, first, entries, begin, positive, negative, vector):
-        split = rows.dtype == types.uint8
+        size = _WEIGHT_BYTES[rows.dtype]
 
         def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             state, rows, first, entries, begin, positive, negative, vector = arguments
@@ -171,9 +194,9 @@ def make_accumulate(width: int, wide: bool) -> Any:
             tile = builder.add(builder.ptrtoint(data, I64), first)
             total = constant(width, 0, 32) if wide else load(builder, state, 32, width, 64)
             names = builder.gep(context.make_array(signature.args[3])(context, builder, entries).data, [begin])
-            total = _add_rows(builder, total, tile, names, positive, width, split, subtract=False)
+            total = _add_rows(builder, total, tile, names, positive, width, size, subtract=False)
             rest = builder.gep(names, [positive])
-            total = _add_rows(builder, total, tile, rest, negative, width, split, subtract=True)
+            total = _add_rows(builder, total, tile, rest, negative, width, size, subtract=True)
             if wide:
                 product = builder.mul(
                     builder.sext(total, ir.VectorType(I64, width)), load(builder, vector, 64, width, 64)

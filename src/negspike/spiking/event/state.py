@@ -64,8 +64,8 @@ class Network(NamedTuple):
     Attributes:
         nodes, synapses, links, tiles, direct: int64 tables, with the columns above.
         rows: all tiles' weights, [tile][synapse][tap][input][output of the tile] and a row of zeros after each tile:
-            int16; or uint8, three bytes a weight, each row the upper 16 bits of its weights and then the lower 8. A
-            row's outputs are in the order of :func:`negspike.spiking.event.rows.stored_order`.
+            int8 or int16; or uint8, three bytes a weight, each row the upper 16 bits of its weights and then the lower
+            8. A row's outputs are in the order of :func:`negspike.spiking.event.rows.stored_order`.
         maps: int32 a channel, number of a row or channel, -1 for none.
         scales: int64 a channel of each part of a node.
         image_rows: int64, weights of synapses from the image, [synapse][tap][input][channel], scales included.
