@@ -114,6 +114,7 @@ def write_summary(rows: Sequence[Row], path: Path) -> None:
 # Okabe and Ito's palette tells colours apart for every kind of colour vision, the markers do on black-and-white paper.
 SERIES = {
     "event": ("event", "#0072B2", "o"),
+    "event-8bits": ("event, weights of 8 bits", "#0072B2", "p"),
     "ann-float32": ("one float32 forward pass of the ANN", "#56B4E9", "v"),
     "torch-float32-skipping": ("PyTorch float32, layers at rest left out", "#E69F00", "P"),
     "dense": ("dense", "#D55E00", "s"),
@@ -160,7 +161,7 @@ def plot(rows: Sequence[Row], limit: float, folder: Path) -> None:
             [end / limit for end in ends],
             "k--",
             lw=0.6,
-            label=f"row additions alone, {limit / 1e9:.0f} billion/s",
+            label=f"rows of 16 bits added, {limit / 1e9:.0f} billion/s",
         )
         axes.set_xlabel("synaptic operations per image")
         axes.set_ylabel("seconds per image")
