@@ -270,9 +270,11 @@ def test_a_cancelled_training_goes_on_where_it_was(uninterrupted: Path, runs: di
 
 
 def test_a_training_over_its_time_limit_goes_on_with_more(uninterrupted: Path, runs: dict[str, Run]) -> None:
-    """A minute is Slurm's shortest limit."""
+    """A minute is Slurm's shortest limit. On a busy machine two are not enough either."""
     folder = runs["limited"].finished()
-    assert [(job.state, job.limit) for job in jobs(folder)] == [("TIMEOUT", "1:00"), ("COMPLETED", "2:00")]
+    *stopped, last = [(job.state, job.limit) for job in jobs(folder)]
+    assert stopped == [("TIMEOUT", f"{minutes}:00") for minutes in range(1, len(stopped) + 1)] and stopped
+    assert last == ("COMPLETED", f"{len(stopped) + 1}:00")
     assert_it_went_on(folder, uninterrupted)
 
 
