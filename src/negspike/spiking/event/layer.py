@@ -16,7 +16,7 @@ from negspike.spiking.event.arriving import (
 from negspike.spiking.event.compiled import compiled, inlined
 from negspike.spiking.event.firing import make_candidates, make_fire, make_start
 from negspike.spiking.event.lists import list_spikes
-from negspike.spiking.event.rows import MOST_BYTES, ROWS_AT_ONCE, make_accumulate, weight_bytes
+from negspike.spiking.event.rows import MOST_BYTES, make_accumulate, weight_bytes
 from negspike.spiking.event.state import (
     ACTIVE,
     BLOCK,
@@ -101,7 +101,7 @@ def _make_integrate(width: int, wide: bool) -> Any:
             add_direct(network, tile, position, t, work, work.state.residual, neuron)
         theta = np.int64(network.theta_high.ctypes.data) + 4 * tile.channel
         here = np.int64(work.state.potential.ctypes.data) + 4 * neuron
-        most = MOST_BYTES & -ROWS_AT_ONCE if weight_bytes(network.rows) == 1 else LARGEST_INT32
+        most = MOST_BYTES if weight_bytes(network.rows) == 1 else LARGEST_INT32
         while True:
             now = min(positive, most)
             less = min(negative, most) if now == positive else np.int64(0)

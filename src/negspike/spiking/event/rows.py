@@ -19,8 +19,8 @@ ROWS_AT_ONCE = 4
 # The array that rows are in says how many bytes a weight has.
 ROW_TYPES: dict[int, type[np.generic]] = {1: np.int8, 2: np.int16, 3: np.uint8}
 _WEIGHT_BYTES = {from_dtype(np.dtype(kind)): size for size, kind in ROW_TYPES.items()}
-# Bytes are summed in 16 bits: so many, unsigned as the lower 8 bits of 24 are or signed, cannot leave them.
-MOST_BYTES = 255
+# Bytes are summed in 16 bits: so many rows, unsigned as the lower 8 bits of 24 are or signed, cannot leave them.
+MOST_BYTES = 255 & -ROWS_AT_ONCE
 
 
 def _pair_bits() -> int:
