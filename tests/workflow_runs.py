@@ -144,22 +144,18 @@ class Finished:
 
 def copy_repository(target: Path) -> None:
     """What git would check out, with the times of now."""
-    _copy_sources(target, shutil.ignore_patterns(".*", "__pycache__", "*.egg-info"), shutil.copyfile)
-
-
-def _copy_sources(target: Path, ignored: Callable[..., set[str]], copy_function: Callable[..., object]) -> None:
+    ignored = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info")
     for name in ("Snakefile", "config.yaml", "envs", "presets", "profiles", "src", "workflow"):
         source = ROOT / name
         if source.is_dir():
-            shutil.copytree(source, target / name, ignore=ignored, copy_function=copy_function)
+            shutil.copytree(source, target / name, ignore=ignored, copy_function=shutil.copyfile)
         else:
-            copy_function(source, target / name)
+            shutil.copyfile(source, target / name)
 
 
 def run_experiment(folder: Path) -> Finished:
     """Copy the repository into an empty folder and run the experiment there."""
-    # With Numba's compiled kernels, which it trusts as long as their source keeps its time: compiling takes 20 s.
-    _copy_sources(folder, shutil.ignore_patterns(".*", "*.pyc", "*.tmp.*", "*.egg-info"), shutil.copy2)
+    copy_repository(folder)
     archives = folder / "archives"
     archives.mkdir()
     paths, _ = write_fashion_mnist(archives)

@@ -317,7 +317,7 @@ class _Arranger:
                 part = slice(tile * lanes, (tile + 1) * lanes)
                 step = (int(node.theta[part].max()) >> 16) + 1
                 reach = max(int(np.abs(node.base[part]).max()) >> 16, step) + 2
-            pieces.append(_row_bytes(matrix, self.weight_bytes))
+            pieces.append(row_bytes(matrix, self.weight_bytes))
             line = [first, len(matrix) - 1, int(not narrow[tile]), int(np.abs(matrix.astype(np.int64)).max())]
             arrays.tiles.append([*line, reach, step])
             first += pieces[-1].size
@@ -343,7 +343,7 @@ def _padded(values: np.ndarray, size: int, fill: int) -> np.ndarray:
     return result
 
 
-def _row_bytes(weights: np.ndarray, weight_bytes: int) -> np.ndarray:
+def row_bytes(weights: np.ndarray, weight_bytes: int) -> np.ndarray:
     """Bytes of int32 weights (..., outputs): 8 or 16 bits each, or a row's upper 16 bits first and then its lower 8."""
     width, parts = weights.shape[-1], []
     if weight_bytes > 1:

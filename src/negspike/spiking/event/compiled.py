@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,8 @@ if _disabled is not None:  # Numba's own functions would not be compiled either,
     os.environ[_SWITCH] = "0"
 from numba import njit  # noqa: E402
 from numba.core import config as numba_config  # noqa: E402
-from numba.core.caching import FunctionCache, NullCache  # noqa: E402
+from numba.core.caching import CompileResultCacheImpl, FunctionCache, IndexDataCacheFile, NullCache  # noqa: E402
+from numba.misc.appdirs import AppDirs  # noqa: E402
 
 if _disabled is not None:
     os.environ[_SWITCH] = _disabled
@@ -74,21 +77,64 @@ def kept(function: Callable[..., Any], *, notice: str = "") -> Any:
     return dispatcher
 
 
-def sources_checksum() -> str:
-    """Of this package's files. Numba's cache notices changes of a function's own file and of its closure only."""
+@cache
+def _sources_checksum() -> str:
     digest = hashlib.sha256()
     for path in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 
 
+class _ByContent:
+    """Where machine code is kept: one folder of the user's, for every copy of these sources on the machine.
+
+    Numba's own places belong to one copy, and it notices changes of a function's own file only.
+    """
+
+    def __init__(self, file: str) -> None:
+        self._py_file = file
+        self._checksum = hashlib.sha256(_sources_checksum().encode() + Path(file).read_bytes()).hexdigest()
+
+    @classmethod
+    def from_function(cls, _: Callable[..., Any], file: str) -> _ByContent | None:
+        """None where there is nowhere to write."""
+        try:
+            locator = cls(file)
+            locator.ensure_cache_path()
+        except OSError:
+            return None
+        return locator
+
+    def ensure_cache_path(self) -> None:
+        folder = Path(self.get_cache_path())
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+
+    def get_cache_path(self) -> str:
+        config: Any = numba_config
+        folder = Path(config.CACHE_DIR, "negspike") if config.CACHE_DIR else AppDirs("negspike").user_cache_dir
+        return str(folder)
+
+    def get_source_stamp(self) -> str:
+        return self._checksum
+
+    def get_disambiguator(self) -> str:
+        return self._checksum[:16]
+
+
+class _ImplByContent(CompileResultCacheImpl):
+    _locator_classes: list[Any] = [_ByContent, *CompileResultCacheImpl._locator_classes]  # noqa: RUF012
+
+
 class _Cache(FunctionCache):
     """A cache that may fail: then machine code is made anew and not kept."""
 
+    _impl_class = _ImplByContent
     notice = ""
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         try:
+            self._choose_file(sig, target_context.codegen())
             found = super().load_overload(sig, target_context)
         except Exception:  # whatever a damaged file makes of itself
             found = None
@@ -99,11 +145,18 @@ class _Cache(FunctionCache):
     def save_overload(self, sig: Any, data: Any) -> None:
         for _ in range(2):
             try:
+                self._choose_file(sig, data.codegen)
                 super().save_overload(sig, data)
                 return
             except Exception:
                 with suppress(Exception):
                     self.flush()  # an index that cannot be read is begun anew
+
+    def _choose_file(self, sig: Any, codegen: Any) -> None:
+        """One for each signature and processor: processes that write at the same time write the same."""
+        key = repr(self._index_key(sig, codegen)).encode()
+        name = f"{self._impl.filename_base}-{hashlib.sha256(key).hexdigest()[:16]}"
+        self._cache_file = IndexDataCacheFile(self._cache_path, name, self._impl.locator.get_source_stamp())
 
 
 class _NoCache(NullCache):

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from negspike.spiking.event.compiled import compiled, inlined, kept, sources_checksum
+from negspike.spiking.event.compiled import compiled, inlined, kept
 from negspike.spiking.event.firing import make_settling
 from negspike.spiking.event.layer import run_layer
 from negspike.spiking.event.lists import collect, fill
@@ -271,42 +269,36 @@ def settled_by(network, step, counts):
     return True
 
 
-def _make_simulate_images(checksum: str) -> Any:
-    """The compiled entry; the checksum of all sources is one of its constants, so that a change is noticed."""
+# Numba optimizes a function anew with each that calls it: loops are nested here, so that functions need not be.
+def _simulate_images(images, timesteps, network, work, results):
+    """Simulate images, each until it rests or for ``timesteps`` steps; without Python's lock.
 
-    # Numba optimizes a function anew with each that calls it: loops are nested here, so that functions need not be.
-    def simulate_images(images, timesteps, network, work, results):
-        """Simulate images, each until it rests or for ``timesteps`` steps; without Python's lock.
+    Args:
+        images: (N, C, H, W) int64 with 16 fractional bits.
+        timesteps: T.
+        network, work, results: tuples of arrays; see :mod:`negspike.spiking.event.state`.
 
-        Args:
-            images: (N, C, H, W) int64 with 16 fractional bits.
-            timesteps: T.
-            network, work, results: tuples of arrays; see :mod:`negspike.spiking.event.state`.
-
-        Returns:
-            The number of images done: all, or as many as come before the first that 32 bits do not suffice for.
-        """
-        assert checksum
-        nodes = len(network.nodes)
-        for image in range(len(images)):
-            counts, logits, relays = results.counts[image], results.logits[image], results.relays[image]
-            begin(network, images[image], timesteps, work, counts, logits)
-            for start in range(0, timesteps, BLOCK):
-                block = Block(start, min(BLOCK, timesteps - start))
-                for number in range(nodes):
-                    if prepare(network, number, block, work, counts):
-                        bound = run_layer(network, number, block, work, counts, relays)
-                        if bound < 0:
-                            return image
-                        population = network.nodes[number, NUMBER]
-                        if population >= 0:
-                            results.reached[population] = max(results.reached[population], bound)
-                    work.scratch.emits[number] = record(network, number, block, work, image, results)
-                if finish(network, block, work, logits, results.predictions[image], counts):
-                    break
-        return len(images)
-
-    return kept(simulate_images, notice="the event-driven engine (about 20 s)")
+    Returns:
+        The number of images done: all, or as many as come before the first that 32 bits do not suffice for.
+    """
+    nodes = len(network.nodes)
+    for image in range(len(images)):
+        counts, logits, relays = results.counts[image], results.logits[image], results.relays[image]
+        begin(network, images[image], timesteps, work, counts, logits)
+        for start in range(0, timesteps, BLOCK):
+            block = Block(start, min(BLOCK, timesteps - start))
+            for number in range(nodes):
+                if prepare(network, number, block, work, counts):
+                    bound = run_layer(network, number, block, work, counts, relays)
+                    if bound < 0:
+                        return image
+                    population = network.nodes[number, NUMBER]
+                    if population >= 0:
+                        results.reached[population] = max(results.reached[population], bound)
+                work.scratch.emits[number] = record(network, number, block, work, image, results)
+            if finish(network, block, work, logits, results.predictions[image], counts):
+                break
+    return len(images)
 
 
-simulate_images = _make_simulate_images(sources_checksum())
+simulate_images = kept(_simulate_images, notice="the event-driven engine (about 20 s)")
