@@ -41,7 +41,8 @@ def make_deterministic(threads: int) -> None:
     """Same seed, same machine, same threads: the same weights to the bit."""
     # cuBLAS reads this when it first starts; without it PyTorch refuses its deterministic mode.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True)
+    # As use_deterministic_algorithms, which imports the compiler to tell it too: longer than a small training takes.
+    torch.set_deterministic_debug_mode("error")
     torch.backends.cudnn.benchmark = False
     torch.set_num_threads(threads)
 

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F
+from conftest import ROOT
 from torch import nn
 
 from negspike import QuantReLU
@@ -37,6 +43,58 @@ def test_published_is_adam_at_a_constant_rate() -> None:
     optimizer = make_optimizer(small(), PUBLISHED)
     set_rate(optimizer, PUBLISHED, 0.9)
     assert isinstance(optimizer, torch.optim.Adam) and optimizer.param_groups[0]["lr"] == 1e-3
+
+
+def test_adam_without_the_compiler_is_pytorchs_to_the_bit() -> None:
+    """Also from a saved state, on parameters with rates of their own."""
+    one, other = small(), small()
+    ours, theirs = make_optimizer(one, PUBLISHED), torch.optim.Adam(make_optimizer(other, PUBLISHED).param_groups)
+    images = torch.randn(5, 1, 6, 6)
+    for update in range(6):
+        for network, optimizer in ((one, ours), (other, theirs)):
+            optimizer.zero_grad()
+            network(images * update).square().sum().backward()
+            optimizer.step()
+        if update == 2:
+            state, ours = ours.state_dict(), make_optimizer(one, PUBLISHED)
+            ours.load_state_dict(state)
+    for name, value in one.state_dict().items():
+        assert torch.equal(value, other.state_dict()[name]), name
+    before = small().state_dict()
+    assert not torch.equal(one.state_dict()["2.step"], before["2.step"])
+    assert all(parameter.requires_grad for parameter in one.parameters())
+
+
+TRAIN = """
+import sys
+from pathlib import Path
+from negspike.stages.prepare_dataset import prepare_dataset
+from negspike.stages.run import Hardware, Run
+from negspike.stages.train import train
+from negspike.training.schedule import Phase
+
+data, net = Path("digits.npz"), {"dataset": "digits", "topology": "2C3-P2-4", "padding": "same", "width": 1.0}
+prepare_dataset("digits", {}, data, report=print)
+changed = {"distillation": 0.5, "spike_penalty": 1.0}
+for name, phase, source in (
+    ("fp32", Phase(1, 1, 1e-3, 500), None),
+    ("k1", Phase(1, 1, 1e-3, 500, "fast"), None),
+    ("levels3", Phase(1, 1, 1e-3, 500, **changed), Path("fp32/weights.pt")),
+):
+    Path(name).mkdir()
+    run, hardware = Run("net", net, 0, name, 16 if source else None), Hardware("cpu", 1)
+    train(run, [phase], source=source, dataset=data, folder=Path(name), hardware=hardware, report=print)
+print({"torch._dynamo", "torch._inductor"} & sys.modules.keys())
+"""
+
+
+def test_a_training_does_not_import_the_compiler(tmp_path: Path) -> None:
+    """Which takes longer than a small training."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+    command = [sys.executable, "-c", TRAIN]
+    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines()[-1] == "set()"
 
 
 def test_only_matrices_are_orthogonalised() -> None:

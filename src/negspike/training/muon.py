@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from negspike.training.optimizers import Optimizer
+
 # Jordan's polynomial: after five times all singular values are between 0.7 and 1.2.
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 STEPS = 5
@@ -38,7 +40,7 @@ def matrices(network: nn.Module) -> list[nn.Parameter]:
     return [one for one in network.parameters() if one.dim() > 1 and id(one) not in grouped]
 
 
-class Muon(torch.optim.Optimizer):
+class Muon(Optimizer):
     """Nesterov momentum, orthogonalised where a group says so: W - rate |W| O / |O| with Frobenius norms.
 
     Args:

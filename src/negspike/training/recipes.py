@@ -12,6 +12,7 @@ from torch import nn
 
 from negspike.devices import has_fast_bfloat16
 from negspike.training.muon import Muon, matrices
+from negspike.training.optimizers import Adam
 from negspike.training.quantizers import QuantIdentity, QuantReLU, learned_steps
 from negspike.training.schedule import Phase, Recipe
 
@@ -38,13 +39,13 @@ def make_optimizer(network: nn.Module, phase: Phase) -> torch.optim.Optimizer:
     return Muon(groups, momentum=MOMENTUM)
 
 
-def adam(network: nn.Module, learning_rate: float) -> torch.optim.Adam:
+def adam(network: nn.Module, learning_rate: float) -> Adam:
     """It changes a number by about its rate, whatever its size: a quantiser's step by that share of itself."""
     steps = learned_steps(network)
     others = [one for one in network.parameters() if all(one is not step for step in steps)]
     groups: list[dict[str, Any]] = [{"params": others}]
     groups += [{"params": [step], "lr": learning_rate * step.item()} for step in steps]
-    return torch.optim.Adam(groups, lr=learning_rate)
+    return Adam(groups, lr=learning_rate)
 
 
 def set_rate(optimizer: torch.optim.Optimizer, phase: Phase, done: float) -> None:
