@@ -9,8 +9,8 @@ PYTHON ?= python3
 CORES ?= 2
 BIN := .venv/bin
 CONSTRAINTS := envs/constraints.txt
-# one process a core; the groups and their order: tests/conftest.py
-PYTEST := $(BIN)/pytest -n $(CORES)
+# one process a core and one for those that wait, for Slurm above all; the groups and their order: tests/conftest.py
+PYTEST := $(BIN)/pytest -n $$(($(CORES) + 1))
 
 .PHONY: setup setup-dev demo test test-fast lint fuzz benchmark clean
 .DELETE_ON_ERROR:

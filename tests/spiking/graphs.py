@@ -383,18 +383,25 @@ def pictures(
 
 
 @st.composite
-def graphs(draw: st.DrawFn, images: int = 3, nodes: int = 6, widths: tuple[int, ...] = (1, 2, 3, 4)) -> Graph:
+def graphs(
+    draw: st.DrawFn,
+    images: int = 3,
+    nodes: int = 6,
+    widths: tuple[int, ...] = (1, 2, 3, 4),
+    weight_bits: tuple[int, ...] = (2, 4, 8, 16, 17, 24),
+) -> Graph:
     """Networks of up to so many nodes before the readout, with pictures. On a grid, ties are frequent.
 
     Args:
         images: at most.
         nodes: at most.
         widths: numbers of channels.
+        weight_bits: one of them.
     """
     shape = (draw(st.integers(1, 3)), draw(st.integers(1, 5)), draw(st.integers(1, 5)))
     random = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     grid = draw(st.booleans())
-    bits = draw(st.sampled_from([2, 4, 8, 16, 17, 24]))
+    bits = draw(st.sampled_from(weight_bits))
     builder = _Builder(draw, random, grid, bits, shape, widths)
     pixels, count = pictures(draw, shape, random, images=images, grid=grid)
     builder.start(int(np.abs(pixels).max() * 2**16) + 1)

@@ -331,7 +331,7 @@ def test_lists_are_as_wide_as_they_must_be(topology: str, shape: tuple[int, int,
 
 
 @examples(15)
-@given(case=cases(images=3, timesteps=20), graph=graphs(nodes=4))
+@given(case=cases(images=3, timesteps=20, bits=(10, 16)), graph=graphs(nodes=4, weight_bits=(16,)))
 def test_long_lists(case: Case, graph: Graph) -> None:
     network = case.network()
     with constants(engine, LARGEST_SHORT_LIST=0):
