@@ -317,8 +317,8 @@ def test_tile_width() -> None:
     [
         ("2C3-30", (1, 4, 4), True),
         ("5C1-30", (1, 114, 114), True),  # 64,980 inputs of a neuron
-        ("5C1-30", (1, 115, 115), False),  # 66,125
-        ("40C1-P2-P2-P2-30", (1, 8, 1030), False),  # 65,920 channels of a row of neurons
+        pytest.param("5C1-30", (1, 115, 115), False, marks=pytest.mark.slow),  # 66,125
+        pytest.param("40C1-P2-P2-P2-30", (1, 8, 1030), False, marks=pytest.mark.slow),  # 65,920 channels of a row
     ],
 )
 def test_lists_are_as_wide_as_they_must_be(topology: str, shape: tuple[int, int, int], short: bool) -> None:
@@ -330,6 +330,7 @@ def test_lists_are_as_wide_as_they_must_be(topology: str, shape: tuple[int, int,
     assert (recording.positive.sum((0, 1)) > 0).all()
 
 
+@pytest.mark.slow
 @examples(15)
 @given(case=cases(images=3, timesteps=20, bits=(10, 16)), graph=graphs(nodes=4, weight_bits=(16,)))
 def test_long_lists(case: Case, graph: Graph) -> None:
