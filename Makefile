@@ -9,10 +9,11 @@ PYTHON ?= python3
 CORES ?= 2
 BIN := .venv/bin
 CONSTRAINTS := envs/constraints.txt
-# one process a core and one for those that wait, for Slurm above all; the groups and their order: tests/conftest.py
-PYTEST := $(BIN)/pytest -n $$(($(CORES) + 1))
+# one process a core; the groups and their order: tests/conftest.py
+PYTEST := $(BIN)/pytest -n $(CORES)
 
-.PHONY: setup setup-dev demo test test-fast lint fuzz benchmark clean
+# make engine  the event-driven engine compiled, if it is not yet
+.PHONY: setup setup-dev demo test test-fast lint engine fuzz benchmark clean
 .DELETE_ON_ERROR:
 
 setup: .venv/setup
@@ -23,11 +24,17 @@ demo: .venv/setup
 	$(BIN)/snakemake --cores $(CORES) --configfile presets/digits.yaml
 	@echo "Figures: results/digits/figs/"
 
-test: .venv/setup-dev lint
+# the engine is compiled beside the linters: many tests need it at once, and each would compile it
+test: .venv/setup-dev
+	$(MAKE) -j 2 lint engine
 	$(PYTEST)
 
-test-fast: .venv/setup-dev lint
+test-fast: .venv/setup-dev
+	$(MAKE) -j 2 lint engine
 	$(PYTEST) -m "not slow"
+
+engine: .venv/setup-dev
+	$(BIN)/python tests/compile_engine.py
 
 lint: .venv/setup-dev
 	$(BIN)/ruff check .

@@ -169,18 +169,16 @@ def test_a_matplotlibrc_changes_no_byte_of_a_figure(style: bytes, drawn: str, tm
 RUN = """
 import resource, sys
 import numpy as np
-from negspike import SpikingNetwork, simulate
+from negspike import SpikingNetwork
 
 ones = np.ones(2)
 layer = dict(weight=np.ones((2, 1, 2, 2)), gamma=ones, beta=ones * 0, mean=ones * 0, var=ones, eps=1e-5)
 network = SpikingNetwork.from_batchnorm("2", (1, 2, 2), 1, [layer], np.ones((2, 3)))
 if "full" in sys.argv:
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))  # as a disk that is full
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))  # as a disk that is full
 images = np.ones((1, 1, 2, 2))
 # the loops of the integer ANN are compiled and kept as the engine is, in a second and not in 20
 print(next(iter(network.activations(images).values())).ravel().tolist())  # inputs of 4, steps of 1/2
-if "engine" in sys.argv:
-    print(simulate(network, images, timesteps=3, engine="event").spikes.tolist())
 """
 
 
@@ -192,7 +190,7 @@ def ran(command: list[str], **changed: str) -> str:
     return result.stdout
 
 
-EXPECTED, SIMULATED = "[8, 8]\n", "[[2, 4, 6]]\n"
+EXPECTED = "[8, 8]\n"
 
 
 @pytest.mark.slow
@@ -202,6 +200,7 @@ def test_a_cache_that_fails_is_no_reason_to_fail(kind: str, tmp_path: Path) -> N
     if kind == "a file":
         cache.write_text("in its place")
     assert ran([sys.executable, "-c", RUN, kind], NUMBA_CACHE_DIR=str(cache)) == EXPECTED
+    assert not [*cache.rglob("*.nbc")]
 
 
 @pytest.mark.slow
@@ -246,9 +245,9 @@ def read_only(tmp_path: Path) -> Iterator[list[str]]:
 @pytest.mark.parametrize("cache", [True, False], ids=["a cache", "no cache"])
 def test_a_read_only_installation(cache: bool, read_only: list[str], tmp_path: Path) -> None:
     changed = {"XDG_CACHE_HOME": str(tmp_path / "cache")} if cache else {}
-    command = [*read_only, sys.executable, "-c", RUN, "" if cache else "engine"]
+    command = [*read_only, sys.executable, "-c", RUN]
     changed |= {"HOME": "/dev/null", "PYTHONPATH": read_only[-1], "PYTHONDONTWRITEBYTECODE": "1"}
-    assert ran(command, **changed) == EXPECTED + ("" if cache else SIMULATED)
+    assert ran(command, **changed) == EXPECTED
     assert not cache or list((tmp_path / "cache").rglob("*.nbc"))
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from conftest import OneLine
 from graphs import Case, Graph, cases, chain, constants, examples, graphs
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from oracle import Oracle
 from test_contract import assert_same_recording
@@ -334,10 +334,13 @@ def test_lists_are_as_wide_as_they_must_be(topology: str, shape: tuple[int, int,
 @examples(15)
 @given(case=cases(images=3, timesteps=20, bits=(10, 16)), graph=graphs(nodes=4, weight_bits=(16,)))
 def test_long_lists(case: Case, graph: Graph) -> None:
-    network = case.network()
+    """With rows of 16 bits alone: the engine is compiled anew for each kind."""
+    tried = [(case.network(), case.images, case.timesteps), (graph.network, graph.images, graph.timesteps)]
+    tried = [one for one in tried if arrange.arrange(one[0]).network.rows.dtype == np.int16]
+    assume(tried)
     with constants(engine, LARGEST_SHORT_LIST=0):
-        check(network, network.encode(case.images), case.timesteps)
-        check(graph.network, graph.network.encode(graph.images), graph.timesteps)
+        for network, images, timesteps in tried:
+            check(network, network.encode(images), timesteps)
 
 
 def test_many_threads_have_a_few_images_each_before_they_wait() -> None:

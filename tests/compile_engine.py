@@ -1,0 +1,10 @@
+"""Compile the event-driven engine for weights of the default width, so that it is kept when many processes need it."""
+
+import numpy as np
+
+from negspike import SpikingNetwork, simulate
+
+zero, one = np.zeros(1), np.ones(1)
+layer = {"weight": np.ones((1, 1, 1, 1)), "gamma": one, "beta": zero, "mean": zero, "var": one, "eps": 1e-5}
+network = SpikingNetwork.from_batchnorm("1-1", (1, 1, 1), 1, [layer, layer], np.ones((1, 2)), weight_bits=16)
+simulate(network, np.ones((1, 1, 1, 1)), timesteps=1, engine="event")
