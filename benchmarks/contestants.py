@@ -12,8 +12,9 @@ class Contestant:
 
     Attributes:
         name: on the command line and in the tables.
-        kind: of its runner in :mod:`benchmarks.runners`: ``engine`` (exact), ``first call``, ``dense`` (float32, every
-            layer in every step), ``skipping`` (float32, layers at rest left out) or ``library``.
+        kind: of its runner in :mod:`benchmarks.runners`: ``engine`` (exact), ``first call``, ``check`` (of what the
+            engine has counted), ``ann`` (one forward pass), ``dense`` (float32, every layer in every step),
+            ``skipping`` (float32, layers at rest left out) or ``library``.
         engine: name of the engine, of the number format or of the library.
         threads: of its own, or None for the command's.
         weight_bits: of the network.
@@ -47,6 +48,8 @@ _ALL = (
     Contestant("event-24bits", "engine", "event", weight_bits=24),
     Contestant("event-2T", "engine", "event", longer=2),
     Contestant("event-first-call", "first call", "event"),
+    Contestant("lossless-check", "check", "event"),
+    Contestant("lossless-check-8bits", "check", "event", weight_bits=8),
     Contestant("dense", "engine", "dense", images=0),
     Contestant("dense-8bits", "engine", "dense", weight_bits=8, images=0),
     Contestant("dense-24bits", "engine", "dense", weight_bits=24, images=0),

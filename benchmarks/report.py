@@ -58,7 +58,8 @@ class Row:
     @property
     def sops_per_second(self) -> float | None:
         """Synaptic operations of the exact network a second, at best; None where the dynamics are others."""
-        counted = self.sops_per_image is not None and self.contestant not in (*LIBRARIES, "ann-float32")
+        others = (*LIBRARIES, "ann-float32", "lossless-check", "lossless-check-8bits")
+        counted = self.sops_per_image is not None and self.contestant not in others
         return (self.sops_per_image or 0.0) / self.seconds_best if counted else None
 
 

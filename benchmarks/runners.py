@@ -72,6 +72,19 @@ def run_first_call(task: Task, recording: Recording) -> Answers:
     yield _measured(started, 1, task.timesteps)
 
 
+def run_check(task: Task, recording: Recording) -> Answers:
+    """The lossless check: every net count compared with the integer ANN; without the simulation that has counted."""
+    network, images = _load(task)
+    engine = make_engine(network, task.contestant.engine, threads=task.threads, device="cpu")
+    counts = engine.run(network.encode(images), task.timesteps).counts
+    network.compare(images, counts)
+    yield {"setup_seconds": 0.0, "variant": ""}
+    while True:
+        started = time.perf_counter()
+        network.compare(images, counts)
+        yield _measured(started, len(images), task.timesteps)
+
+
 class Variant(NamedTuple):
     """One way to write a contestant, for a batch size and the time steps of a call; ``build`` returns what is called.
 
@@ -222,5 +235,6 @@ VARIANTS: dict[str, Callable[..., Iterator[Variant]]] = {
 RUNNERS: dict[str, Callable[[Task, Recording], Answers]] = {
     "engine": run_engine,
     "first call": run_first_call,
+    "check": run_check,
     **dict.fromkeys(VARIANTS, run_fastest),
 }

@@ -54,7 +54,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     with pytest.MonkeyPatch.context() as patch:
         printed: list[str] = []
         patch.setattr("builtins.print", lambda text="", file=None, **_: None if file else printed.append(text))
-        only = [*EXACT, *FLOATS, "sinabs", "dense-24bits"]
+        only = [*EXACT, *FLOATS, "sinabs", "dense-24bits", "lossless-check"]
         run.main(["--quick", "--k", "1", "--threads", "1", "--out", str(folder), "--only", *only])
     return Finished(folder, "\n".join(printed))
 
@@ -67,7 +67,7 @@ def tiny() -> SpikingNetwork:
 def test_quick_run(finished: Finished) -> None:
     """Every contestant that can run here has a line; what cannot is named with its reason."""
     rows, text = finished.rows, (finished.folder / "table.md").read_text()
-    assert rows.keys() >= {*EXACT, *FLOATS, "dense-24bits"}
+    assert rows.keys() >= {*EXACT, *FLOATS, "dense-24bits", "lossless-check"}
     assert text.strip() == finished.printed.strip()
     assert "sinabs" in rows or "Took no part: sinabs, sinabs: ModuleNotFoundError" in text
     for suffix in ("pdf", "svg", "png"):

@@ -84,10 +84,13 @@ class IntegerAnn:
             InputError: as :meth:`activations`.
         """
         predictions, differing = np.zeros(len(encoded), np.int64), np.zeros(len(encoded), np.int64)
+        # Threads take whole images, equal shares of them: most of what is done is too small to be divided.
         threads = torch.get_num_threads()
+        shares = -(-len(encoded) // (self.images_at_once * threads)) * threads
+        size = max(1, -(-len(encoded) // max(1, shares)))
 
         def compare_part(first: int) -> np.ndarray:
-            part, joint = slice(first, first + self.images_at_once), JointHistogram()
+            part, joint = slice(first, first + size), JointHistogram()
             with torch.inference_mode():
                 for name, values in self._layers(encoded[part]):
                     if name == self.network.readout.name:
@@ -96,9 +99,8 @@ class IntegerAnn:
                         differing[part] += joint.add(values, counts[name][part].transpose(0, 2, 3, 1))
             return joint.total()
 
-        # Threads take whole images: most of what is done is too small to be divided.
         with exact_arithmetic(1), ThreadPoolExecutor(threads) as pool:
-            parts = list(pool.map(compare_part, range(0, len(encoded), self.images_at_once)))
+            parts = list(pool.map(compare_part, range(0, len(encoded), size)))
         return predictions, differing, join_histograms(parts)
 
     def _layers(self, encoded: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
