@@ -215,17 +215,20 @@ def test_neither_is_numbas_switch_nor_a_cache_that_is_damaged(tmp_path: Path) ->
 
 
 @pytest.mark.slow
-def test_copies_of_the_same_sources_are_compiled_once(tmp_path: Path) -> None:
-    kept: list[dict[str, int]] = []
-    for name in ("one", "another", "changed"):
-        copy = tmp_path / name
+@pytest.mark.parametrize("home", [True, False], ids=["a home", "no home"])
+def test_copies_of_the_same_sources_are_compiled_once(home: bool, tmp_path: Path) -> None:
+    """Changed ones anew; so are those beside which the machine code is kept, where there is no home."""
+    copies = [tmp_path / name for name in ("one", "another")]
+    for copy in copies:
         shutil.copytree(SOURCES / "negspike", copy / "negspike", ignore=shutil.ignore_patterns("__pycache__"))
-        if name == "changed":
+    place = tmp_path / "cache" if home else copies[0]
+    changed = {"XDG_CACHE_HOME": str(tmp_path / "cache")} if home else {"HOME": "/dev/null"}
+    kept: list[dict[str, int]] = []
+    for copy in (copies[0], copies[1] if home else copies[0], copies[0]):
+        if len(kept) == 2:
             (copy / "negspike/spiking/event/rows.py").open("a").write("# changed\n")
-        assert (
-            ran([sys.executable, "-c", RUN], PYTHONPATH=str(copy), XDG_CACHE_HOME=str(tmp_path / "cache")) == EXPECTED
-        )
-        kept.append({str(file): file.stat().st_mtime_ns for file in (tmp_path / "cache").rglob("*.nbc")})
+        assert ran([sys.executable, "-c", RUN], PYTHONPATH=str(copy), **changed) == EXPECTED
+        kept.append({str(file): file.stat().st_mtime_ns for file in place.rglob("*.nbc")})
     assert kept[0] and kept[0] == kept[1] and len(kept[2]) == 2 * len(kept[0])
 
 

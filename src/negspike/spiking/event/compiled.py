@@ -16,7 +16,7 @@ _SWITCH = "NUMBA_DISABLE_JIT"
 _disabled = os.environ.get(_SWITCH)
 if _disabled is not None:  # Numba's own functions would not be compiled either, and what calls them could not be
     os.environ[_SWITCH] = "0"
-from numba import njit  # noqa: E402
+import numba  # noqa: E402
 from numba.core import config as numba_config  # noqa: E402
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, IndexDataCacheFile, NullCache  # noqa: E402
 from numba.misc.appdirs import AppDirs  # noqa: E402
@@ -24,7 +24,7 @@ from numba.misc.appdirs import AppDirs  # noqa: E402
 if _disabled is not None:
     os.environ[_SWITCH] = _disabled
     numba_config.reload_config()
-_njit: Any = njit
+_njit: Any = numba.njit
 _INNER = {"nogil": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 _log = logging.getLogger("negspike")
 
@@ -79,7 +79,7 @@ def kept(function: Callable[..., Any], *, notice: str = "") -> Any:
 
 @cache
 def _sources_checksum() -> str:
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(numba.__version__.encode())
     for path in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()
@@ -88,32 +88,32 @@ def _sources_checksum() -> str:
 class _ByContent:
     """Where machine code is kept: one folder of the user's, for every copy of these sources on the machine.
 
-    Numba's own places belong to one copy, and it notices changes of a function's own file only.
+    Where it cannot be written, beside the sources. Numba's own cache belongs to one copy, and notices changes of a
+    function's own file only.
     """
 
-    def __init__(self, file: str) -> None:
-        self._py_file = file
+    def __init__(self, file: str, folder: Path) -> None:
+        self._py_file, self._folder = file, folder
         self._checksum = hashlib.sha256(_sources_checksum().encode() + Path(file).read_bytes()).hexdigest()
 
     @classmethod
     def from_function(cls, _: Callable[..., Any], file: str) -> _ByContent | None:
         """None where there is nowhere to write."""
-        try:
-            locator = cls(file)
-            locator.ensure_cache_path()
-        except OSError:
-            return None
-        return locator
+        config: Any = numba_config
+        own = Path(config.CACHE_DIR, "negspike") if config.CACHE_DIR else Path(AppDirs("negspike").user_cache_dir)
+        for folder in (own, Path(file).parent / "__pycache__"):
+            locator = cls(file, folder)
+            with suppress(OSError):
+                locator.ensure_cache_path()
+                return locator
+        return None
 
     def ensure_cache_path(self) -> None:
-        folder = Path(self.get_cache_path())
-        folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
+        self._folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=self._folder).close()
 
     def get_cache_path(self) -> str:
-        config: Any = numba_config
-        folder = Path(config.CACHE_DIR, "negspike") if config.CACHE_DIR else AppDirs("negspike").user_cache_dir
-        return str(folder)
+        return str(self._folder)
 
     def get_source_stamp(self) -> str:
         return self._checksum
@@ -123,7 +123,7 @@ class _ByContent:
 
 
 class _ImplByContent(CompileResultCacheImpl):
-    _locator_classes: list[Any] = [_ByContent, *CompileResultCacheImpl._locator_classes]  # noqa: RUF012
+    _locator_classes: list[Any] = [_ByContent]  # noqa: RUF012
 
 
 class _Cache(FunctionCache):
