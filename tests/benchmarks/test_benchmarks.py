@@ -15,6 +15,7 @@ import pytest
 import torch
 from conftest import ROOT, OneLine
 from graphs import chain
+from PIL import Image
 
 from negspike import SpikingNetwork, simulate
 from negspike.data.dataset import Dataset, save_dataset
@@ -333,7 +334,8 @@ def test_what_trainings_cost_and_reach(tmp_path: Path, monkeypatch: pytest.Monke
             json.dumps({"test_accuracy": accuracy, "wall_seconds": 60 * epochs, "phases": phases})
         )
     monkeypatch.chdir(tmp_path)
-    assert recipes.main(["net.yaml"]) == 0
+    assert recipes.main(["net.yaml", "--figure", "epochs.png"]) == 0
+    assert np.asarray(Image.open(tmp_path / "epochs.png")).std() > 0
     rows = [re.split(r"  +", line) for line in capsys.readouterr().out.splitlines()[-2:]]
     images, macs = 1438, 2 * 64 * 8 + 3 * 8 * 10  # no gradient of the image
     assert rows == [
