@@ -151,7 +151,7 @@ def draw(found: Sequence[Row], path: Path) -> None:
                     continue
                 style = look(precision, precisions) | {"linestyle": "-" if from_fp32 else DASHED}
                 label = str(precision) + (" from FP32" if from_fp32 else " from scratch")
-                for axes in panels if precision.kind == "fp32" else [panels[precision.kind == "levels"]]:
+                for axes in panels if precision.kind == "fp32" else [panels[int(precision.kind == "levels")]]:
                     axes.errorbar(
                         [row.epochs for row in mine],
                         [fmean(row.accuracies) for row in mine],
