@@ -134,7 +134,12 @@ def rows(experiment: Experiment) -> Iterator[Row]:
 
 
 def draw(found: Sequence[Row], path: Path) -> None:
-    """Accuracy against epochs in all, PNG: k left, levels right, each from scratch and from FP32 weights."""
+    """Accuracy against epochs in all, PNG: k left, levels right, each from scratch and from FP32 weights.
+
+    FP32 networks that others start from are left out: they are in the middle of a training.
+    """
+    begun = {row.net for row in found if row.from_fp32}
+    found = [row for row in found if row.precision.kind != "fp32" or row.net not in begun]
     precisions = sorted({row.precision for row in found})
     with styled():
         figure = canvas()
@@ -150,7 +155,7 @@ def draw(found: Sequence[Row], path: Path) -> None:
                 if not mine:
                     continue
                 style = look(precision, precisions) | {"linestyle": "-" if from_fp32 else DASHED}
-                label = str(precision) + (" from FP32" if from_fp32 else " from scratch")
+                label = f"{precision} {'from FP32' if from_fp32 else 'from scratch'}"
                 for axes in panels if precision.kind == "fp32" else [panels[int(precision.kind == "levels")]]:
                     axes.errorbar(
                         [row.epochs for row in mine],
