@@ -3,6 +3,7 @@
 # make demo    all figures from real handwritten digits, in minutes
 # make test    every test, and the linters
 # make test-fast   the linters, and the tests that take seconds: no Slurm, the workflow runs once
+# make engine  the event-driven engine compiled, if it is not yet: 20 s, once on a machine
 # make fuzz   3,000 mutations of every file format that is read, some minutes; part of them are among the tests
 # make benchmark   the engines side by side; docs/performance.md
 PYTHON ?= python3
@@ -12,7 +13,6 @@ CONSTRAINTS := envs/constraints.txt
 # one process a core; the groups and their order: tests/conftest.py
 PYTEST := $(BIN)/pytest -n $(CORES)
 
-# make engine  the event-driven engine compiled, if it is not yet
 .PHONY: setup setup-dev demo test test-fast lint engine fuzz benchmark clean
 .DELETE_ON_ERROR:
 

@@ -2,6 +2,7 @@
 
 snakemake --cores 2 --configfile presets/recipes.yaml
 python -m benchmarks.recipes presets/recipes.yaml
+python -m benchmarks.recipes presets/epochs.yaml --figure docs/epochs.png    (docs/training.md)
 
 One row for each net and precision of a configuration, from what the workflow wrote. What a training started from counts
 with it: a quantised net of the FP32 net's weights has the epochs of both.

@@ -23,6 +23,7 @@ from negspike import SpikingNetwork, simulate
 from negspike.errors import InputError
 from negspike.spiking.event import arrange, engine, state
 from negspike.spiking.event.engine import EventEngine
+from negspike.spiking.event.rows import PAIR_BITS
 from negspike.spiking.nodes import Readout, Window
 from negspike.spiking.recording import Recording
 from negspike.spiking.reference import ReferenceEngine
@@ -145,34 +146,39 @@ def test_the_first_layer_divides_exactly(theta: int, base: int, level: int, offs
     assert recording.counts["layer0"].item() == recording.positive.sum() == expected
 
 
-PROCESSORS = {"AVX2": ("haswell", "+avx2", 256), "any x86": ("x86-64", "", 0)}
+OTHERS = {"AVX2": ("haswell", "+avx2", 256), "any x86": ("x86-64", "", 0)}
 ADD_ROWS = """
+    import itertools
     import numpy as np
     from numba import njit
     from negspike.spiking.event import arrange, rows
-    random = np.random.default_rng(0)
-    for width in (32, 64):
-        accumulate = rows.make_accumulate(width, False)
+    random, tried = np.random.default_rng(0), itertools.product((32, 64), (False, True))
+    for width, wide in tried:
+        accumulate = rows.make_accumulate(width, wide)
 
         @njit
-        def add(state, stored, entries, positive, negative, theta):
-            return accumulate(state, stored, 0, entries, 0, positive, negative, theta)
+        def add(state, stored, entries, positive, negative, vector):
+            return accumulate(state, stored, 0, entries, 0, positive, negative, vector)
 
-        for size, kind in rows.ROW_TYPES.items():
+        for (size, kind), names in itertools.product(rows.ROW_TYPES.items(), (np.uint16, np.int32)):
             half = 1 << (8 * size - 1)
             weights = random.integers(-half, half, (9, width)).astype(np.int32)
             weights[0], weights[1] = -half, half - 1
             content = arrange.row_bytes(weights, size)
             stored = arrange.aligned(content.size, np.uint8)
-            state, theta = (arrange.aligned(width, np.int32) for _ in range(2))
+            state, vector = (arrange.aligned(width, np.int64 if wide else np.int32) for _ in range(2))
             stored[:], state[:] = content, random.integers(-half, half, width)
-            before, entries = state.copy(), random.integers(0, 9, 20).astype(np.uint16)
-            expected = before + weights[entries[:12]].sum(0) - weights[entries[12:]].sum(0)
-            theta[:] = expected + random.integers(-1, 2, width)
-            masks = add(state.ctypes.data, stored.view(kind), entries, 12, 8, theta.ctypes.data)
-            assert (state == expected).all(), (width, size)
-            for mask, lanes in zip(masks, (expected >= theta, expected < 0)):
-                assert mask == sum(1 << int(lane) for lane in lanes.nonzero()[0]), (width, size)
+            before, entries = state.copy(), random.integers(0, 9, 20).astype(names)
+            total = weights[entries[:12]].sum(0) - weights[entries[12:]].sum(0)
+            expected = before + total
+            vector[:] = expected + random.integers(-1, 2, width)
+            if wide:
+                vector[:] = random.integers(-(1 << 20), 1 << 20, width)
+                expected = before + total * vector
+            masks = add(state.ctypes.data, stored.view(kind), entries, 12, 8, vector.ctypes.data)
+            assert (state == expected).all(), (width, wide, size, names)
+            for mask, lanes in () if wide else zip(masks, (expected >= vector, expected < 0)):
+                assert mask == sum(1 << int(lane) for lane in lanes.nonzero()[0]), (width, size, names)
                 assert lanes.any() and not lanes.all()
     print(rows.PAIR_BITS)
     """
@@ -188,17 +194,11 @@ SIMULATE = """
     """
 
 
-@pytest.mark.skipif(platform.machine() != "x86_64", reason="other instructions of x86, and this is another processor")
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("name", "program"),
-    [("AVX2", ADD_ROWS), ("any x86", ADD_ROWS), ("any x86", SIMULATE)],
-    ids=["AVX2", "any x86", "all"],
-)
-def test_other_processors(name: str, program: str) -> None:
-    """Rows are added, and stored, as the processor likes it best; here as older ones would."""
-    processor, features, bits = PROCESSORS[name]
-    environment = {"NUMBA_CPU_NAME": processor, "NUMBA_CPU_FEATURES": features}
+def run_as(name: str, program: str) -> None:
+    """Run a program as this processor would, or an older one, and see how it adds rows."""
+    environment, bits = {}, PAIR_BITS
+    if name in OTHERS:
+        environment["NUMBA_CPU_NAME"], environment["NUMBA_CPU_FEATURES"], bits = OTHERS[name]
     environment["PYTHONPATH"] = os.pathsep.join(
         [str(Path(__file__).parent), str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
     )
@@ -206,6 +206,26 @@ def test_other_processors(name: str, program: str) -> None:
     result = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert result.stdout.split() == [str(bits)]
+
+
+other_x86 = pytest.mark.skipif(
+    platform.machine() != "x86_64", reason="other instructions of x86, and this is another processor"
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["this", *(pytest.param(name, marks=other_x86) for name in OTHERS)])
+def test_rows_of_each_kind_are_added(name: str) -> None:
+    """Weights of 8, 16 and 24 bits, lists of 16 and 32, potentials of 32 and 64, as each processor likes it best."""
+    run_as(name, ADD_ROWS)
+
+
+@other_x86
+@pytest.mark.slow
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_processors(name: str) -> None:
+    """Rows are added, and stored, as the processor likes it best; here as older ones would."""
+    run_as(name, SIMULATE)
 
 
 # --- widths ---------------------------------------------------------------------------------------------------------
@@ -334,7 +354,7 @@ def test_lists_are_as_wide_as_they_must_be(topology: str, shape: tuple[int, int,
 @examples(15)
 @given(case=cases(images=3, timesteps=20, bits=(10, 16)), graph=graphs(nodes=4, weight_bits=(16,)))
 def test_long_lists(case: Case, graph: Graph) -> None:
-    """With rows of 16 bits alone: the engine is compiled anew for each kind."""
+    """With rows of 16 bits: the engine is compiled anew for each kind, whose rows are added to lists of both above."""
     tried = [(case.network(), case.images, case.timesteps), (graph.network, graph.images, graph.timesteps)]
     tried = [one for one in tried if arrange.arrange(one[0]).network.rows.dtype == np.int16]
     assume(tried)

@@ -279,12 +279,15 @@ def test_a_training_over_its_time_limit_goes_on_with_more(uninterrupted: Path, r
     assert_it_went_on(folder, uninterrupted)
 
 
-def test_one_gpu_is_never_given_two_trainings(runs: dict[str, Run]) -> None:
+def test_one_gpu_is_never_given_two_trainings(whole: Path, runs: dict[str, Run]) -> None:
     first, second = sorted(jobs(runs["one_gpu"].finished()), key=lambda job: job.started)
     assert first.gpus == second.gpus == "gres:gpu:1"
     assert second.submitted < first.ended, "Slurm had no choice: they came one after the other"
     assert second.started >= first.ended
-    # without GPUs, trainings do run side by side on this node: of whichever runs, Slurm decides whose turn it is
-    others = [runs[name].finished() for name in ("whole", "one_k", "cancelled", "limited")]
-    trainings = [job for folder in others for job in jobs(folder) if "train" in job.rule]
+    # without GPUs, both are submitted at once as well, and trainings do run side by side on this node: which of all
+    # runs' is Slurm's choice
+    both = [job for job in jobs(whole) if "train" in job.rule]
+    assert max(job.submitted for job in both) < min(job.ended for job in both)
+    others = [runs[name].finished() for name in ("one_k", "cancelled", "limited")]
+    trainings = both + [job for folder in others for job in jobs(folder) if "train" in job.rule]
     assert any(one.started < other.ended and other.started < one.ended for one, other in combinations(trainings, 2))
