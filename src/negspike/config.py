@@ -54,8 +54,8 @@ class Evaluation(Section):
     timesteps_cap: Count = Field(description="with `timesteps: until_silent`, never more steps than this")
 
 
-class Training(Section):
-    """A phase of a training."""
+class Updates(Section):
+    """What the phases of all trainings have."""
 
     epochs: Count = Field(description="passes over the training images")
     learning_rate: float = Field(gt=0, le=1, description="the largest; a phase starts from the weights before it")
@@ -67,7 +67,15 @@ class Training(Section):
     )
 
 
-class Finetuning(Training):
+class Training(Updates):
+    """A phase of a training."""
+
+    initial_resolution: float = Field(
+        1.0, gt=0, le=1, description="images are scaled down to this share of height and width, and grow to 1 by and by"
+    )
+
+
+class Finetuning(Updates):
     """A phase of a quantised training from the FP32 net."""
 
     distillation: float = Field(

@@ -71,6 +71,15 @@ def test_crops_may_stay_near_the_centre(translation: int, offsets: set[int]) -> 
     assert len({mirrored for *_, mirrored in found}) == 2
 
 
+@pytest.mark.usefixtures("bare")
+def test_which_images_are_mirrored_may_be_given() -> None:
+    pixels, sides = random_pixels(20), torch.arange(20) % 3 == 0
+    crops = training_images(CIFAR10, pixels, generator(2), translation=2, mirrored=sides)
+    assert [find(image, crop)[2] for image, crop in zip(pixels, crops, strict=True)] == sides.tolist()
+    upright = training_images(DIGITS, pixels[:, :1, :8, :8] // 16, generator(2), mirrored=sides)
+    assert torch.equal(upright, torch.from_numpy(prepare_images(DIGITS, (pixels[:, :1, :8, :8] // 16).numpy())))
+
+
 def test_contrast_between_0_2_and_1_8_about_each_channels_mean(monkeypatch: pytest.MonkeyPatch) -> None:
     pixels = random_pixels(300)
     seen: list[torch.Tensor] = []

@@ -23,7 +23,12 @@ def standardize(images: torch.Tensor) -> torch.Tensor:
 
 
 def training_images(
-    spec: DatasetSpec, pixels: torch.Tensor, random: torch.Generator, *, translation: int | None = None
+    spec: DatasetSpec,
+    pixels: torch.Tensor,
+    random: torch.Generator,
+    *,
+    translation: int | None = None,
+    mirrored: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Prepare a training batch: augment as the dataset says, standardise or scale, round to 16 fractional bits.
 
@@ -35,12 +40,13 @@ def training_images(
         pixels: (N, C, H, W) uint8, on any device.
         random: generator on the CPU, so that the same seed draws the same crops on every device.
         translation: how many pixels random crops are off the centre at most; None: as many as there are.
+        mirrored: (N,) bool on any device, which images are mirrored where the dataset's are; None: each by chance.
 
     Returns:
         (N, *spec.input_shape) float32 on the device of ``pixels``.
     """
     device, change = pixels.device, AUGMENTATIONS[spec.augmentation]
-    crops = _crops(spec, pixels, change, random, translation)
+    crops = _crops(spec, pixels, change, random, translation, mirrored)
     if change.contrast is None and not spec.standardize:
         channels = torch.arange(crops.shape[1], device=device)[:, None, None]
         return torch.from_numpy(pixel_values(spec)).to(device)[channels, crops.long()]
@@ -65,6 +71,7 @@ def _crops(
     change: Augmentation,
     random: torch.Generator,
     translation: int | None,
+    mirrored: torch.Tensor | None,
 ) -> torch.Tensor:
     """The window of each image that is seen, and of some the mirror image of it, uint8."""
     device, count = pixels.device, len(pixels)
@@ -80,11 +87,11 @@ def _crops(
         torch.randint(max(0, most // 2 - farthest), min(most, most // 2 + farthest) + 1, (count, 1), generator=random)
         for most in space
     ]
-    ramp = torch.arange(width).expand(count, width)
+    ramp = torch.arange(width, device=device).expand(count, width)
     if change.mirror:
-        ramp = torch.where(torch.rand(count, 1, generator=random) < 0.5, ramp.flip(1), ramp)
-    rows = (offsets[0] + torch.arange(height)).to(device)
-    columns = (offsets[1] + ramp).to(device)
+        turned = torch.rand(count, generator=random) < 0.5 if mirrored is None else mirrored
+        ramp = torch.where(turned.to(device)[:, None], ramp.flip(1), ramp)
+    rows, columns = offsets[0].to(device) + torch.arange(height, device=device), offsets[1].to(device) + ramp
     image = torch.arange(count, device=device)[:, None, None]
     # Indexing (N, C, H, W) by image, row and column puts channels last: (N, height, width, C).
     return pixels.permute(0, 2, 3, 1)[image, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)

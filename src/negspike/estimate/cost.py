@@ -160,8 +160,9 @@ def job_cost(job: Job, experiment: Experiment, speeds: Speeds) -> Cost:
     if job.rule == "train":
         phases = definition.phases(precision)
         shown = train * sum(phase.epochs for phase in phases)
+        whole = train * sum(phase.epochs * phase.mean_pixels for phase in phases)  # as if all pixels were in so many
         return Cost(
-            speeds.startup + shown * (1 + TEST_SHARE * (held_out + test) / train) * image,
+            speeds.startup + (whole + shown * TEST_SHARE * (held_out + test) / train) * image,
             # weights, gradients and Adam's averages; five float32 for every neuron until its gradient is known
             memory + 16 * size.parameters + 20 * definition.batch_size * size.neurons,
             results=SMALL_FILES + (1 + len(phases) + definition.starts(precision)) * weights,

@@ -103,8 +103,8 @@ def training_speed(
     random = torch.Generator().manual_seed(0)
 
     def train(count: int) -> None:
-        phase = replace(usual, number=1, epochs=1, learning_rate=1e-3, batch_size=count)
-        objective, shown = Objective(network, phase, teacher, spec.input_shape), (pixels[:count], labels[:count])
+        phase = replace(usual, number=1, epochs=1, learning_rate=1e-3, batch_size=count, initial_resolution=1.0)
+        objective, shown = Objective(network, phase, teacher, spec.input_shape), (pixels[:count], labels[:count], None)
         # it gives the loss as a number, so a GPU has finished
         _train_epoch(objective, spec, shown, optimizer, random, lambda *_: None)
 

@@ -33,6 +33,7 @@ from negspike.training.network import predict
 from negspike.training.objective import Objective
 from negspike.training.quantizers import learned_steps
 from negspike.training.recipes import make_optimizer, set_rate
+from negspike.training.resolution import scale_down, smaller_images
 from negspike.training.schedule import Phase
 
 PROGRESS_SECONDS = 15.0
@@ -76,8 +77,8 @@ def train_phase(
         teacher: the full-precision network, on the same device, for a phase with distillation.
 
     Raises:
-        InputError: there are fewer than two images, no teacher or quantiser where the phase needs one, or the loss or a
-            weight is no longer finite.
+        InputError: there are fewer than two images, no teacher or quantiser where the phase needs one, images of its
+            resolution do not go through, or the loss or a weight is no longer finite.
         OSError: the checkpoint cannot be written, or is there but cannot be read.
     """
     if len(dataset.train.labels) < 2:
@@ -88,6 +89,7 @@ def train_phase(
     device = next(network.parameters()).device
     pixels = torch.from_numpy(dataset.train.pixels).to(device)
     labels = torch.from_numpy(dataset.train.labels).to(device)
+    first_mirrored = torch.rand(len(labels), generator=_generator(seed, phase.number, 0)).to(device) < 0.5
     held_out = _held_out(dataset, device)
     optimizer = make_optimizer(network, phase)
     objective = Objective(network, phase, teacher, dataset.spec.input_shape)
@@ -113,9 +115,12 @@ def train_phase(
                 f"loss {loss:.4f}, training accuracy {accuracy:.2%}, {pace.pace((epoch - 1) * len(labels) + done)}"
             )
 
-        loss, accuracy = _train_epoch(
-            objective, dataset.spec, (pixels, labels), optimizer, random, progress, epoch=epoch
-        )
+        # alternating flips (K. Jordan 2024): two epochs show both sides of an image, where chance may show one twice
+        mirrored = first_mirrored ^ (epoch % 2 == 0) if phase.recipe == "fast" else None
+        with smaller_images(network, phase, dataset.spec.input_shape):
+            loss, accuracy = _train_epoch(
+                objective, dataset.spec, (pixels, labels, mirrored), optimizer, random, progress, epoch=epoch
+            )
         if not math.isfinite(loss):
             raise InputError(
                 f"phase {phase.number}, epoch {epoch}: the loss is {loss}; lower learning_rate ({phase.learning_rate})"
@@ -164,15 +169,15 @@ def start_row(network: nn.Module, dataset: Dataset, device: torch.device) -> Epo
 def _train_epoch(
     objective: Objective,
     spec: DatasetSpec,
-    shown: tuple[torch.Tensor, torch.Tensor],
+    shown: tuple[torch.Tensor, torch.Tensor, torch.Tensor | None],
     optimizer: torch.optim.Optimizer,
     random: torch.Generator,
     progress: Callable[[int, float, float], None],
     *,
     epoch: int = 1,
 ) -> tuple[float, float]:
-    """One pass over pixels and labels; mean loss and training accuracy."""
-    (pixels, labels), phase = shown, objective.phase
+    """One pass over pixels and labels, some or by chance mirrored; mean loss and training accuracy."""
+    (pixels, labels, mirrored), phase = shown, objective.phase
     objective.network.train()
     torch.manual_seed(random.initial_seed())  # of the model's own: dropout
     order = torch.randperm(len(labels), generator=random).to(labels.device)
@@ -183,9 +188,12 @@ def _train_epoch(
     for number, batch in enumerate(batches):
         if len(batch) == 1:
             continue  # batch norm has no variance over a single image
-        images = training_images(spec, pixels[batch], random, translation=phase.translation)
-        logits, loss = objective(images.contiguous(memory_format=torch.channels_last), labels[batch])
-        set_rate(optimizer, phase, (epoch - 1 + number / len(batches)) / phase.epochs)
+        over = (epoch - 1 + number / len(batches)) / phase.epochs
+        sides = None if mirrored is None else mirrored[batch]
+        images = training_images(spec, pixels[batch], random, translation=phase.translation, mirrored=sides)
+        images = scale_down(images, phase.resolution(over)).contiguous(memory_format=torch.channels_last)
+        logits, loss = objective(images, labels[batch])
+        set_rate(optimizer, phase, over)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
