@@ -432,7 +432,11 @@ MINE = {
         ("definitions.cnn1.finetuning", [FINETUNING | {"temperature": 4}], ["temperature' belongs to 'distillation'"]),
         ("definitions.cnn1.phases", [FINETUNING | {"spike_penalty": 1}], ["phases[0].spike_penalty' is unknown"]),
         ("definitions.cnn1.finetuning", [FINETUNING | {"translation": -1}], ["[0].translation' is -1"]),
-        ("definitions.cnn1.phases", [FINETUNING | {"initial_resolution": 0}], ["initial_resolution' is 0", "more than 0"]),
+        (
+            "definitions.cnn1.phases",
+            [FINETUNING | {"initial_resolution": 0}],
+            ["initial_resolution' is 0", "more than 0"],
+        ),
         ("definitions.cnn1.finetuning", [FINETUNING | {"initial_resolution": 0.5}], ["resolution' is unknown"]),
         ("definitions.mlp.phases", [FINETUNING | {"translation": 2}], ["phases[0].translation' is 2", "fashion_mnist"]),
         ("definitions.mine", MINE | {"width": 1.0}, ["'definitions.mine.width' does not go with 'model'"]),

@@ -19,6 +19,27 @@ class Activation:
     shape: tuple[int, ...]
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """Where an activation is above a number, or below it: what torch.where chooses a bound by."""
+
+    activation: Activation
+    above: bool
+    bound: float
+
+
+# What an operation of PyTorch comes to: (kind, activations, values) for negspike.conversion.fold; a list for several
+# results.
+Entry = tuple[str, list[Activation], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Several operations one after the other: each but the first reads what the one before it gives."""
+
+    entries: tuple[Entry, ...]
+
+
 @dataclass(frozen=True, eq=False)
 class Operation:
     """One step of the model.
@@ -62,14 +83,14 @@ class Call:
 
     def activation(self, name: str) -> Activation:
         """The argument of that name, which must depend on the image."""
-        value = self.arguments[name]
+        value = self._plain(name)
         if not isinstance(value, Activation):
             raise self.refuse(f"{self.short} of a constant by an activation cannot be converted")
         return value
 
     def constant(self, name: str) -> np.ndarray | None:
         """The argument of that name as float64; None if there is none. It must not depend on the image."""
-        value = self.arguments[name]
+        value = self._plain(name)
         if value is None:
             return None
         if isinstance(value, Activation):
@@ -79,6 +100,12 @@ class Call:
         if not np.isfinite(array).all():
             raise self.refuse(f"{name} of {self.short} holds a number that is not finite")
         return array
+
+    def _plain(self, name: str) -> Any:
+        value = self.arguments[name]
+        if isinstance(value, Comparison):
+            raise self.refuse("a comparison can be converted as torch.where(x > c, c, x), or with <, alone")
+        return value
 
     @property
     def short(self) -> str:

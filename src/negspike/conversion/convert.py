@@ -10,6 +10,7 @@ from negspike.arguments import whole
 from negspike.conversion.fold import Folder
 from negspike.conversion.integers import IntegerBuilder
 from negspike.conversion.narrow import narrow_thresholds
+from negspike.conversion.simplify import simplify
 from negspike.conversion.trace import trace
 from negspike.errors import InputError
 from negspike.spiking.graph import SpikingNetwork
@@ -37,7 +38,7 @@ def convert(
     bits = whole("weight_bits", weight_bits)
     if not 2 <= bits <= 24:
         raise InputError(f"weight_bits is {bits}: it must be from 2 to 24")
-    operations = trace(model, example)
+    operations = simplify(trace(model, example))
     nodes = Folder().fold(operations)
     channels, height, width = operations[0].shape
     built = IntegerBuilder(nodes, channels, bits).build()

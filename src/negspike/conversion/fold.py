@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from functools import reduce
 from math import floor, prod
 from typing import Any
 
 import numpy as np
 
 from negspike.conversion.calls import Operation
-from negspike.conversion.signals import Signal, Term
+from negspike.conversion.signals import Signal, Term, Unquantised
 from negspike.conversion.values import FloatNode, Value
 from negspike.errors import InputError
 from negspike.spiking.nodes import INPUT, Pair, Shape, Window
@@ -113,12 +114,15 @@ class Folder:
     def quantize(self, operation: Operation, value: Value) -> Value:
         """A population of neurons, and the max pools that waited for it."""
         signal, pools = value.plain(), value.signal.pools
-        low, high, step = (operation.values[name] for name in ("low", "high", "step"))
+        low, high, step, tie = (operation.values[name] for name in ("low", "high", "step", "tie"))
         if signal.clip is not None:
             # rounding and clipping are both monotone
-            bounds = [None if bound is None else floor(bound / step + 0.5) for bound in signal.clip[:2]]
+            bounds = [None if bound is None else floor(bound / step + tie) for bound in signal.clip[:2]]
             low = bounds[0] if low is None else low if bounds[0] is None else max(low, bounds[0])
             high = bounds[1] if high is None else high if bounds[1] is None else min(high, bounds[1])
+        if (low or 0) > 0 or (high or 0) < 0:
+            raise InputError(f"counts from {low} to {high}: 0 must be one of them, where neurons begin")
+        signal = signal.shifted((tie - 0.5) * step)
         terms = tuple(_finished(term, signal.shape) for term in signal.terms)
         name = self._free(_named(operation, "quantize"))
         node = FloatNode("neurons", name, Signal(signal.shape, terms, signal.bias), step, low, high)
@@ -219,18 +223,16 @@ def _affine(_: Folder, operation: Operation, value: Value) -> Value:
         raise InputError("batch norm or a factor for each position cannot be converted; flatten after it")
     if len(numerator) != signal.shape[0]:
         raise InputError(f"{len(numerator)} factors for {signal.shape[0]} channels")
-    if signal.clip is not None:
-        _check_settled(signal, "a factor")
     return value.like(signal.scaled(numerator, denominator, shift))
 
 
-def _add(_: Folder, operation: Operation, first: Value, second: Value) -> Value:
+def _add(_: Folder, operation: Operation, *values: Value) -> Value:
     signals = []
-    for value, factor in zip((first, second), operation.values["factors"], strict=True):
+    for value, factor in zip(values, operation.values["factors"], strict=True):
         signal = value.plain()
         ones = np.ones(signal.shape[0])
         signals.append(signal if factor == 1 else signal.scaled(factor * ones, ones, 0 * ones))
-    return first.like(signals[0].plus(signals[1]))
+    return values[0].like(reduce(Signal.plus, signals))
 
 
 def _convolution(folder: Folder, operation: Operation, value: Value) -> Value:
@@ -292,13 +294,8 @@ def _pick(_: Folder, operation: Operation, value: Value) -> Value:
 
 
 def _clip(_: Folder, operation: Operation, value: Value) -> Value:
-    signal, low, high = value.signal, operation.values["low"], operation.values["high"]
-    clip = (None if low is None else float(low), None if high is None else float(high), operation.values["what"])
-    if (clip[0] or 0) > 0 or (clip[1] or 0) < 0:
-        raise InputError(f"{clip[2]} from {low} to {high} excludes 0; it cannot be converted")
-    if signal.clip is not None:
-        _check_settled(signal, clip[2])
-    return replace(value, signal=replace(signal, clip=(*clip[:2], f"{operation.path or operation.name}: {clip[2]}")))
+    low, high, what = (operation.values[name] for name in ("low", "high", "what"))
+    return replace(value, signal=value.signal.clipped(low, high, f"{operation.path or operation.name}: {what}"))
 
 
 _HANDLERS: dict[str, Callable[..., Value]] = {
@@ -322,10 +319,6 @@ _HANDLERS: dict[str, Callable[..., Value]] = {
 # --- checks -----------------------------------------------------------------------------------------------------------
 
 
-class Unquantised(InputError):
-    """A nonlinear function without a quantiser, whose module it names itself."""
-
-
 def _located(error: InputError, operation: Operation) -> InputError:
     known = isinstance(error, Unquantised)
     return InputError(str(error) if known else f"{operation.path or operation.name}: {error}")
@@ -333,9 +326,7 @@ def _located(error: InputError, operation: Operation) -> InputError:
 
 def _check_settled(signal: Signal, reader: str) -> None:
     if signal.clip is not None:
-        raise Unquantised(
-            f"{signal.clip[2]} without a quantiser; call negspike.quantize(model, images) first, or use a QuantReLU"
-        )
+        raise Unquantised(signal.clip)
     if signal.pools:
         raise InputError(
             f"{reader} reads a max pool of values that are not quantised; put a quantiser before or behind the pool"

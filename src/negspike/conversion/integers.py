@@ -14,6 +14,7 @@ from math import ceil, gcd, lcm, log2
 import numpy as np
 import torch
 
+from negspike.conversion.rounding import common_steps
 from negspike.conversion.signals import Term
 from negspike.conversion.values import FloatNode
 from negspike.errors import InputError
@@ -33,6 +34,8 @@ EXTRA = THRESHOLD_EXTRA_BITS
 # Beyond them, so many more where branches of different scales meet.
 SPARE = 12
 _SMALLEST_EXPONENT = -1000
+# Weights of more bits than these take engines longer.
+WIDE_BITS = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,8 +87,16 @@ class Branch:
         weight[[ratio == 0 for ratio in ratios]] = 0
         exponents += weight_exponents(torch.from_numpy(weight), bits, per_channel).numpy()
         # What weights read counts alike in all channels: only sums do not, and they are read without weights.
-        unit = emission.units[0]
-        return cls(term, weight, exponents, [abs(ratio) * unit for ratio in ratios], emission.extra or 0, emission.most)
+        gains = [abs(ratio) * emission.units[0] for ratio in ratios]
+        # Those that were small integers times a scale become these integers again, where powers of two would round them
+        # or make them wide.
+        scaled = np.ldexp(weight, exponents[:, None, None, None])
+        rows = np.flatnonzero((scaled != np.rint(scaled)).any((1, 2, 3)) | (bits > WIDE_BITS))
+        for row, step in zip(rows, common_steps(weight[rows], bits), strict=True):
+            if step:
+                weight[row], exponents[row] = np.rint(weight[row] / step), 0
+                gains[row] *= Fraction(step)
+        return cls(term, weight, exponents, gains, emission.extra or 0, emission.most)
 
     def unit(self, row: int) -> Fraction:
         """The value that one unit of the term's sum stands for."""

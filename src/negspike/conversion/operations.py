@@ -1,6 +1,6 @@
 """What each operation of PyTorch means to the converter: one entry an operation, by its name in the exported graph.
 
-An entry returns (kind, activations, values) for :mod:`negspike.conversion.fold`, a list of them for several results.
+Quantisers and activation functions have a table of their own, :mod:`negspike.conversion.activations`.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from math import ceil, floor, prod
 from typing import Any
 
 import numpy as np
+import torch
 
-from negspike.conversion.calls import Activation, Call
+from negspike.conversion.activations import ACTIVATIONS
+from negspike.conversion.calls import Activation, Call, Chain, Comparison, Entry
 from negspike.spiking.nodes import Pair, Window
-
-Entry = tuple[str, list[Activation], dict[str, Any]]
 
 
 def _pair(value: Any) -> Pair:
@@ -248,6 +248,13 @@ def _same(call: Call) -> Entry:
     return "reshape", [first], {}
 
 
+def _cast(call: Call) -> Entry:
+    kind = call.arguments.get("dtype")
+    if isinstance(kind, torch.dtype) and not kind.is_floating_point:
+        raise call.refuse(f"a conversion to {kind} rounds towards 0; write torch.floor or torch.round")
+    return _same(call)
+
+
 def _permute(call: Call) -> Entry:
     x = call.activation("self")
     axes = list(range(len(x.shape) + 1))
@@ -310,37 +317,7 @@ def _concatenate(call: Call) -> Entry:
     return "concat", list(tensors), {}
 
 
-# --- activations ----------------------------------------------------------------------------------------------------
-
-
-def _quantizer(call: Call) -> Entry:
-    step = call.constant("step")
-    if step is None or step.size != 1 or not step.reshape(-1)[0] > 0:
-        raise call.refuse(f"the quantiser's step is {step}: it must be one number above 0")
-    bounds = {name: None if call.arguments[name] is None else int(call.arguments[name]) for name in ("low", "high")}
-    return "quantize", [call.activation("x")], {"step": float(step.reshape(-1)[0]), **bounds}
-
-
-def _clip(call: Call) -> Entry:
-    low, high = {
-        "relu": (0.0, None),
-        "relu6": (0.0, 6.0),
-        "hardtanh": (call.arguments.get("min_val"), call.arguments.get("max_val")),
-    }.get(call.short, (call.arguments.get("min"), call.arguments.get("max")))
-    return "clip", [call.activation("self")], {"low": low, "high": high, "what": call.short}
-
-
-def _probabilities(call: Call) -> Entry:
-    raise call.refuse(f"{call.short} cannot be converted; as the last step leave it out: argmax is the same")
-
-
-def _nonlinear(call: Call) -> Entry:
-    raise call.refuse(
-        f"{call.short} is not a function that spikes can follow exactly; use ReLU in its place, train, and quantize"
-    )
-
-
-OPERATIONS: dict[str, Callable[[Call], Entry | list[Entry]]] = {
+OPERATIONS: dict[str, Callable[[Call], Entry | list[Entry] | Chain | Comparison]] = {
     "aten.conv2d": _convolution,
     "aten.linear": _linear,
     "aten.batch_norm": _batch_norm,
@@ -370,22 +347,15 @@ OPERATIONS: dict[str, Callable[[Call], Entry | list[Entry]]] = {
     "aten.split": _parts,
     "aten.split_with_sizes": _parts,
     "aten.cat": _concatenate,
-    "negspike.quantize": _quantizer,
-    **dict.fromkeys(("aten.relu", "aten.relu6", "aten.hardtanh", "aten.clamp", "aten.clamp_min"), _clip),
+    "aten.to": _cast,
+    "aten._to_copy": _cast,
     **dict.fromkeys(
         (
             *("aten.view", "aten.reshape", "aten._unsafe_view", "aten.flatten", "aten.unflatten", "aten.unsqueeze"),
             *("aten.squeeze", "aten.contiguous", "aten.clone", "aten.alias", "aten.detach", "aten.dropout"),
-            *("aten.feature_dropout", "aten.lift_fresh_copy", "aten.to", "aten._to_copy", "aten.expand"),
+            *("aten.feature_dropout", "aten.lift_fresh_copy", "aten.expand", "aten.type_as"),
         ),
         _same,
     ),
-    **dict.fromkeys(
-        (
-            *("aten.silu", "aten.gelu", "aten.sigmoid", "aten.tanh", "aten.hardswish", "aten.hardsigmoid", "aten.elu"),
-            *("aten.leaky_relu", "aten.prelu", "aten.mish", "aten.softplus"),
-        ),
-        _nonlinear,
-    ),
-    **dict.fromkeys(("aten.softmax", "aten.log_softmax"), _probabilities),
+    **ACTIVATIONS,
 }

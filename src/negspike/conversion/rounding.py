@@ -1,11 +1,19 @@
-"""The rounding of weights as part of the quantised model, so that it computes with those of its spiking network."""
+"""Weights as integers: rounded as part of the quantised model, or those that they were made of elsewhere."""
 
 from __future__ import annotations
 
+from math import prod
+
+import numpy as np
 import torch
 from torch import nn
 
 from negspike.training import quantization
+
+# Weights that others have quantised are float32 products of a scale and integers of at most so many bits.
+MOST_BITS, PRECISION = 12, 2.0**-22
+# The smallest weight is at most so many times the scale; so many weights are looked at first.
+MOST_TIMES, FIRST_WEIGHTS = 127, 16
 
 
 @torch.no_grad()
@@ -32,3 +40,34 @@ def round_weights(model: nn.Module, weight_bits: int = 24) -> nn.Module:
             layer.weight.dtype
         )
     return model
+
+
+def common_steps(weight: np.ndarray, bits: int) -> np.ndarray:
+    """Of each output channel, the largest number of which its weights are whole multiples, as far as float32 can tell.
+
+    Args:
+        weight: (O, ...) float64.
+        bits: width of the multiples, sign included; more than 12 are not tried.
+
+    Returns:
+        (O,) float64, 0 where there is none.
+    """
+    steps, most = np.zeros(len(weight)), 1 << min(bits, MOST_BITS) - 1
+    for channel, row in enumerate(np.abs(weight.reshape(len(weight), prod(weight.shape[1:])))):
+        sizes = row[row > 0]
+        if not len(sizes) or sizes.max() >= most * sizes.min():
+            continue
+        tried = sizes.min() / np.arange(1, MOST_TIMES + 1)
+        for step in tried[_divides(tried, sizes[:FIRST_WEIGHTS], most)]:
+            if _divides(np.array([step]), sizes, most)[0]:
+                steps[channel] = sizes.max() / np.rint(sizes.max() / step)
+                break
+    return steps
+
+
+def _divides(steps: np.ndarray, sizes: np.ndarray, most: int) -> np.ndarray:
+    """(S,) whether all of the (N,) sizes are whole multiples, below ``most``, of each of the (S,) steps."""
+    multiples = sizes / steps[:, None]
+    close = np.abs(multiples - np.rint(multiples)) <= PRECISION * multiples
+    fits: np.ndarray = (close & (multiples < most - 0.5)).all(1)
+    return fits

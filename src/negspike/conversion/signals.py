@@ -16,6 +16,7 @@ from negspike.errors import InputError
 from negspike.spiking.nodes import Shape, Window
 
 Spread = tuple[np.ndarray, np.ndarray]
+Clip = tuple[float | None, float | None, str]
 POINT = Window()
 
 
@@ -89,6 +90,15 @@ def _alike(groups: np.ndarray) -> list[np.ndarray]:
     return [np.array(places) for places in members.values()]
 
 
+class Unquantised(InputError):
+    """A nonlinear function without a quantiser, whose module it names itself."""
+
+    def __init__(self, clip: Clip) -> None:
+        super().__init__(
+            f"{clip[2]} without a quantiser; call negspike.quantize(model, images) first, or use a QuantReLU"
+        )
+
+
 @dataclass(frozen=True, eq=False)
 class Signal:
     """A tensor of the model, (channels, height, width).
@@ -105,7 +115,7 @@ class Signal:
     shape: Shape
     terms: tuple[Term, ...]
     bias: np.ndarray
-    clip: tuple[float | None, float | None, str] | None = None
+    clip: Clip | None = None
     pools: tuple[tuple[Window, np.ndarray], ...] = ()
 
     @classmethod
@@ -137,9 +147,35 @@ class Signal:
             )
             for term in self.terms
         )
-        kept = numerator / denominator >= 0
-        pools = tuple((window, largest == kept) for window, largest in self.pools)
-        return replace(self, terms=terms, bias=self.bias * numerator / denominator + shift, pools=pools)
+        gain = numerator / denominator
+        pools = tuple((window, largest == (gain >= 0)) for window, largest in self.pools)
+        return replace(
+            self, terms=terms, bias=self.bias * gain + shift, pools=pools, clip=self._scaled_clip(gain, shift)
+        )
+
+    def _scaled_clip(self, gain: np.ndarray, shift: np.ndarray) -> Clip | None:
+        """The bounds that wait, behind a factor and a shift that must leave them the same for all channels."""
+        if self.clip is None:
+            return None
+        low, high, what = self.clip
+        if (low, high) == (0.0, None) and (gain > 0).all() and not shift.any():
+            return self.clip
+        if len(np.unique(gain)) > 1 or len(np.unique(shift)) > 1 or gain[0] == 0:
+            raise Unquantised(self.clip)
+        low, high = (None if end is None else float(end * gain[0] + shift[0]) for end in (low, high))
+        return (low, high, what) if gain[0] > 0 else (high, low, what)
+
+    def shifted(self, shift: float) -> Signal:
+        """With a number added."""
+        return replace(self, bias=self.bias + shift, clip=None) if shift else replace(self, clip=None)
+
+    def clipped(self, low: float | None, high: float | None, what: str) -> Signal:
+        """With bounds that wait for a quantiser: of this and what waits already, both."""
+        if self.clip is not None:
+            low, high = (_clamped(end, self.clip) for end in (low, high))
+            low = self.clip[0] if low is None else low
+            high = self.clip[1] if high is None else high
+        return replace(self, clip=(low, high, what))
 
     def picked(self, index: np.ndarray) -> Signal:
         """The channels ``index``, in that order."""
@@ -222,6 +258,14 @@ class Signal:
         """(out, in) matrices along height and width: averages over windows of different sizes; without a bias."""
         terms = tuple(_spread(term, rows, columns) for term in self.terms)
         return Signal((self.shape[0], len(rows), len(columns)), terms, self.bias)
+
+
+def _clamped(end: float | None, clip: Clip) -> float | None:
+    """A bound within other bounds."""
+    if end is None:
+        return None
+    end = end if clip[0] is None else max(end, clip[0])
+    return end if clip[1] is None else min(end, clip[1])
 
 
 def _places(part: Term, whole: Term) -> np.ndarray:

@@ -5,19 +5,21 @@ A new layer is one entry of the table in :mod:`negspike.conversion.operations`.
 
 from __future__ import annotations
 
+import io
 import logging
 import operator
 import re
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from negspike.conversion.calls import Activation, Call, Operation
+from negspike.conversion.calls import Activation, Call, Chain, Comparison, Operation
+from negspike.conversion.fake_quantize import without_switches
 from negspike.conversion.operations import OPERATIONS
 from negspike.errors import InputError, one_line
 
@@ -40,7 +42,7 @@ def trace(model: nn.Module, example: Any) -> list[Operation]:
     training = [name for name, module in model.named_modules() if module.training]
     if training:
         raise InputError(f"{training[0] or 'the model'}: it is in training mode; call model.eval() first")
-    program = _export(model, images)
+    program = _export(without_switches(model), images)
     return _Reader(program).operations()
 
 
@@ -109,12 +111,12 @@ def _mutates_shared(graph: Any) -> bool:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the warnings of PyTorch's tracer, which speak to its own developers."""
+    """Without the warnings and graphs of PyTorch's tracer, which speak to its own developers."""
     logger = logging.getLogger("torch")
     level = logger.level
     logger.setLevel(logging.CRITICAL)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:
@@ -181,6 +183,8 @@ class _Reader:
                 raise InputError(f"{node.name}: where a max pool found its largest values cannot be converted")
             self.known[node] = parts[number] if number < len(parts) else None
             return
+        if str(node.target).startswith("aten._assert_tensor_metadata"):
+            return  # of a conversion between types, before it
         arguments = [self._value(argument) for argument in node.args]
         options = {name: self._value(argument) for name, argument in node.kwargs.items()}
         if not _depends_on_image([*arguments, *options.values()]):
@@ -203,14 +207,26 @@ class _Reader:
         several = isinstance(result, list | tuple)
         shapes = [tuple(one.shape[1:]) if hasattr(one, "shape") else () for one in (result if several else [result])]
         call = Call(function, values, path, shapes[0])
+        if function == "aten.type_as" and not _depends_on_image(arguments[0]):
+            return arguments[0]  # which of the two types has no meaning in real numbers
         if function not in OPERATIONS:
             raise call.refuse(f"{call.short} cannot be converted; docs/conversion.md lists what can")
         if any(hasattr(one, "shape") and one.shape[:1] != (BATCH,) for one in (result if several else [result])[:1]):
             raise call.refuse(f"{call.short} mixes the images of a batch; keep the first axis as it is")
         parts = OPERATIONS[function](call)
+        if isinstance(parts, Comparison):
+            return parts
+        if isinstance(parts, Chain):
+            *before, parts = parts.entries
+            for number, (kind, inputs, extra) in enumerate(before):
+                made = Activation(f"{node.name}.{number}", shapes[0])
+                names = (one.name for one in inputs) if inputs else (self.found[-1].name,)
+                self.found.append(Operation(made.name, kind, tuple(names), path, made.shape, extra))
+            parts = (parts[0], [made], parts[2])
         outputs = []
         for number, (kind, inputs, extra) in enumerate(parts if isinstance(parts, list) else [parts]):
-            name = node.name if number == 0 else f"{node.name}_{number}"
+            # with a dot, which no name of the exported graph has: chunk_1 may be another one's first result
+            name = node.name if number == 0 else f"{node.name}.{number}"
             part = Operation(name, kind, tuple(one.name for one in inputs), path, shapes[number], extra)
             self.found.append(part)
             outputs.append(Activation(name, shapes[number]))
@@ -220,4 +236,4 @@ class _Reader:
 def _depends_on_image(arguments: Any) -> bool:
     if isinstance(arguments, list | tuple):
         return any(_depends_on_image(one) for one in arguments)
-    return isinstance(arguments, Activation)
+    return isinstance(arguments, Activation | Comparison)
