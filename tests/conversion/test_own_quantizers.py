@@ -225,8 +225,8 @@ def test_ties_go_up() -> None:
     model = nn.Sequential(
         nn.Conv2d(1, 1, 1, bias=False), Rounded(torch.round), nn.Flatten(), nn.Linear(6, 6, bias=False)
     )
-    nn.init.constant_(model[0].weight, 0.5)
-    nn.init.eye_(model[3].weight)
+    nn.init.constant_(model.get_parameter("0.weight"), 0.5)
+    nn.init.eye_(model.get_parameter("3.weight"))
     images = torch.arange(6.0).reshape(1, 1, 2, 3)
     assert negspike.simulate(negspike.convert(model.eval(), images), images).logits.tolist() == [[0, 1, 1, 2, 2, 3]]
     model[1] = Rounded(lambda x: torch.floor(x + 0.5))
@@ -254,7 +254,7 @@ def test_quantised_weights_become_their_integers(bits: int, per_channel: bool) -
     model = Small(lambda x, s: torch.clamp(torch.round(x / s), 0, 7) * s).eval()
     wanted = {}
     for name in ("first", "second", "classifier"):
-        weight = model.get_submodule(name).weight.data
+        weight = model.get_parameter(f"{name}.weight").data
         integers = torch.randint(-most, most + 1, weight.shape)
         integers[:, 0] = most  # so that no larger scale would do
         integers.view(len(integers), -1)[:, 1] = 1
@@ -264,8 +264,8 @@ def test_quantised_weights_become_their_integers(bits: int, per_channel: bool) -
     images = torch.rand(20, 1, 6, 6) * 3
     network = negspike.convert(model, images[:1])
     found = [one.weight for node in network.layers for one in node.synapses if one.weight is not None]
-    for name, weight in zip(wanted, found, strict=True):
-        np.testing.assert_array_equal(np.abs(weight).reshape(wanted[name].shape), np.abs(wanted[name]), err_msg=name)
+    for name, made in zip(wanted, found, strict=True):
+        np.testing.assert_array_equal(np.abs(made).reshape(wanted[name].shape), np.abs(wanted[name]), err_msg=name)
     check(network, model, images)
 
 
@@ -317,15 +317,15 @@ def test_models_of_brevitas() -> None:
 
 @pytest.mark.parametrize("fused", [True, False])
 def test_models_of_pytorchs_quantisation_aware_training(fused: bool) -> None:
-    ao = torch.ao.quantization
+    ao: Any = torch.ao.quantization
     torch.manual_seed(0)
     layers = {"conv": nn.Conv2d(1, 4, 3), "norm": nn.BatchNorm2d(4), "relu": nn.ReLU(), "next": nn.Conv2d(4, 4, 3)}
-    model = nn.Sequential()
+    model: Any = nn.Sequential()
     for name, layer in (layers | {"act": nn.ReLU(), "flatten": nn.Flatten(), "fc": nn.Linear(64, 5)}).items():
         model.add_module(name, layer)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        model.qconfig = ao.get_default_qat_qconfig("fbgemm")  # type: ignore[assignment]
+        model.qconfig = ao.get_default_qat_qconfig("fbgemm")
         model = ao.fuse_modules_qat(model, [["conv", "norm", "relu"], ["next", "act"]]) if fused else model
         model = trained(ao.prepare_qat(model))
     images = torch.rand(40, 1, 8, 8)

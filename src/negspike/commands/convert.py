@@ -33,14 +33,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Write the network and print what it is."""
     from negspike.conversion.calibrate import quantize
-    from negspike.conversion.convert import convert
+    from negspike.conversion.convert import convert, is_quantised
     from negspike.conversion.narrow import narrow_thresholds
     from negspike.results.differences import differences
-    from negspike.training.quantizers import QuantIdentity, QuantReLU
 
     model = read_model(options.model, options.weights)
     samples, preprocessing = read_prepared(options.calibration, options, split="train")
-    if any(isinstance(module, QuantReLU | QuantIdentity) for module in model.modules()):
+    if is_quantised(model, samples.images[:1]):
         if options.levels is not None:
             raise InputError(f"--levels {options.levels}: {options.model} has quantisers of its own")
     else:

@@ -16,6 +16,11 @@ from negspike.errors import InputError
 from negspike.spiking.graph import SpikingNetwork
 
 
+def is_quantised(model: nn.Module, example: Any) -> bool:
+    """Whether a model rounds activations, in a quantiser of any kind; arguments and errors as :func:`convert`'s."""
+    return any(operation.kind == "quantize" for operation in simplify(trace(model, example)))
+
+
 def convert(
     model: nn.Module, example: Any, *, weight_bits: int = 24, threshold_bits: int | None = None
 ) -> SpikingNetwork:
@@ -24,11 +29,13 @@ def convert(
     Populations have the module paths of their quantisers as names; a second use of one has ``_2`` added.
 
     Args:
-        model: in evaluation mode, with a :class:`negspike.QuantReLU` or :class:`negspike.QuantIdentity` wherever it is
-            not linear, as :func:`negspike.quantize` makes it. It is left as it is.
+        model: in evaluation mode, with a quantiser wherever it is not linear: a :class:`negspike.QuantReLU` or
+            :class:`negspike.QuantIdentity`, as :func:`negspike.quantize` puts them, or one written in PyTorch's
+            operations, as its quantisation-aware training and Brevitas do (docs/conversion.md). It is left as it is.
         example: (N, C, H, W) floats; the network takes images of this size.
         weight_bits: width of the integer weights, 2 to 24. A model whose forward pass rounds its weights itself keeps
-            them as they are if this is not less; for others 24 keeps predictions.
+            them as they are if this is not less; integers times a scale, of at most 12 bits, become these integers;
+            for others 24 keeps predictions.
         threshold_bits: width of thresholds, bases and biases, as :func:`negspike.narrow_thresholds` has it; None: as
             wide as it takes to decide as real numbers would.
 

@@ -91,10 +91,21 @@ def _export(model: nn.Module, images: torch.Tensor) -> Any:
     except InputError:
         raise
     except Exception as error:
+        _check_fit(model, images)
         reason = re.split(r"(?<=[.:;])\s|\n", str(error).strip(), maxsplit=1)[0][:300]
         raise InputError(
             f"{type(model).__name__}: torch.export cannot trace it ({type(error).__name__}: "
             f"{one_line(InputError(reason))}); control flow must not depend on the images' values"
+        ) from error
+
+
+def _check_fit(model: nn.Module, images: torch.Tensor) -> None:
+    try:
+        with torch.no_grad():
+            model(images)
+    except Exception as error:
+        raise InputError(
+            f"images of shape {tuple(images.shape[1:])} do not fit the model: {one_line(error)[:200]}"
         ) from error
 
 
