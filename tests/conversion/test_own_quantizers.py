@@ -145,6 +145,40 @@ def test_quantisers_in_operations(name: str) -> None:
     check(network, model, images)
 
 
+BINARY: dict[str, Quantise] = {
+    ">": lambda x, s: (x > 0.5).to(x.dtype),
+    ">=": lambda x, s: (x >= 0.5).to(x.dtype),
+    "<": lambda x, s: (x < s).type_as(x),
+    "<=": lambda x, s: torch.where(x <= 0.5, 2.0, -1.0).to(x.dtype),
+    "sign": lambda x, s: torch.where(x >= 0, 1.0, -1.0).to(x.dtype),
+}
+
+
+@pytest.mark.parametrize("name", BINARY)
+def test_binary_activations(name: str) -> None:
+    torch.manual_seed(2)
+    model, images = Small(BINARY[name]).eval(), torch.rand(20, 1, 6, 6) * 4
+    network = negspike.convert(model, images[:1])
+    found = [(one.low, one.high) for one in network.populations if one.name.startswith("quantize")]
+    assert found.count((0, 1)) == 2, found
+    check(network, model, images)
+
+
+@pytest.mark.parametrize("name", BINARY)
+def test_comparisons_at_their_bound(name: str) -> None:
+    """Images of 0, 1/4, 1/2, 3/4, and what is compared is the image."""
+    torch.manual_seed(0)
+    model = Small(BINARY[name])
+    steps = nn.Sequential(nn.Conv2d(1, 1, 1, bias=False), Rounded(lambda x: BINARY[name](x, model.step * 2)))
+    whole = nn.Sequential(*steps, nn.Flatten(), nn.Linear(4, 4, bias=False)).eval()
+    nn.init.ones_(whole.get_parameter("0.weight"))
+    nn.init.eye_(whole.get_parameter("3.weight"))
+    images = torch.arange(4.0).reshape(1, 1, 2, 2) / 4
+    network = negspike.convert(whole, images)
+    with torch.no_grad():
+        assert negspike.simulate(network, images).logits.tolist() == whole(images).tolist()
+
+
 def random_quantiser(random: Random) -> Quantise:
     """Linear and clipping steps around a rounding, straight through or not."""
 
@@ -210,7 +244,8 @@ def test_random_quantisers() -> None:
         (lambda x, s: torch.round(torch.minimum(x, x * 2)), ("minimum of two activations",)),
         (lambda x, s: torch.where(x > 0, x * 2, x), ("torch.where(x > c, c, x)",)),
         (lambda x, s: torch.where(x > 1, 2.0, x), ("where jumps from 1 to 2",)),
-        (lambda x, s: (x > 0) * s, ("a comparison can be converted as",)),
+        (lambda x, s: (x > 0) * s, ("a comparison can be converted in",)),
+        (lambda x, s: (x > 0) + 1.0, ("a comparison can be converted in",)),
         (lambda x, s: torch.round(F.relu(x) * torch.rand(4, 1, 1).add(0.5) + torch.rand(4, 1, 1)), ("relu without",)),
         (lambda x, s: (F.relu(x) - x).detach() + x, ("relu without a quantiser",)),
     ],
@@ -306,7 +341,7 @@ def test_models_of_brevitas() -> None:
     )
     images = torch.rand(40, 1, 8, 8)
     network = negspike.convert(model, images[:1])
-    assert [(one.low, one.high) for one in network.populations] == [(0, 15), (-16, 15)]
+    assert [(one.name, one.low, one.high) for one in network.populations] == [("2", 0, 15), ("4", -16, 15)]
     widths = [
         int(np.abs(one.weight).max()) for node in network.layers for one in node.synapses if one.weight is not None
     ]
@@ -333,6 +368,8 @@ def test_models_of_pytorchs_quantisation_aware_training(fused: bool) -> None:
         negspike.convert(model, images[:1])
     model.apply(ao.disable_observer)
     network = negspike.convert(model, images[:1])
+    names = ["conv", "next", "fc"] if fused else ["conv", "norm", "relu", "next", "act", "fc"]
+    assert {one.name for one in network.populations} <= {*names}
     assert all(isinstance(one, Neurons) and one.high is not None for one in network.populations)
     assert (
         max(int(np.abs(one.weight).max()) for node in network.layers for one in node.synapses if one.weight is not None)

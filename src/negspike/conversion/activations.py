@@ -102,13 +102,31 @@ def _extremum(call: Call) -> Entry:
 
 def _comparison(call: Call) -> Comparison:
     x, bound, first = _sides(call)
-    return Comparison(x, (call.short in ("gt", "ge")) == first, bound)
+    return Comparison(x, (call.short in ("gt", "ge")) == first, call.short in ("gt", "lt"), bound)
 
 
-def _where(call: Call) -> Entry:
-    """torch.where(x > c, c, x) is x up to c; so with < and with the two exchanged."""
+def truth(call: Call, compared: Comparison, no: float = 0.0, yes: float = 1.0) -> Chain:
+    """One number where a comparison holds, another where it does not: counts of 0 and 1."""
+    # x >= c is floor(x - c + 1) of 0 and 1; the others are that of -x, or its contrary, or both
+    sign = -1.0 if compared.above == compared.strict else 1.0
+    first, last = (yes, no) if compared.strict else (no, yes)
+    return Chain(
+        (
+            ("reshape", [compared.activation], {}),
+            _scaled(call, numerator=sign, shift=1 - sign * compared.bound),
+            ("quantize", [], {"step": 1.0, "tie": 0.0, "low": 0, "high": 1}),
+            _scaled(call, numerator=last - first, shift=first),
+        )
+    )
+
+
+def _where(call: Call) -> Entry | Chain:
+    """torch.where(x > c, c, x) is x up to c; so with < and with the two exchanged. Or two numbers, by a comparison."""
     condition, x = call.arguments["condition"], call.arguments["self"]
     first = isinstance(x, Activation)
+    if isinstance(condition, Comparison) and not first and not isinstance(call.arguments["other"], Activation):
+        no, yes = (_one(call, name, "the value") for name in ("other", "self"))
+        return truth(call, condition, no, yes)
     x, other = (x, "other") if first else (call.arguments["other"], "self")
     if not isinstance(condition, Comparison) or x != condition.activation:
         raise call.refuse("where can be converted as torch.where(x > c, c, x), or with <, alone")

@@ -21,10 +21,18 @@ class Activation:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Where an activation is above a number, or below it: what torch.where chooses a bound by."""
+    """Where an activation is above a number, or below it: for torch.where, or as numbers, 0 and 1.
+
+    Attributes:
+        activation: what is compared.
+        above: or below.
+        strict: the number itself is not in it.
+        bound: the number.
+    """
 
     activation: Activation
     above: bool
+    strict: bool
     bound: float
 
 
@@ -83,14 +91,14 @@ class Call:
 
     def activation(self, name: str) -> Activation:
         """The argument of that name, which must depend on the image."""
-        value = self._plain(name)
+        value = self.argument(name)
         if not isinstance(value, Activation):
             raise self.refuse(f"{self.short} of a constant by an activation cannot be converted")
         return value
 
     def constant(self, name: str) -> np.ndarray | None:
         """The argument of that name as float64; None if there is none. It must not depend on the image."""
-        value = self._plain(name)
+        value = self.argument(name)
         if value is None:
             return None
         if isinstance(value, Activation):
@@ -101,10 +109,11 @@ class Call:
             raise self.refuse(f"{name} of {self.short} holds a number that is not finite")
         return array
 
-    def _plain(self, name: str) -> Any:
+    def argument(self, name: str) -> Any:
+        """The argument of that name, which is no comparison."""
         value = self.arguments[name]
         if isinstance(value, Comparison):
-            raise self.refuse("a comparison can be converted as torch.where(x > c, c, x), or with <, alone")
+            raise self.refuse("a comparison can be converted in torch.where, or with .float() behind it, alone")
         return value
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,6 +18,8 @@ from negspike.conversion.values import FloatNode, Value
 from negspike.errors import InputError
 from negspike.spiking.nodes import INPUT, Pair, Shape, Window
 
+# Where Brevitas and PyTorch's quantisation-aware training keep the quantiser of a module.
+_INSIDE = re.compile(r"\.(act_quant(\..*)?|activation_post_process)$")
 # What a value passes through without being used.
 _ROUTING = ("pick", "reshape", "permute")
 
@@ -334,8 +337,9 @@ def _check_settled(signal: Signal, reader: str) -> None:
 
 
 def _named(operation: Operation, otherwise: str) -> str:
-    """What a node is called: the module's path, as far as a name can have its letters."""
-    base = "".join(letter if letter.isalnum() or letter in "_.-" else "_" for letter in operation.path)
+    """What a node is called: the module's path, without what a library has in it, with the letters of a name."""
+    path = _INSIDE.sub("", operation.path)
+    base = "".join(letter if letter.isalnum() or letter in "_.-" else "_" for letter in path)
     return base if base and base.isascii() else otherwise
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from negspike.conversion.activations import ACTIVATIONS
+from negspike.conversion.activations import ACTIVATIONS, truth
 from negspike.conversion.calls import Activation, Call, Chain, Comparison, Entry
 from negspike.spiking.nodes import Pair, Window
 
@@ -80,7 +80,7 @@ def _scale(call: Call, x: Activation, numerator: Any = 1.0, denominator: Any = 1
 
 
 def _sides(call: Call) -> tuple[Any, Any]:
-    return call.arguments["self"], call.arguments["other"]
+    return call.argument("self"), call.argument("other")
 
 
 def _add(call: Call, sign: float = 1.0) -> Entry:
@@ -241,15 +241,15 @@ def _total(call: Call) -> Entry:
 
 
 def _same(call: Call) -> Entry:
-    first = next(iter(call.arguments.values()))
     if call.short.endswith("dropout") and call.arguments.get("train"):
         raise call.refuse("dropout in training mode is random; call model.eval() first")
-    assert isinstance(first, Activation)
-    return "reshape", [first], {}
+    return "reshape", [call.activation(next(iter(call.arguments)))], {}
 
 
-def _cast(call: Call) -> Entry:
-    kind = call.arguments.get("dtype")
+def _cast(call: Call) -> Entry | Chain:
+    kind, compared = call.arguments.get("dtype"), call.arguments["self"]
+    if isinstance(compared, Comparison):
+        return truth(call, compared)
     if isinstance(kind, torch.dtype) and not kind.is_floating_point:
         raise call.refuse(f"a conversion to {kind} rounds towards 0; write torch.floor or torch.round")
     return _same(call)
@@ -347,13 +347,12 @@ OPERATIONS: dict[str, Callable[[Call], Entry | list[Entry] | Chain | Comparison]
     "aten.split": _parts,
     "aten.split_with_sizes": _parts,
     "aten.cat": _concatenate,
-    "aten.to": _cast,
-    "aten._to_copy": _cast,
+    **dict.fromkeys(("aten.to", "aten._to_copy", "aten.type_as"), _cast),
     **dict.fromkeys(
         (
             *("aten.view", "aten.reshape", "aten._unsafe_view", "aten.flatten", "aten.unflatten", "aten.unsqueeze"),
             *("aten.squeeze", "aten.contiguous", "aten.clone", "aten.alias", "aten.detach", "aten.dropout"),
-            *("aten.feature_dropout", "aten.lift_fresh_copy", "aten.expand", "aten.type_as"),
+            *("aten.feature_dropout", "aten.lift_fresh_copy", "aten.expand"),
         ),
         _same,
     ),
