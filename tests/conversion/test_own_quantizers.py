@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import warnings
 from collections.abc import Callable
 from random import Random
@@ -13,7 +14,7 @@ import pytest
 import torch
 import torch.ao.quantization.fx._decomposed
 import torch.nn.functional as F
-from conftest import OneLine
+from conftest import ROOT, OneLine
 from graphs import examples
 from hypothesis import given
 from hypothesis import strategies as st
@@ -348,6 +349,14 @@ def test_models_of_brevitas() -> None:
     assert widths[0] <= 7 and widths[1] <= 3 and widths[2] <= 127
     verification = negspike.verify(network, images, model)
     assert verification.lossless and verification.predictions["quantised model"] == 40, verification
+
+
+def test_the_example(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "examples")
+    network = importlib.import_module("brevitas_digits").main(epochs=1)
+    said = capsys.readouterr().out
+    assert said.startswith("lossless") and "360 of 360" in said and "largest weights: 7 7 7" in said
+    assert network.threshold_bits < 40
 
 
 @pytest.mark.parametrize("fused", [True, False])
