@@ -146,6 +146,15 @@ def test_quantisers_in_operations(name: str) -> None:
     check(network, model, images)
 
 
+def test_quantisers_behind_flattening() -> None:
+    torch.manual_seed(3)
+    layers = [nn.Conv2d(1, 4, 3), nn.Flatten(), Rounded(lambda x: torch.round(F.relu(x) / 0.3).clamp_max(5) * 0.3)]
+    model, images = nn.Sequential(*layers, nn.Linear(64, 5)).eval(), torch.rand(20, 1, 6, 6) * 6
+    network = negspike.convert(model, images[:1])
+    assert [(one.low, one.high) for one in network.populations] == [(0, 5)]
+    check(network, model, images)
+
+
 BINARY: dict[str, Quantise] = {
     ">": lambda x, s: (x > 0.5).to(x.dtype),
     ">=": lambda x, s: (x >= 0.5).to(x.dtype),

@@ -220,13 +220,14 @@ class Folder:
 
 
 def _affine(_: Folder, operation: Operation, value: Value) -> Value:
-    numerator, denominator, shift = (operation.values[name] for name in ("numerator", "denominator", "shift"))
-    signal = value.plain()
+    given, signal = [operation.values[name] for name in ("numerator", "denominator", "shift")], value.plain()
     if value.flat:
-        raise InputError("batch norm or a factor for each position cannot be converted; flatten after it")
-    if len(numerator) != signal.shape[0]:
-        raise InputError(f"{len(numerator)} factors for {signal.shape[0]} channels")
-    return value.like(signal.scaled(numerator, denominator, shift))
+        if any(len(np.unique(one)) > 1 for one in given):
+            raise InputError("batch norm or a factor for each position cannot be converted; flatten after it")
+        given = [np.full(signal.shape[0], one[0]) for one in given]
+    if len(given[0]) != signal.shape[0]:
+        raise InputError(f"{len(given[0])} factors for {signal.shape[0]} channels")
+    return value.like(signal.scaled(*given))
 
 
 def _add(_: Folder, operation: Operation, *values: Value) -> Value:

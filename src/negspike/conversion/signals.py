@@ -149,9 +149,8 @@ class Signal:
         )
         gain = numerator / denominator
         pools = tuple((window, largest == (gain >= 0)) for window, largest in self.pools)
-        return replace(
-            self, terms=terms, bias=self.bias * gain + shift, pools=pools, clip=self._scaled_clip(gain, shift)
-        )
+        bias = self.bias * numerator / denominator + shift
+        return replace(self, terms=terms, bias=bias, pools=pools, clip=self._scaled_clip(gain, shift))
 
     def _scaled_clip(self, gain: np.ndarray, shift: np.ndarray) -> Clip | None:
         """The bounds that wait, behind a factor and a shift that must leave them the same for all channels."""
