@@ -119,6 +119,10 @@ def test_time_grows_with_what_is_asked_for(tmp_path: Path) -> None:
     assert trainings(config) == pytest.approx(9 * 0.01 * (1438 + 359 / 3))
     assert trainings(experiment(tmp_path, seeds=[0, 1])) == pytest.approx(2 * trainings(config))
     assert trainings(experiment(tmp_path, quantization_levels=[0, 1, 2])) == pytest.approx(4 / 3 * trainings(config))
+    # whole images in two fifths of the updates, from half of height and width on a mean of 7/12 of the pixels before
+    phases = [{"epochs": 3, "learning_rate": 1e-3, "initial_resolution": 0.5}]
+    growing = experiment(tmp_path, tiny={"phases": phases})
+    assert trainings(growing) == pytest.approx(9 * 0.01 * (1438 * (0.4 + 0.6 * 7 / 12) + 359 / 3))
     evaluation = next(cost for job, cost in costs(config, 0.01).items() if job.rule == "evaluate")
     assert evaluation.seconds == pytest.approx(1 + 3.59)
 
