@@ -37,8 +37,7 @@ def main(epochs: int = 10) -> negspike.SpikingNetwork:
     spiking = negspike.convert(model, images[:1])
     print(negspike.verify(spiking, images[1437:], model))
     print(negspike.simulate(spiking, images[1437:], labels[1437:]))
-    widths = [abs(one.weight).max() for node in spiking.layers for one in node.synapses if one.weight is not None]
-    print("largest weights:", *widths)
+    print(spiking)
     return spiking
 
 

@@ -145,6 +145,12 @@ class SpikingNetwork(Table):
         arrays = [self.readout.bias, *(array for one in self.populations for array in (one.theta, one.base))]
         return max(int(np.abs(array).max(initial=0)) for array in arrays).bit_length() + 1
 
+    @cached_property
+    def largest_weight_bits(self) -> int:
+        """Bits, sign included, that the largest weight needs; at most ``weight_bits``."""
+        weights = [one.weight for layer in self.layers for one in layer.synapses if one.weight is not None]
+        return max((int(np.abs(one).max(initial=0)) for one in weights), default=0).bit_length() + 1
+
     @property
     def signed(self) -> bool:
         """Whether a net spike count can be negative, as behind signed quantisers."""
@@ -226,7 +232,7 @@ class SpikingNetwork(Table):
             ("neurons", f"{self.neurons:,}"),
             ("classes", f"{self.classes:,}"),
             ("multiply-accumulates", f"{self.macs:,}"),
-            ("weights", f"{self.weight_bits} bits"),
+            ("weights", f"{self.largest_weight_bits} bits"),
             ("thresholds and bases", f"{self.threshold_bits} bits"),
             ("latency", bound),
         ]
