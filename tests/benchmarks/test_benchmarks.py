@@ -34,6 +34,7 @@ from benchmarks.rivals import FloatNetwork, ForwardPass
 from benchmarks.runners import dense_variants
 from benchmarks.worker import Worker
 
+pytestmark = pytest.mark.slow
 EXACT = ["event", "dense", "reference"]
 FLOATS = ["ann-float32", "torch-float32", "torch-float32-skipping"]
 

@@ -481,6 +481,7 @@ def read_bombs(folder: Path) -> None:
         assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 150_000, kind
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is counted in kilobytes on Linux")
 def test_small_files_take_little_memory(tmp_path: Path) -> None:
     for kind, (write, _, _) in BOMBS.items():

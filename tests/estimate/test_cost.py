@@ -321,6 +321,7 @@ def test_a_check_counts_as_snakemake_plans_and_writes_nothing_but_its_log(tmp_pa
     assert 0.5 < sum(cost.results for cost in costs(found).values()) / taken < 2
 
 
+@pytest.mark.slow
 def test_problems_end_with_an_error(tmp_path: Path) -> None:
     sources = {"cifar10": {"archive": {"url": "file:///nowhere/cifar.tar.gz", "sha256": "0" * 64, "size": None}}}
     tiny = copy.deepcopy(TINY) | {"quantization_levels": [1], "datasets": sources}
@@ -333,6 +334,7 @@ def test_problems_end_with_an_error(tmp_path: Path) -> None:
     assert "Traceback" not in told.stdout and not (tmp_path / "data").exists() and not (tmp_path / "results").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["a file in the place of a folder", "no device"])
 def test_what_ends_the_check_is_one_clear_line(tmp_path: Path, fault: str) -> None:
     if fault == "no device":

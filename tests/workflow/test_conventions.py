@@ -270,6 +270,7 @@ rule best:
 """
 
 
+@pytest.mark.slow
 def test_another_workflow_uses_this_one_as_a_module(tmp_path: Path) -> None:
     tiny = TINY["definitions"]["tiny"] | {"phases": [{"epochs": 1, "learning_rate": 1.0e-3}]}  # type: ignore[index]
     # only what differs from the published experiment

@@ -87,6 +87,7 @@ def test_a_run_ends_with_its_table(finished_copy: Finished) -> None:
     assert summary not in finished_copy.snakemake("--", "results/tiny/figs/sops.csv")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -194,6 +195,7 @@ def source(archive: Path, **changes: object) -> dict[str, object]:
     return right | changes
 
 
+@pytest.mark.slow
 def test_a_wrong_archive_is_one_clear_line(tmp_path: Path) -> None:
     truncated = tmp_path / "cifar-10-binary.tar.gz"
     write_cifar10(truncated)
