@@ -125,11 +125,10 @@ class Folder:
             high = bounds[1] if high is None else high if bounds[1] is None else min(high, bounds[1])
         if (low or 0) > 0 or (high or 0) < 0:
             raise InputError(f"counts from {low} to {high}: 0 must be one of them, where neurons begin")
-        signal = signal.shifted((tie - 0.5) * step)
         terms = tuple(_finished(term, signal.shape) for term in signal.terms)
         name = self._free(_named(operation, "quantize"))
-        node = FloatNode("neurons", name, Signal(signal.shape, terms, signal.bias), step, low, high)
-        self.nodes.append(node)
+        bias = signal.bias + (tie - 0.5) * step  # neurons round at halves
+        self.nodes.append(FloatNode("neurons", name, Signal(signal.shape, terms, bias), step, low, high))
         result = Signal.of(name, signal.shape)
         for window, largest in pools:
             # the smallest of some numbers is what the largest of the opposite numbers is the opposite of

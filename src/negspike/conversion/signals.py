@@ -164,10 +164,6 @@ class Signal:
         low, high = (None if end is None else float(end * gain[0] + shift[0]) for end in (low, high))
         return (low, high, what) if gain[0] > 0 else (high, low, what)
 
-    def shifted(self, shift: float) -> Signal:
-        """With a number added."""
-        return replace(self, bias=self.bias + shift, clip=None) if shift else replace(self, clip=None)
-
     def clipped(self, low: float | None, high: float | None, what: str) -> Signal:
         """With bounds that wait for a quantiser: of this and what waits already, both."""
         if self.clip is not None:
