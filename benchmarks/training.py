@@ -28,7 +28,7 @@ from negspike.commands.configuration import read_configuration
 from negspike.config import Experiment
 from negspike.console import aligned
 from negspike.data.dataset import Dataset, Images, load_dataset
-from negspike.devices import choose_device, make_deterministic
+from negspike.devices import choose_device, prepare_training
 from negspike.errors import InputError
 from negspike.precision import Precision
 from negspike.stages.run import Run
@@ -119,7 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if options.epochs < 2:
         raise InputError(f"--epochs {options.epochs}: at least 2, the first is not counted")
-    make_deterministic(options.threads)
+    prepare_training(options.threads)
     device, experiment = choose_device(options.device), read_configuration(options.configuration)
     limit = matrix_product_rate(device)
     where = f"{device.type}, {options.threads} threads"

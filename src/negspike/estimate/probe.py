@@ -19,7 +19,7 @@ from negspike.config import Experiment
 from negspike.console import format_duration
 from negspike.data.images import prepare_images
 from negspike.data.registry import DatasetSpec
-from negspike.devices import choose_device, make_deterministic
+from negspike.devices import choose_device, prepare_training
 from negspike.estimate.cost import Job, Speed, Speeds
 from negspike.precision import Precision
 from negspike.spiking.simulation import make_engine
@@ -88,7 +88,7 @@ def training_speed(
     experiment: Experiment, net: str, precision: str, *, device: torch.device, threads: int, seconds: float
 ) -> Speed:
     """Time training steps of a net, with full batches where there is time for them."""
-    make_deterministic(threads)
+    prepare_training(threads)
     definition = experiment.definitions[net]
     spec, full = definition.spec, definition.batch_size
     network = run_of(experiment, net, precision).network()

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from negspike.data.dataset import load_dataset
-from negspike.devices import choose_device, make_deterministic
+from negspike.devices import choose_device, prepare_training
 from negspike.files import write_json
 from negspike.stages.initialize import full_precision, initialize
 from negspike.stages.run import Hardware, Report, Run
@@ -47,7 +47,7 @@ def train(
     Raises:
         InputError: weights, data or device do not fit the network, or a training diverges.
     """
-    make_deterministic(hardware.threads)
+    prepare_training(hardware.threads)
     device, data = choose_device(hardware.device), load_dataset(run.spec, dataset)
     network, done, schedule = run.network(), list[PhaseResult](), list(phases)
     if source is not None:
