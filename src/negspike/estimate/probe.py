@@ -25,6 +25,7 @@ from negspike.precision import Precision
 from negspike.spiking.simulation import make_engine
 from negspike.stages.convert import spiking_network
 from negspike.stages.run import Run
+from negspike.training.layout import quick_layout
 from negspike.training.objective import Objective
 from negspike.training.phase import _train_epoch
 from negspike.training.recipes import make_optimizer
@@ -92,7 +93,7 @@ def training_speed(
     definition = experiment.definitions[net]
     spec, full = definition.spec, definition.batch_size
     network = run_of(experiment, net, precision).network()
-    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.to(device, memory_format=quick_layout(network))  # type: ignore[call-overload]
     pixels = torch.from_numpy(random_pixels(spec, full)).to(device)
     labels = torch.arange(full, device=device) % spec.classes
     # of the phase that takes most of the epochs: its recipe, its teacher, its penalty

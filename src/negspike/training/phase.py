@@ -29,6 +29,7 @@ from negspike.errors import InputError
 from negspike.fingerprint import code_of
 from negspike.training.checkpoint import read_checkpoint, write_checkpoint
 from negspike.training.history import Epoch
+from negspike.training.layout import quick_layout
 from negspike.training.network import predict
 from negspike.training.objective import Objective
 from negspike.training.quantizers import learned_steps
@@ -85,12 +86,13 @@ def train_phase(
         raise InputError(
             f"dataset {dataset.spec.name} has {len(dataset.train.labels)} training image: batch norm needs at least 2"
         )
-    network.to(memory_format=torch.channels_last)
+    layout = quick_layout(network)
+    network.to(memory_format=layout)
     device = next(network.parameters()).device
     pixels = torch.from_numpy(dataset.train.pixels).to(device)
     labels = torch.from_numpy(dataset.train.labels).to(device)
     first_mirrored = torch.rand(len(labels), generator=_generator(seed, phase.number, 0)).to(device) < 0.5
-    held_out = _held_out(dataset, device)
+    held_out = _held_out(dataset, device, layout)
     optimizer = make_optimizer(network, phase)
     objective = Objective(network, phase, teacher, dataset.spec.input_shape)
     if objective.teacher is not None:
@@ -161,7 +163,8 @@ def start_row(network: nn.Module, dataset: Dataset, device: torch.device) -> Epo
     """What a network reaches before any training."""
     started = time.monotonic()
     network.to(device)
-    accuracies = {name: evaluation.accuracy(network) for name, evaluation in _held_out(dataset, device).items()}
+    held_out = _held_out(dataset, device, torch.channels_last)
+    accuracies = {name: evaluation.accuracy(network) for name, evaluation in held_out.items()}
     seconds = round(time.monotonic() - started, 3)
     return Epoch(0, 0, 0.0, None, None, accuracies.get("validation"), accuracies["test"], seconds)
 
@@ -178,6 +181,7 @@ def _train_epoch(
 ) -> tuple[float, float]:
     """One pass over pixels and labels, some or by chance mirrored; mean loss and training accuracy."""
     (pixels, labels, mirrored), phase = shown, objective.phase
+    layout = quick_layout(objective.network)
     objective.network.train()
     torch.manual_seed(random.initial_seed())  # of the model's own: dropout
     order = torch.randperm(len(labels), generator=random).to(labels.device)
@@ -191,7 +195,7 @@ def _train_epoch(
         over = (epoch - 1 + number / len(batches)) / phase.epochs
         sides = None if mirrored is None else mirrored[batch]
         images = training_images(spec, pixels[batch], random, translation=phase.translation, mirrored=sides)
-        images = scale_down(images, phase.resolution(over)).contiguous(memory_format=torch.channels_last)
+        images = scale_down(images, phase.resolution(over)).contiguous(memory_format=layout)
         logits, loss = objective(images, labels[batch])
         set_rate(optimizer, phase, over)
         optimizer.zero_grad(set_to_none=True)
@@ -214,17 +218,19 @@ class _Evaluation:
     labels: torch.Tensor
 
     @classmethod
-    def prepare(cls, dataset: Dataset, images: Images, device: torch.device) -> _Evaluation:
+    def prepare(
+        cls, dataset: Dataset, images: Images, device: torch.device, layout: torch.memory_format
+    ) -> _Evaluation:
         prepared = torch.from_numpy(prepare_images(dataset.spec, images.pixels)).to(device)
-        return cls(prepared.contiguous(memory_format=torch.channels_last), torch.from_numpy(images.labels).to(device))
+        return cls(prepared.contiguous(memory_format=layout), torch.from_numpy(images.labels).to(device))
 
     def accuracy(self, network: nn.Module) -> float:
         return (predict(network, self.images) == self.labels).double().mean().item()
 
 
-def _held_out(dataset: Dataset, device: torch.device) -> dict[str, _Evaluation]:
+def _held_out(dataset: Dataset, device: torch.device, layout: torch.memory_format) -> dict[str, _Evaluation]:
     return {
-        name: _Evaluation.prepare(dataset, images, device)
+        name: _Evaluation.prepare(dataset, images, device, layout)
         for name, images in (("validation", dataset.validation), ("test", dataset.test))
         if len(images.labels)
     }
