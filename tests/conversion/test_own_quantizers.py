@@ -399,3 +399,17 @@ def test_models_of_pytorchs_quantisation_aware_training(fused: bool) -> None:
     model.apply(ao.disable_fake_quant)
     with OneLine(InputError, "relu without a quantiser"):
         negspike.convert(model, images[:1])
+
+
+def test_weights_of_layers_that_round_them_themselves_are_not_rounded_before() -> None:
+    """As Brevitas' layers: what they read is not what they add up with."""
+
+    class Rounding(nn.Conv2d):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return F.conv2d(x, torch.round(self.weight * 4) / 4, self.bias)
+
+    torch.manual_seed(0)
+    own, plain = Rounding(2, 3, 3), nn.Conv2d(2, 3, 3)
+    before = own.weight.clone(), plain.weight.clone()
+    negspike.round_weights(nn.Sequential(own, plain), 4)
+    assert torch.equal(own.weight, before[0]) and not torch.equal(plain.weight, before[1])

@@ -18,7 +18,10 @@ MOST_TIMES, FIRST_WEIGHTS = 127, 16
 
 @torch.no_grad()
 def round_weights(model: nn.Module, weight_bits: int = 24) -> nn.Module:
-    """Round the weights of all convolutions and linear layers to integers times powers of two, in place.
+    """Round weights of convolutions and linear layers to integers times powers of two, in place.
+
+    Layers with a forward of their own, as those of quantisation-aware training that round their weights themselves, are
+    left as they are.
 
     :func:`negspike.quantize` does it; after training on, do it again and look at the accuracy of what is converted:
     in a deep quantised model, weights that change in their last bit change predictions (docs/conversion.md).
@@ -35,6 +38,8 @@ def round_weights(model: nn.Module, weight_bits: int = 24) -> nn.Module:
     """
     layers = [module for module in model.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
     for layer in layers:
+        if type(layer).forward not in (nn.Conv2d.forward, nn.Linear.forward):
+            continue
         per_channel = layer is not layers[-1] or isinstance(layer, nn.Conv2d)
         layer.weight.data = quantization.round_weights(layer.weight.data, weight_bits, per_channel).to(
             layer.weight.dtype

@@ -137,7 +137,7 @@ def energy(network: SpikingNetwork, log: SimulationLog) -> Energy:
 
 def _layer(network: SpikingNetwork, layer: Layer, row: Mapping[str, Any], activation_bits: int) -> np.ndarray:
     """(3, 2) picojoules of one layer: float32 ANN, quantised ANN, spiking; arithmetic alone, with memory."""
-    (macs, image_macs), bits = network.macs_of(layer), network.weight_bits
+    (macs, image_macs), bits = network.macs_of(layer), network.largest_weight_bits
     weights = sum(one.weight.size for one in layer.synapses if one.weight is not None)
     inputs, outputs = sum(prod(network.shapes[one.source]) for one in layer.synapses), prod(layer.shape)
     spikes = (row["positive_spikes"] + row["negative_spikes"]) / row["images"]
@@ -165,7 +165,7 @@ def layer_energy(network: SpikingNetwork, layer: Layer, sops: Any, spikes: Any) 
         sops: additions into its potentials an image: a number, or an array of as many cases.
         spikes: that it emits, of either sign, an image; the same.
     """
-    (_, image_macs), bits = network.macs_of(layer), network.weight_bits
+    (_, image_macs), bits = network.macs_of(layer), network.largest_weight_bits
     weights = sum(one.weight.size for one in layer.synapses if one.weight is not None)
     inputs = sum(prod(network.shapes[one.source]) for one in layer.synapses)
     # a spike subtracts a threshold, and every addition reads a potential and writes it back
@@ -179,7 +179,7 @@ def layer_energy(network: SpikingNetwork, layer: Layer, sops: Any, spikes: Any) 
 
 def _on_image(network: SpikingNetwork, layer: Layer) -> float:
     """Picojoules of the multiply-accumulates on the image, the same for all integer networks."""
-    return network.macs_of(layer)[1] * (multiply(network.weight_bits, PIXEL_BITS) + INT32_ADD)
+    return network.macs_of(layer)[1] * (multiply(network.largest_weight_bits, PIXEL_BITS) + INT32_ADD)
 
 
 def multiply(bits: int, other: int) -> float:
