@@ -271,6 +271,6 @@ def test_a_step_moves_by_its_own_share_and_stays_above_0(data: Path, monkeypatch
         objective.network.get_parameter(name).data.fill_(-1e-3)
         return 1.0, 0.5
 
-    monkeypatch.setattr("negspike.training.phase._train_epoch", spoil)
+    monkeypatch.setattr("negspike.training.phase.train_epoch", spoil)
     with OneLine(InputError, "step is no longer above 0", "lower learning_rate (1.0)"):
         train_one(run, data, source, phases=(Phase(1, 1, 1.0, 20),))

@@ -141,13 +141,13 @@ def test_the_fast_recipe_shows_both_sides_of_an_image_in_two_epochs(
     colours: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Which half begins mirrored is chance: of the seed, and not of the other random numbers."""
-    shown, original = list[torch.Tensor](), module._train_epoch
+    shown, original = list[torch.Tensor](), module.train_epoch
 
     def note(*given: Any, **options: Any) -> tuple[float, float]:
         shown.append(given[2][2])
         return original(*given, **options)
 
-    monkeypatch.setattr(module, "_train_epoch", note)
+    monkeypatch.setattr(module, "train_epoch", note)
     train(start(colours), colours, tmp_path / "fast", Phase(1, 4, 1e-3, 50, "fast"))
     train(start(colours), colours, tmp_path / "seed", Phase(1, 1, 1e-3, 50, "fast"), seed=1)
     first, second, third, fourth, other = shown
@@ -356,7 +356,7 @@ def test_weights_that_are_not_finite_after_the_last_step(
             network.classifier[0, 0] = math.inf
         return 1.0, 0.5
 
-    monkeypatch.setattr(module, "_train_epoch", spoil)
+    monkeypatch.setattr(module, "train_epoch", spoil)
     with OneLine(InputError, "phase 1, epoch 1", "classifier is no longer finite", "learning_rate (0.001)"):
         train(network, small, tmp_path / "checkpoint")
     assert not (tmp_path / "checkpoint").exists()

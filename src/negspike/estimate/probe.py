@@ -27,7 +27,7 @@ from negspike.stages.convert import spiking_network
 from negspike.stages.run import Run
 from negspike.training.layout import quick_layout
 from negspike.training.objective import Objective
-from negspike.training.phase import _train_epoch
+from negspike.training.phase import train_epoch
 from negspike.training.recipes import make_optimizer
 from negspike.training.schedule import Phase
 
@@ -107,7 +107,7 @@ def training_speed(
         phase = replace(usual, number=1, epochs=1, learning_rate=1e-3, batch_size=count, initial_resolution=1.0)
         objective, shown = Objective(network, phase, teacher, spec.input_shape), (pixels[:count], labels[:count], None)
         # it gives the loss as a number, so a GPU has finished
-        _train_epoch(objective, spec, shown, optimizer, random, lambda *_: None)
+        train_epoch(objective, spec, shown, optimizer, random, lambda *_: None)
 
     image, batch = seconds_per_image(train, min(FIRST_BATCH, full), full, seconds)
     return Speed(image, "" if batch == full else f"from batches of {batch} instead of {full}")

@@ -120,7 +120,7 @@ def train_phase(
         # alternating flips (K. Jordan 2024): two epochs show both sides of an image, where chance may show one twice
         mirrored = first_mirrored ^ (epoch % 2 == 0) if phase.recipe == "fast" else None
         with smaller_images(network, phase, dataset.spec.input_shape):
-            loss, accuracy = _train_epoch(
+            loss, accuracy = train_epoch(
                 objective, dataset.spec, (pixels, labels, mirrored), optimizer, random, progress, epoch=epoch
             )
         if not math.isfinite(loss):
@@ -169,7 +169,7 @@ def start_row(network: nn.Module, dataset: Dataset, device: torch.device) -> Epo
     return Epoch(0, 0, 0.0, None, None, accuracies.get("validation"), accuracies["test"], seconds)
 
 
-def _train_epoch(
+def train_epoch(
     objective: Objective,
     spec: DatasetSpec,
     shown: tuple[torch.Tensor, torch.Tensor, torch.Tensor | None],
@@ -179,7 +179,20 @@ def _train_epoch(
     *,
     epoch: int = 1,
 ) -> tuple[float, float]:
-    """One pass over pixels and labels, some or by chance mirrored; mean loss and training accuracy."""
+    """One pass over a training set, in an order of its own.
+
+    Args:
+        objective: the network in training and its loss.
+        spec: of the images.
+        shown: (N, C, H, W) uint8 pixels, (N,) int64 labels and (N,) bool, which are mirrored; None for by chance.
+        optimizer: of the network.
+        random: draws the order and the augmentation.
+        progress: is told now and then how many images were shown, the mean loss and the training accuracy so far.
+        epoch: its number in the phase, from 1.
+
+    Returns:
+        The mean loss and the training accuracy; the loss that is no longer finite, and 0.
+    """
     (pixels, labels, mirrored), phase = shown, objective.phase
     layout = quick_layout(objective.network)
     objective.network.train()
