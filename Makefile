@@ -2,7 +2,7 @@
 # make setup-dev   with what tests, linters and the API reference need (python docs/api.py api)
 # make demo    all figures from real handwritten digits, in minutes
 # make test    every test, and the linters
-# make test-fast   the linters, and the tests that take seconds: no Slurm, the workflow runs once
+# make test-fast   the linters, and the tests that take seconds, with fewer random examples: no Slurm, the workflow runs once
 # make engine  the event-driven engine compiled, if it is not yet: 20 s, once on a machine
 # make fuzz   3,000 mutations of every file format that is read, some minutes; part of them are among the tests
 # make benchmark   the engines side by side; docs/performance.md
@@ -31,7 +31,7 @@ test: .venv/setup-dev
 
 test-fast: .venv/setup-dev
 	$(MAKE) -j 2 lint engine
-	$(PYTEST) -m "not slow"
+	FEWER_EXAMPLES=1 $(PYTEST) -m "not slow"
 
 engine: .venv/setup-dev
 	$(BIN)/python tests/compile_engine.py

@@ -30,7 +30,7 @@ FAMILIES: dict[str, tuple[int, dict[str, Any]]] = {
     "regnet_x_400mf": (32, {}),
     "googlenet": (32, {"aux_logits": False, "init_weights": False}),
 }
-QUICK = {"resnet18", "shufflenet_v2_x0_5", "squeezenet1_1"}
+QUICK = {"resnet18", "squeezenet1_1"}
 REFUSED = {
     "efficientnet_b0": "features.0.2: SiLU",
     "mobilenet_v3_small": "features.0.2: Hardswish",

@@ -211,6 +211,7 @@ def executed(path: Path, network: SpikingNetwork, images: np.ndarray) -> None:
         np.testing.assert_array_equal(found[network.readout.name][0], expected[network.readout.name][number])
 
 
+@pytest.mark.slow
 def test_qonnx_executes_to_the_same_integers(tmp_path_factory: pytest.TempPathFactory) -> None:
     seen: set[str] = set()
 
