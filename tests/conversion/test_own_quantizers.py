@@ -126,7 +126,7 @@ def check(network: SpikingNetwork, model: nn.Module, images: torch.Tensor) -> No
     verification = negspike.verify(network, images)
     assert verification.lossless, verification
     logits = negspike.simulate(network, images).logits
-    assert np.ptp(logits) > 0.01
+    assert np.ptp(logits) > 0.1
     np.testing.assert_allclose(logits, exact_logits(model, images), rtol=1e-5, atol=1e-5)
 
 
@@ -225,24 +225,23 @@ def random_quantiser(random: Random) -> Quantise:
 
 def test_random_quantisers() -> None:
     """What converts computes what the model does in float64; the rest is refused in one line."""
-    tried, converted = set[int](), set[int]()
+    converted: list[int] = []
 
     @examples(60)
     @given(st.integers(0, 10_000))
     def run(seed: int) -> None:
         torch.manual_seed(seed)
-        tried.add(seed)
         model, images = Small(random_quantiser(Random(seed))).eval(), torch.rand(6, 1, 6, 6) * 4
         try:
             network = negspike.convert(model, images[:1])
         except InputError as error:
             assert len(str(error).splitlines()) == 1
             return
-        converted.add(seed)
+        converted.append(seed)
         check(network, model, images)
 
     run()
-    assert len(converted) > 0.4 * len(tried), f"only {len(converted)} of {len(tried)} were converted"
+    assert len(converted) > 25 / 60 * examples(60).max_examples, f"only {len(converted)} were converted"
 
 
 @pytest.mark.parametrize(

@@ -98,14 +98,13 @@ def block(random: Random, channels: int, *, inner: bool) -> tuple[nn.Sequential,
 
 
 def test_random_models() -> None:
-    tried, converted = set[int](), set[int]()
+    converted: set[int] = set()
 
     @examples(40)
     @given(st.integers(0, 1000))
     def check(seed: int) -> None:
         random = Random(seed)
         torch.manual_seed(seed)
-        tried.add(seed)
         body, channels = block(random, SHAPE[0], inner=False)
         pool = random.choice([nn.AdaptiveAvgPool2d(1), nn.AdaptiveMaxPool2d(1)])
         model = nn.Sequential(body, pool, nn.Flatten(), nn.Linear(channels, 4)).eval()
@@ -128,4 +127,4 @@ def test_random_models() -> None:
         np.testing.assert_allclose(log.logits, wanted, rtol=0, atol=1e-5 * max(abs(wanted).max(), 1e-9))
 
     check()
-    assert len(converted) > len(tried) / 2, f"only {len(converted)} of {len(tried)} were converted"
+    assert len(converted) > 20 / 40 * examples(40).max_examples

@@ -86,13 +86,12 @@ def train_phase(
         raise InputError(
             f"dataset {dataset.spec.name} has {len(dataset.train.labels)} training image: batch norm needs at least 2"
         )
-    layout = quick_layout(network)
-    network.to(memory_format=layout)
+    network.to(memory_format=quick_layout(network))
     device = next(network.parameters()).device
     pixels = torch.from_numpy(dataset.train.pixels).to(device)
     labels = torch.from_numpy(dataset.train.labels).to(device)
     first_mirrored = torch.rand(len(labels), generator=_generator(seed, phase.number, 0)).to(device) < 0.5
-    held_out = _held_out(dataset, device, layout)
+    held_out = _held_out(dataset, device)
     optimizer = make_optimizer(network, phase)
     objective = Objective(network, phase, teacher, dataset.spec.input_shape)
     if objective.teacher is not None:
@@ -163,8 +162,7 @@ def start_row(network: nn.Module, dataset: Dataset, device: torch.device) -> Epo
     """What a network reaches before any training."""
     started = time.monotonic()
     network.to(device)
-    held_out = _held_out(dataset, device, torch.channels_last)
-    accuracies = {name: evaluation.accuracy(network) for name, evaluation in held_out.items()}
+    accuracies = {name: evaluation.accuracy(network) for name, evaluation in _held_out(dataset, device).items()}
     seconds = round(time.monotonic() - started, 3)
     return Epoch(0, 0, 0.0, None, None, accuracies.get("validation"), accuracies["test"], seconds)
 
@@ -231,19 +229,17 @@ class _Evaluation:
     labels: torch.Tensor
 
     @classmethod
-    def prepare(
-        cls, dataset: Dataset, images: Images, device: torch.device, layout: torch.memory_format
-    ) -> _Evaluation:
+    def prepare(cls, dataset: Dataset, images: Images, device: torch.device) -> _Evaluation:
         prepared = torch.from_numpy(prepare_images(dataset.spec, images.pixels)).to(device)
-        return cls(prepared.contiguous(memory_format=layout), torch.from_numpy(images.labels).to(device))
+        return cls(prepared.contiguous(memory_format=torch.channels_last), torch.from_numpy(images.labels).to(device))
 
     def accuracy(self, network: nn.Module) -> float:
         return (predict(network, self.images) == self.labels).double().mean().item()
 
 
-def _held_out(dataset: Dataset, device: torch.device, layout: torch.memory_format) -> dict[str, _Evaluation]:
+def _held_out(dataset: Dataset, device: torch.device) -> dict[str, _Evaluation]:
     return {
-        name: _Evaluation.prepare(dataset, images, device, layout)
+        name: _Evaluation.prepare(dataset, images, device)
         for name, images in (("validation", dataset.validation), ("test", dataset.test))
         if len(images.labels)
     }
