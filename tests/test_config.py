@@ -51,7 +51,12 @@ def change(config: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
 def test_the_default_is_the_published_experiment(config: dict[str, Any]) -> None:
     experiment = resolve_config(config)
     assert experiment.nets == ("cnn1", "cnn2", "lenet", "mlp")
-    assert (experiment.k, experiment.seeds, experiment.weight_bits, experiment.batch_size) == ((0, 1, 2), (0,), 16, 50)
+    assert (experiment.k, experiment.seeds, experiment.weight_bits, experiment.evaluation.batch_size) == (
+        (0, 1, 2),
+        (0,),
+        16,
+        50,
+    )
     published = {
         "cnn1": ("cifar10", "96C3-256C3-P2-384C3-P2-384C3-256C3-P2-1024-1024", "same", 100),
         "cnn2": ("cifar10", "128C3-256C3-P2-512C3-P2-1024C3-512C3-P2-1024-512", "same", 100),

@@ -15,14 +15,14 @@ def as_array(name: str, values: Any) -> np.ndarray:
     """An array, whatever device a tensor is on and whether NumPy knows its type.
 
     Raises:
-        InputError: nested lists of different lengths.
+        InputError: nested lists of different lengths, or a tensor that NumPy cannot hold.
     """
-    if isinstance(values, torch.Tensor):
-        values = values.detach().cpu()
-        values = values.float() if values.dtype == torch.bfloat16 else values
     try:
+        if isinstance(values, torch.Tensor):
+            values = values.detach().cpu()
+            values = values.float() if values.dtype == torch.bfloat16 else values
         return np.asarray(values)
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise InputError(f"{name} are not an array of numbers") from error
 
 

@@ -31,7 +31,7 @@ def _folder(path: str) -> str:
         raise PydanticCustomError("unknown_folder", "a folder whose ~ and $NAMES are known here")
     if set(meant) & set("{}<>") or not meant.isprintable():
         raise PydanticCustomError("wrong_folder", "a folder without braces, < and >, in characters that can be printed")
-    return meant.rstrip("/") or "/"
+    return os.path.normpath(meant)
 
 
 Folder = Annotated[str, Field(min_length=1), AfterValidator(_folder)]
@@ -234,26 +234,6 @@ class Experiment(Section):
     definitions: dict[Name, Definition] = Field(description="the nets, by name")
     datasets: Datasets
 
-    @property
-    def batch_size(self) -> int:
-        """Images of a batch of an evaluation."""
-        return self.evaluation.batch_size
-
-    @property
-    def engine(self) -> str:
-        """What simulates."""
-        return self.evaluation.engine
-
-    @property
-    def shards(self) -> int:
-        """Parts of an evaluation."""
-        return self.evaluation.shards
-
-    @property
-    def timesteps_cap(self) -> int:
-        """The most time steps of an evaluation until silent."""
-        return self.evaluation.timesteps_cap
-
     @cached_property
     def specs(self) -> dict[str, DatasetSpec]:
         """Every dataset by name.
@@ -293,6 +273,7 @@ def resolve_config(config: Mapping[str, Any]) -> Experiment:
         experiment = Experiment.model_validate(dict(config))
     except ValidationError as error:
         raise InputError(explain(error.errors(include_url=False), config)) from None
+    _ = experiment.specs  # what is wrong with a dataset says its own key
     for name, definition in experiment.definitions.items():
         try:
             _resolve(definition, experiment)
@@ -323,6 +304,12 @@ def _resolve(definition: Definition, experiment: Experiment) -> None:
     for number, phase in enumerate(definition.finetuning):
         if phase.temperature != 1 and not phase.distillation:
             raise InputError(f".finetuning[{number}].temperature' belongs to 'distillation', of which there is none")
+    if definition.finetuning and not any(map(definition.from_fp32, definition.quantization)):
+        raise InputError(".finetuning' belongs to 'init: fp32': from scratch, k is trained by 'phases'")
+    if definition.reconstruction and not any(one.levels for one in definition.quantization):
+        raise InputError(
+            f".reconstruction' is {definition.reconstruction}: it belongs to levels, of which there are none"
+        )
     if not AUGMENTATIONS[definition.spec.augmentation].crop:
         for key, phases in (("phases", definition.schedule), ("finetuning", definition.finetuning)):
             for number, each in enumerate(phases):

@@ -84,7 +84,7 @@ class _Pictures(Section):
     augmentation: Literal[tuple(AUGMENTATIONS)] = Field(  # type: ignore[valid-type]
         "none", description="what happens to training images at random"
     )
-    validation: int = Field(0, ge=0, description="training images, the last ones, that are held out")
+    validation: int = Field(0, ge=0, description="training images, evenly from all of them, that are held out")
 
 
 _sources: Any = {name: (File | None, Field(None, description="where this file comes from")) for name in _FILES}
@@ -93,11 +93,13 @@ Pictures: Any = create_model("Pictures", __base__=_Pictures, __doc__=_Pictures._
 
 def own_spec(name: str, pictures: Any) -> DatasetSpec:
     """Raises InputError: its values do not go with one another, or its files are not those of its format."""
-    spec = DatasetSpec(
-        name=name,
-        levels=pictures.pixel_levels,
-        **{key: getattr(pictures, key) for key in DatasetSpec.__dataclass_fields__ if key not in ("name", "levels")},
-    )
+    same = DatasetSpec.__dataclass_fields__.keys() - {"name", "levels"}
+    try:
+        spec = DatasetSpec(name=name, levels=pictures.pixel_levels, **{key: getattr(pictures, key) for key in same})
+    except InputError as error:
+        raise InputError(f"config key 'datasets.{name}': {error}") from None
+    if spec.standardize and "pixel_levels" in pictures.model_fields_set:
+        raise InputError(f"config key 'datasets.{name}.pixel_levels' has no effect on images that are standardised")
     given = {key for key in ("folder", *_FILES) if getattr(pictures, key) is not None}
     folder = spec.format == "image_folder" and given == {"folder"}
     if given != set(spec.files) and not folder:

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from negspike.errors import InputError
+from negspike.errors import InputError, limit_reached, one_line
 
 
 class Stopped(BaseException):
@@ -59,17 +59,20 @@ def rule_log(path: Path | str) -> Iterator[Callable[[str], None]]:
     except InputError as error:
         report(f"error: {error}")
         sys.exit(1)
-    except (OSError, MemoryError) as error:
+    except OSError as error:
         log(traceback.format_exc())
-        report(f"error: {error if str(error) else 'out of memory'}")
+        report(f"error: {one_line(error)}")
         sys.exit(1)
     except (Stopped, KeyboardInterrupt) as error:
         number = error.args[0] if isinstance(error, Stopped) else signal.SIGINT
         name = signal.Signals(number).name
         report(f"stopped by {name}; the same command goes on, a training after its last finished epoch")
         sys.exit(128 + number)
-    except Exception:
+    except Exception as error:
         log(traceback.format_exc())
+        if limit := limit_reached(error):
+            report(f"error: {limit}")
+            sys.exit(1)
         raise
 
 

@@ -38,8 +38,14 @@ def has_fast_bfloat16(device: torch.device) -> bool:
     return bool(known.get("amx_bf16") or known.get("avx512_bf16"))
 
 
+def keep_float32() -> None:
+    """This process computes float32 as such: cuDNN's convolutions would be those of TF32, with 11 bits of 24."""
+    torch.backends.cudnn.allow_tf32 = False
+
+
 def prepare_training(threads: int) -> None:
     """This process trains: same seed, same machine, same threads, the same weights to the bit, and its memory stays."""
+    keep_float32()
     # cuBLAS reads this when it first starts; without it PyTorch refuses its deterministic mode.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     # As use_deterministic_algorithms, which imports the compiler to tell it too: longer than a small training takes.

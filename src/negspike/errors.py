@@ -29,6 +29,22 @@ def one_line(error: BaseException) -> str:
     return text if len(text) <= _LONGEST_REASON else f"{text[:_LONGEST_REASON]}..."
 
 
+# What PyTorch says in a RuntimeError, and what would be right.
+_LIMITS = {
+    "allocate memory": "out of memory; a smaller batch_size or width takes less",
+    "out of memory": "out of memory; a smaller batch_size or width takes less",
+    "deterministic implementation": "on this device it would not repeat itself to the bit; device: cpu does",
+}
+
+
+def limit_reached(error: BaseException) -> str | None:
+    """One line where a library has met a limit of the machine, such as its memory; None of any other error."""
+    if isinstance(error, MemoryError):
+        return str(error) or "out of memory"
+    reason = next((line for text, line in _LIMITS.items() if text in str(error)), None)
+    return f"{reason} ({one_line(error)})" if reason and isinstance(error, RuntimeError) else None
+
+
 @contextmanager
 def foreign_file(path: Path | str, kind: str, advice: str = "download it again") -> Iterator[None]:
     """Turn whatever a library says of a damaged file into one line.

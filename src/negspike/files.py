@@ -22,6 +22,14 @@ ABANDONED_SECONDS = 3600.0
 _UNKNOWN = (errno.EPERM, errno.EACCES, errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOTTY)
 
 
+def files_below(folder: Path) -> Iterator[Path]:
+    """All files in a folder and in those below it, through links too, but for one to a folder that holds it."""
+    for root, folders, names in os.walk(folder, followlinks=True):
+        here = Path(root).resolve()
+        folders[:] = [one for one in folders if not here.is_relative_to(Path(root, one).resolve())]
+        yield from (path for name in names if (path := Path(root, name)).is_file())
+
+
 @contextmanager
 def atomic_path(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; it takes the place of ``path`` when the block ends, or is removed.

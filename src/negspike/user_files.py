@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from negspike.errors import InputError
+from negspike.files import files_below
 
 # Folders of the files of configuration; set by the workflow for all of its jobs.
 FOLDERS = "NEGSPIKE_CONFIG_FOLDERS"
@@ -21,7 +22,7 @@ def find_file(name: str) -> Path:
     """
     folders = ["", *filter(None, os.environ.get(FOLDERS, "").split(os.pathsep))]
     for folder in folders:
-        path = Path(folder, name)
+        path = Path(folder, name).expanduser()
         if path.exists():
             return path
     places = ", ".join(dict.fromkeys(str(Path(folder).absolute()) for folder in folders))
@@ -40,7 +41,5 @@ def published_file(name: str) -> Path:
 
 def listing_checksum(folder: Path) -> str:
     """Of the names and sizes of all files below a folder."""
-    files = sorted(
-        (path.relative_to(folder).as_posix(), path.stat().st_size) for path in folder.rglob("*") if path.is_file()
-    )
+    files = sorted((path.relative_to(folder).as_posix(), path.stat().st_size) for path in files_below(folder))
     return hashlib.sha256(repr(files).encode()).hexdigest()

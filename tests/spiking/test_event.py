@@ -73,6 +73,16 @@ def test_blocks_of_steps_join(case: Case, timesteps: int) -> None:
     check(network, network.encode(case.images), timesteps)
 
 
+def test_lists_of_more_spikes_than_32_bits_count() -> None:
+    """Of a node that begins behind so many of other nodes."""
+    pooled = random_network("8C3-P2-8C3-8", (1, 8, 8))
+    encoded = pooled.encode(np.random.default_rng(0).normal(size=(2, 1, 8, 8)))
+    found = EventEngine(pooled, 1)
+    found.arranged.network.nodes[:, state.ENTRIES] += 1 << 31
+    found.arranged.buffers["entries"] += 1 << 31  # pages that nobody touches take no memory
+    assert_same_recording(found.run(encoded, 70), ReferenceEngine(pooled).run(encoded, 70))
+
+
 @examples(60)
 @given(graph=graphs(images=2, nodes=4, widths=(1, 3, 31, 33, 70)))
 def test_graphs_of_several_tiles(graph: Graph) -> None:

@@ -481,6 +481,11 @@ def without(index: int) -> SpikingNetwork:
         ),
         (lambda: changed(4, shape=(2, 1, 2)), ("d", "synapse 0")),
         (lambda: changed(4, unit=0.0), ("d", "unit above 0")),
+        (lambda: replace(network(), image_fraction_bits=17), ("image_fraction_bits is 17", "0 to 16")),
+        (lambda: replace(network(), image_fraction_bits="16"), ("image_fraction_bits is '16'",)),  # type: ignore[arg-type]
+        (lambda: first_synapses(0, groups=1.0), ("a, synapse 0", "groups are 1.0")),
+        (lambda: first_synapses(0, window=None), ("a, synapse 0", "window is None")),
+        (lambda: changed(3, shape=(4, 1, (1 << 24) + 1)), ("pool", "at most 16,777,216")),
         (lambda: changed(4, unit=float("inf")), ("d", "unit above 0")),
         (lambda: changed(4, bias=np.zeros(2, np.int32)), ("d: bias", "int32", "int64")),
         (lambda: first_synapses(0, source="zz"), ("a, synapse 0", "'zz'", "before it")),
@@ -523,6 +528,24 @@ def test_a_max_pool_with_huge_windows_takes_no_memory() -> None:
         (1, 1, 1), (a, MaxPool("pool", (1, 1, size), "a", window), Readout("d", (1, 1, 1), (scale,), ones(1))), 2
     )
     assert made.neurons == 1
+
+
+def test_a_weight_that_16_bits_hold_on_one_side_alone() -> None:
+    """-2^15, whose absolute value int16 does not have."""
+    weight = np.array([-(1 << 15), 1], np.int16).reshape(2, 1, 1, 1)
+    synapses = Synapses(INPUT, Window(), ones(2), weight)
+    assert SpikingNetwork((1, 1, 1), (Readout("d", (2, 1, 1), (synapses,), ones(2)),), 17).largest_weight_bits == 17
+
+
+def test_counts_that_are_compared_fit_the_network() -> None:
+    made, images = network(), np.zeros((2, 1, 4, 4))
+    counts = {one.name: np.zeros((2, *one.shape), np.int64) for one in made.populations}
+    made.compare(images, counts)
+    for wrong in (np.zeros((2, 1, 1, 1), np.int64), np.zeros((3, 4, 4, 4), np.int64), np.zeros((2, 4, 4, 4)), None):
+        with OneLine(InputError, "counts of a", "(2, 4, 4, 4)"):
+            made.compare(images, counts | {"a": wrong})  # type: ignore[dict-item]
+    with OneLine(InputError, "no node 'z'", "a, b"):
+        made.node("z")
 
 
 def test_latency_bound() -> None:

@@ -70,6 +70,28 @@ def test_small_changes_cost_little_and_streams_run_side_by_side(
     assert (first.sops[:, -1] == negspike.simulate(network, images).sops[:, -1]).all()
 
 
+def test_what_is_interrupted_starts_afresh(vgg: Vgg, monkeypatch: pytest.MonkeyPatch) -> None:
+    """States that went half of the way are nobody's."""
+    network, images = vgg
+    stream = negspike.Stream(network)
+    stream.feed(images[0])
+    step, calls = stream._engine._step, list[Any]()
+
+    def stopped(*arguments: Any) -> Any:
+        calls.append(arguments)
+        if len(calls) == 5:
+            raise KeyboardInterrupt
+        return step(*arguments)
+
+    monkeypatch.setattr(stream._engine, "_step", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        stream.feed(images[1])
+    monkeypatch.undo()
+    log, fresh = stream.feed(images[2]), negspike.simulate(network, images[2:3])
+    np.testing.assert_array_equal(log.logits, fresh.logits)
+    np.testing.assert_array_equal(log.sops, fresh.sops)
+
+
 def test_refused(vgg: Vgg) -> None:
     network, images = vgg
     stream = negspike.Stream(network)
@@ -77,6 +99,10 @@ def test_refused(vgg: Vgg) -> None:
         stream.feed(np.zeros((1, 3, 3)))
     with OneLine(InputError, "timesteps is 0"):
         stream.feed(images[0], timesteps=0)
+    with OneLine(InputError, "no image"):
+        stream.feed(images[:0])
+    with OneLine(InputError, "threads is -1"):
+        negspike.Stream(network, threads=-1)
     stream.feed(images[:2])
     with OneLine(InputError, "1 images for 2 streams"):
         stream.feed(images[0])

@@ -39,11 +39,12 @@ def typed(value, given):
     return yaml.safe_load(value) if isinstance(value, str) else value
 
 
+GIVEN = workflow.config_settings.config
 # A workflow that uses this one as a module needs to say only what differs from the published experiment.
 published = yaml.safe_load(CONFIG.read_text(encoding="utf-8"))
 update_config(published, config)
 config = {
-    key: typed(value, given) if isinstance(given := workflow.config_settings.config.get(key), dict | list) else value
+    key: typed(value, given) if isinstance(given := GIVEN.get(key), dict | list) or given == "null" else value
     for key, value in published.items()
 }
 
@@ -54,7 +55,8 @@ except InputError as error:
 
 # Files that the configuration names lie in the current folder, or beside one of the files of configuration.
 folders = [str(Path(path).absolute().parent) for path in reversed(workflow.configfiles)]
-os.environ[FOLDERS] = os.pathsep.join(dict.fromkeys([*folders, str(CONFIG.parent)]))
+inherited = os.getenv(FOLDERS, "").split(os.pathsep)  # of the Snakemake that asks this one what it would do
+os.environ[FOLDERS] = os.pathsep.join(dict.fromkeys([*folders, *filter(None, inherited), str(CONFIG.parent)]))
 
 
 def config_file(key, name):
@@ -65,15 +67,17 @@ def config_file(key, name):
         raise WorkflowError(f"config key '{key}': {error}") from None
 
 
-# Of models in a file of the user's, what is in it.
-MODEL_FILES = {}
+def model_file(net):
+    """Of a model in a file of the user's, what is in it."""
+    name, colon, _ = (EXPERIMENT.definitions[net].model or "").rpartition(":")
+    return {"sha256": file_sha256(config_file(f"definitions.{net}.model", name))} if colon else {}
+
+
 for net in EXPERIMENT.nets:
     each = EXPERIMENT.definitions[net]
     if each.weights:
         config_file(f"definitions.{net}.weights", each.weights)
-    if each.model and ":" in each.model:
-        path = config_file(f"definitions.{net}.model", each.model.rpartition(":")[0])
-        MODEL_FILES[net] = {"sha256": file_sha256(path)}
+    model_file(net)
     if images := EXPERIMENT.folder(each.dataset):
         config_file(f"datasets.{each.dataset}.folder", images)
 
@@ -94,7 +98,7 @@ GPU = {"gpu": 1} if NEEDS_GPU else {}
 
 
 scattergather:
-    evaluation=EXPERIMENT.shards,
+    evaluation=EXPERIMENT.evaluation.shards,
 
 
 wildcard_constraints:
@@ -102,8 +106,8 @@ wildcard_constraints:
     file="[a-z_]+",
     net="|".join(EXPERIMENT.definitions),
     seed=r"\d+",
-    precision=r"fp32|k\d|levels\d+",
-    quantized=r"k\d|levels\d+",
+    precision=r"fp32|k[0-8]|levels[1-9]\d{0,7}",
+    quantized=r"k[0-8]|levels[1-9]\d{0,7}",
     scatteritem=r"\d+-of-\d+",
 
 
@@ -114,8 +118,7 @@ def definition(wildcards):
 
 def net_science(wildcards):
     """What the net is, as a parameter: only what decides its numbers; of a model in a file, what is in that."""
-    science = definition(wildcards).science()
-    return science | MODEL_FILES.get(wildcards.net, {})
+    return definition(wildcards).science() | model_file(wildcards.net)
 
 
 def quantization(wildcards):
@@ -147,7 +150,7 @@ def code(script, without=()):
 def timesteps_cap(wildcards):
     """The most time steps that an image is simulated."""
     timesteps = definition(wildcards).timesteps
-    return EXPERIMENT.timesteps_cap if timesteps == "until_silent" else timesteps
+    return EXPERIMENT.evaluation.timesteps_cap if timesteps == "until_silent" else timesteps
 
 
 def growing(amount):
@@ -216,18 +219,6 @@ try:
 except InputError as error:
     raise WorkflowError(f"config key 'published': {error}") from None
 
-FIGURES = (
-    "accuracy_speed",
-    "sparsity",
-    "sops",
-    "tradeoff",
-    "lossless",
-    "firing",
-    "raster",
-    "neuron",
-    "streaming",
-    "training",
-)
 # Whose neurons are drawn: the first seed, and the finest of its quantised versions.
 TRACED = [(net, SEEDS[0], EXPERIMENT.definitions[net].quantization[-1].name) for net in NETS]
 

@@ -37,7 +37,7 @@ EVALUATION = f"{RESULTS}/{{net}}/seed{{seed}}/{{quantized}}"
 EVALUATED = {name: f"{EVALUATION}/{name}.txt" for name in ("accuracy", "sop_num", "spike_collect", "spike_num")}
 EVALUATED |= {name: f"{EVALUATION}/{name}.csv" for name in ("layers", "layer_steps")}
 EVALUATED |= {"arrays": f"{EVALUATION}/evaluation.npz", "summary": f"{EVALUATION}/evaluation.json"}
-if EXPERIMENT.shards == 1:
+if EXPERIMENT.evaluation.shards == 1:
 
     rule evaluate:
         input:
@@ -63,7 +63,7 @@ if EXPERIMENT.shards == 1:
             weight_bits=weight_bits,
             timesteps=lambda wildcards: definition(wildcards).timesteps,
             timesteps_cap=timesteps_cap,
-            batch_size=EXPERIMENT.batch_size,
+            batch_size=EXPERIMENT.evaluation.batch_size,
         script:
             "../scripts/evaluate.py"
 
@@ -121,7 +121,7 @@ else:
             weight_bits=weight_bits,
             timesteps=lambda wildcards: definition(wildcards).timesteps,
             timesteps_cap=timesteps_cap,
-            batch_size=EXPERIMENT.batch_size,
+            batch_size=EXPERIMENT.evaluation.batch_size,
         script:
             "../scripts/gather_evaluation.py"
 

@@ -26,7 +26,8 @@ def check_targets():
     """Look at the targets of the command line before Snakemake does."""
     with contextlib.redirect_stderr(io.StringIO()):  # it says again which profile is used
         targets = parse_args(sys.argv[1:])[1].targets
-    for target in targets:
+    # as Snakemake does: ./results/x is results/x
+    for target in (one if os.path.isabs(one) else os.path.relpath(one) for one in targets):
         made = any(target == rule.name or rule.is_producer(target) for rule in workflow.rules)
         if not made and not Path(target).exists():
             raise WorkflowError(unknown_target(target))

@@ -29,8 +29,9 @@ def summary(experiment):
         environment = os.environ | {"PYTHONIOENCODING": "utf-8"}
         result = subprocess.run(command, capture_output=True, encoding="utf-8", env=environment, check=False)
     if result.returncode:
-        lines = [line.strip() for line in result.stderr.splitlines() if line.strip()]
-        raise InputError("; ".join([*folder_problems(experiment)] or [f"snakemake --summary failed: {lines[-1:]}"]))
+        lines = [line.strip() for line in result.stderr.splitlines()]
+        said = [line for line in lines if line and not line.startswith('File "')]  # where comes after what
+        raise InputError("; ".join([*folder_problems(experiment)] or ["snakemake --summary failed: ", *said[-1:]]))
     return result.stdout
 
 

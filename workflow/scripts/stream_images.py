@@ -13,6 +13,6 @@ with rule_log(snakemake.log[0]) as report:
         spiking=Path(snakemake.input.spiking),
         images=Path(snakemake.input.images),
         output=Path(snakemake.output.table),
-        hardware=Hardware(snakemake.config["device"], snakemake.threads),
+        hardware=Hardware("cpu", snakemake.threads),
         report=report,
     )

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from negspike import __version__
-from negspike.errors import InputError
+from negspike.errors import InputError, limit_reached
 
 COMMANDS = ("convert", "verify", "simulate", "info", "figures", "compare", "check", "export")
 
@@ -48,3 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
+    except Exception as error:
+        if not (limit := limit_reached(error)):
+            raise
+        print(f"error: {limit}", file=sys.stderr)
+        return 1

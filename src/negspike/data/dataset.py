@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from negspike.data.npz import read_npz
-from negspike.data.registry import DatasetSpec, dataset_spec
+from negspike.data.registry import DATASETS, DatasetSpec, dataset_spec
 from negspike.errors import InputError
 from negspike.files import atomic_path
 
@@ -67,7 +67,7 @@ def load_dataset(dataset: str | DatasetSpec, path: Path) -> Dataset:
         path: the ``.npz``.
 
     Raises:
-        InputError: the dataset is unknown or the file cannot be read.
+        InputError: the dataset is unknown, the file cannot be read, or it has no more images than are to be held out.
     """
     spec = dataset_spec(dataset)
     where = f"{path}: not {spec.name}"
@@ -80,16 +80,37 @@ def load_dataset(dataset: str | DatasetSpec, path: Path) -> Dataset:
     _check_labels(spec, arrays, where)
     images, labels = arrays["train_images"], arrays["train_labels"].astype(np.int64)
     test = Images(arrays["test_images"], arrays["test_labels"].astype(np.int64))
-    # A dataset cut down for a trial keeps its proportions.
-    held_out = min(spec.validation, len(images) // 6)
-    split = len(images) - held_out
+    held_out = validation_images(spec, len(images))
+    shown = np.setdiff1d(np.arange(len(images)), held_out, assume_unique=True)
     return Dataset(
         spec,
-        Images(images[:split], labels[:split]),
-        Images(images[split:], labels[split:]),
+        Images(images[shown], labels[shown]),
+        Images(images[held_out], labels[held_out]),
         test,
         _checksum(arrays),
     )
+
+
+def validation_images(spec: DatasetSpec, count: int) -> np.ndarray:
+    """Which of the training images are held out, int64 in order; the last ones of the datasets that are known here.
+
+    A dataset of one's own may lie sorted by class, as folders do: from it they are taken evenly.
+
+    Args:
+        spec: the dataset.
+        count: of its training images, the held-out ones among them. A known dataset that was cut down for a trial holds
+            out a sixth at most, as the whole one does.
+
+    Raises:
+        InputError: none would be left to train with.
+    """
+    if spec == DATASETS.get(spec.name):
+        return np.arange(count - min(spec.validation, count // 6), count)
+    if spec.validation >= count:
+        raise InputError(
+            f"config key 'datasets.{spec.name}.validation' is {spec.validation}, but there are {count} training images"
+        )
+    return (2 * np.arange(spec.validation) + 1) * count // (2 * max(spec.validation, 1))
 
 
 def _check_shapes(spec: DatasetSpec, arrays: Mapping[str, np.ndarray], where: str) -> None:

@@ -46,6 +46,12 @@ def tar_members(tar: tarfile.TarFile, path: Path) -> Iterator[tarfile.TarInfo]:
         if number == most:
             raise InputError(f"{path}: more than {most} members, too many for its size")
         yield member
+    # to the end of what is compressed, where its checksum is
+    rest = HARMLESS
+    while tar.fileobj is not None and (part := tar.fileobj.read(1 << 20)):
+        rest -= len(part)
+        if rest < 0:
+            raise InputError(f"{path}: more than {HARMLESS} bytes after its last member")
 
 
 class BoundedTarInfo(tarfile.TarInfo):

@@ -17,6 +17,7 @@ from negspike.data.foreign import BoundedTarInfo, tar_members
 from negspike.data.registry import DatasetSpec
 from negspike.data.resize import fit
 from negspike.errors import InputError, foreign_file
+from negspike.files import files_below
 
 SPLITS = {"train": "train", "test": "test", "val": "test", "validation": "test"}
 # By content; without those for which Pillow starts other programs.
@@ -87,7 +88,7 @@ def _tree(path: Path) -> Iterator[tuple[dict[str, int], Callable[[str], bytes]]]
     """Sizes of all files below a folder or in an archive, by name, and what reads one."""
     if path.is_dir():
         yield (
-            {file.relative_to(path).as_posix(): file.stat().st_size for file in path.rglob("*") if file.is_file()},
+            {file.relative_to(path).as_posix(): file.stat().st_size for file in files_below(path)},
             lambda name: (path / name).read_bytes(),
         )
     elif zipfile.is_zipfile(path):

@@ -86,7 +86,7 @@ class DatasetSpec:
         mean, std: one number a channel, of pixels that were divided by ``levels``; or empty.
         standardize: subtract the image's mean, divide by max(standard deviation, 1 / sqrt(pixels)).
         augmentation: of training images, one of :data:`AUGMENTATIONS`.
-        validation: how many training images, the last ones, are held out.
+        validation: how many training images are held out (:func:`negspike.data.dataset.validation_images`).
 
     Raises:
         InputError: a value is out of its range or does not go with another one. Lists are taken for tuples.

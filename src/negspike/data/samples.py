@@ -15,6 +15,7 @@ from negspike.data.npz import read_npz
 from negspike.data.registry import DatasetSpec
 from negspike.data.resize import resize_images
 from negspike.errors import InputError, foreign_file
+from negspike.files import files_below
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,9 +98,8 @@ def _image_files(path: Path, split: str) -> tuple[list[Path], np.ndarray | None]
         path = path / named[0]
     files = sorted(
         file
-        for file in path.rglob("*")
+        for file in files_below(path)
         if file.name.lower().endswith(SUFFIXES)
-        and file.is_file()
         and not any(part.startswith((".", "__MACOSX")) for part in file.relative_to(path).parts)
     )
     if not files:

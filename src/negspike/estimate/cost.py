@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from negspike.config import Experiment
+from negspike.data.dataset import validation_images
 from negspike.errors import InputError
 from negspike.estimate.size import net_size
 from negspike.precision import Precision
@@ -127,13 +128,14 @@ def image_counts(dataset: str, experiment: Experiment) -> tuple[int, int, int]:
 
     Of other data, as long as they are not prepared, ASSUMED_IMAGES.
     """
-    train, test = STANDARD_IMAGES.get(dataset, ASSUMED_IMAGES)
+    spec = experiment.specs[dataset]
+    train, test = STANDARD_IMAGES.get(dataset) or (spec.validation + ASSUMED_IMAGES[0], ASSUMED_IMAGES[1])
     try:
         with np.load(Path(experiment.data) / f"{dataset}.npz") as arrays:
             train, test = len(arrays["train_labels"]), len(arrays["test_labels"])
     except (OSError, KeyError, TypeError, ValueError, zipfile.BadZipFile):
         pass  # not there yet, or damaged, which is for the job that reads it to say
-    held_out = min(experiment.specs[dataset].validation, train // 6)
+    held_out = len(validation_images(spec, train))
     return train - held_out, held_out, test
 
 

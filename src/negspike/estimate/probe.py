@@ -123,7 +123,7 @@ def evaluation_speed(
     images = prepare_images(spec, random_pixels(spec, CALIBRATION_IMAGES))
     run = run_of(experiment, net, precision)
     network = spiking_network(run, calibrated_network(run, torch.from_numpy(images)))
-    engine = make_engine(network, experiment.engine, threads=threads, device=experiment.device)
+    engine = make_engine(network, experiment.evaluation.engine, threads=threads, device=experiment.device)
     several = np.resize(images, (max(engine.chunk_size, threads, COMPARED_IMAGES), *images.shape[1:]))
     encoded = network.encode(several)
     engine.run(encoded[:threads], 1)  # compiles

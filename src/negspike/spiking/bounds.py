@@ -40,7 +40,7 @@ def largest_counts(network: SpikingNetwork, *, timesteps: int, largest_pixel: in
     Args:
         network: the network.
         timesteps: T; a neuron emits at most one spike in each.
-        largest_pixel: largest absolute pixel of the images, with 16 fractional bits.
+        largest_pixel: largest absolute pixel of the encoded images.
     """
     most = {INPUT: largest_pixel}
     for node in network.nodes:
@@ -55,7 +55,7 @@ def largest_counts(network: SpikingNetwork, *, timesteps: int, largest_pixel: in
 
 
 def check_potentials(network: SpikingNetwork, *, timesteps: int, largest_pixel: int) -> None:
-    """Prove that no potential of a run can leave 64 bits, and no logit's sum the 53 of float64.
+    """Prove that no potential of a run can leave 64 bits, and no sum of spikes in the readout the 53 of float64.
 
     Raises:
         InputError: the proof fails, for the node it names.

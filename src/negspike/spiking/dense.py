@@ -16,8 +16,9 @@ from math import prod
 import numpy as np
 import torch
 
+from negspike.errors import InputError
 from negspike.spiking.counting import operations_per_spike, relays_per_change
-from negspike.spiking.exact import exact_arithmetic, weight_parts
+from negspike.spiking.exact import FLOAT32_EXACT, exact_arithmetic, weight_parts
 from negspike.spiking.floats import sum_exactly, sum_floats
 from negspike.spiking.graph import SpikingNetwork
 from negspike.spiking.linear import add_current
@@ -42,9 +43,9 @@ class _Connection:
         self.targets = None if synapses.targets is None else torch.from_numpy(synapses.targets).to(device)
         # What a sum emits can be any integer: it is read without weights, in integers.
         self.floats = floats
-        self.parts: list[tuple[torch.Tensor | None, int]] = [(None, 0)]
-        if synapses.weight is not None:
-            self.parts = [(torch.from_numpy(part).to(device), shift) for part, shift in _parts(synapses)]
+        self.parts = [
+            (None if part is None else torch.from_numpy(part).to(device), shift) for part, shift in _parts(synapses)
+        ]
 
     def add(self, total: torch.Tensor, emitted: torch.Tensor) -> None:
         """Add what a source has emitted, (n, channels, height, width), to (n, channels, height, width) int64 totals."""
@@ -168,13 +169,16 @@ class DenseEngine:
                 self.connections[node.name] = []
                 for synapses in () if isinstance(node, MaxPool) else node.synapses:
                     floats = synapses.source == INPUT or not isinstance(network.node(synapses.source), Sum)
-                    connection = _Connection(synapses, network.shapes[synapses.source], device, floats=floats)
+                    try:
+                        connection = _Connection(synapses, network.shapes[synapses.source], device, floats=floats)
+                    except OverflowError as error:
+                        raise InputError(f"{node.name}: {error}; use engine event or reference") from error
                     self.connections[node.name].append(connection)
                     if synapses.source != INPUT and floats:
                         connection.verify(self.chunk_size)
 
     def run(self, encoded: np.ndarray, timesteps: int) -> Recording:
-        """Simulate (N, C, H, W) int64 images with 16 fractional bits for ``timesteps`` steps."""
+        """Simulate (N, C, H, W) int64 images, as the network encodes them, for ``timesteps`` steps."""
         return self.advance(self.start(len(encoded)), encoded, timesteps)
 
     def start(self, images: int) -> dict[str, NodeState]:
@@ -186,7 +190,7 @@ class DenseEngine:
 
         Args:
             states: of all nodes, by name.
-            change: (N, C, H, W) int64 with 16 fractional bits, what is added to the images seen so far.
+            change: (N, C, H, W) int64, as the network encodes images, what is added to the images seen so far.
             timesteps: as many.
         """
         with exact_arithmetic(self.threads):
@@ -296,19 +300,30 @@ class DenseEngine:
             (recording.relays if isinstance(node, Sum) else recording.layer_sops[:, :, number])[index, t] += operations
 
 
-def _parts(synapses: Synapses) -> list[tuple[np.ndarray, int]]:
-    """The weights in parts that float32 adds up exactly for spikes, with their shifts."""
-    assert synapses.weight is not None
+def _parts(synapses: Synapses) -> list[tuple[np.ndarray | None, int]]:
+    """The weights, where there are any, in parts that float32 adds up exactly for spikes, with their shifts.
+
+    Raises:
+        OverflowError: a sum of so many inputs can leave the exact range.
+    """
+    taps = prod(synapses.window.kernel)
+    if synapses.weight is None:
+        if taps > FLOAT32_EXACT:
+            raise OverflowError(f"sums of {taps} spikes can leave the exact range of float32")
+        return [(None, 0)]
     # where a window shares its weight, they are multiplied with its sum of spikes
-    return weight_parts(synapses.weight, prod(synapses.window.kernel) if synapses.shares_taps else 1)
+    return [*weight_parts(synapses.weight, taps if synapses.shares_taps else 1)]
 
 
 def largest_float32_sum(synapses: Synapses) -> int:
-    """The largest absolute sum that the dense engine adds up in float32; at most 2^24, or it would have raised."""
-    if synapses.weight is None:
-        return prod(synapses.window.kernel)
-    shared = prod(synapses.window.kernel) if synapses.shares_taps else 1
-    return shared * max(int(np.abs(part).sum((1, 2, 3)).max()) for part, _ in _parts(synapses))
+    """The largest absolute sum that the dense engine adds up in float32, at most 2^24; 0 where it refuses to."""
+    taps = prod(synapses.window.kernel)
+    try:
+        parts = [part for part, _ in _parts(synapses)]
+    except OverflowError:
+        return 0
+    largest = max(1 if part is None else int(np.abs(part).sum((1, 2, 3)).max()) for part in parts)
+    return largest * (taps if synapses.weight is None or synapses.shares_taps else 1)
 
 
 def _rows(busy: torch.Tensor) -> Rows | None:

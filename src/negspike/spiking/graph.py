@@ -16,7 +16,7 @@ from negspike.fixed_point import IMAGE_FRACTION_BITS, integer_images
 from negspike.spiking import storage
 from negspike.spiking.bounds import latency_bound
 from negspike.spiking.nodes import INPUT, Layer, MaxPool, Neurons, Node, Readout, Shape, Sum, sources
-from negspike.spiking.validation import validate
+from negspike.spiking.validation import check_integers, validate
 from negspike.tables import Table
 
 if TYPE_CHECKING:
@@ -109,8 +109,15 @@ class SpikingNetwork(Table):
         return {name: tuple(node for node in self.nodes if name in sources(node)) for name in self.shapes}
 
     def node(self, name: str) -> Node:
-        """The node of that name."""
-        return next(node for node in self.nodes if node.name == name)
+        """The node of that name.
+
+        Raises:
+            InputError: there is none.
+        """
+        found = next((node for node in self.nodes if node.name == name), None)
+        if found is None:
+            raise InputError(f"there is no node {name!r}; there are {', '.join(node.name for node in self.nodes)}")
+        return found
 
     @property
     def neurons(self) -> int:
@@ -149,7 +156,7 @@ class SpikingNetwork(Table):
     def largest_weight_bits(self) -> int:
         """Bits, sign included, that the largest weight needs; at most ``weight_bits``."""
         weights = [one.weight for layer in self.layers for one in layer.synapses if one.weight is not None]
-        return max((int(np.abs(one).max(initial=0)) for one in weights), default=0).bit_length() + 1
+        return max((int(np.abs(one.astype(np.int64)).max(initial=0)) for one in weights), default=0).bit_length() + 1
 
     @property
     def signed(self) -> bool:
@@ -171,7 +178,7 @@ class SpikingNetwork(Table):
         """The integer quantised ANN's activations n*, population by population, in closed form.
 
         Args:
-            images: (N, C, H, W) standardised floats; rounded to 16 fractional bits.
+            images: (N, C, H, W) standardised floats; rounded to the network's ``image_fraction_bits``.
 
         Returns:
             (N, channels, height, width) int64 for each population by its node's name, and (N, classes) int64 logits
@@ -191,13 +198,19 @@ class SpikingNetwork(Table):
         neurons of all images have both.
 
         Args:
-            images: (N, C, H, W) standardised floats; rounded to 16 fractional bits.
+            images: (N, C, H, W) standardised floats; rounded to the network's ``image_fraction_bits``.
             counts: (N, channels, height, width) net spike counts of each population by its node's name.
 
         Raises:
-            InputError: as :meth:`activations`.
+            InputError: as :meth:`activations`, or counts of a population are missing or of another shape.
         """
-        return self._integer_ann.compare(self.encode(images), counts)
+        encoded = self.encode(images)
+        for one in self.populations:
+            found = counts.get(one.name)
+            check_integers(
+                f"counts of {one.name}", found, (len(encoded), *one.shape), (np.int8, np.int16, np.int32, np.int64)
+            )
+        return self._integer_ann.compare(encoded, counts)
 
     def encode(self, images: np.ndarray) -> np.ndarray:
         """Check images and turn them into int64 with ``image_fraction_bits``, what is given to the network at t = 0."""

@@ -53,7 +53,7 @@ class IntegerAnn:
         """n* = clip(floor((z - base) / theta), low, high) of every population.
 
         Args:
-            encoded: (N, C, H, W) int64 images with 16 fractional bits.
+            encoded: (N, C, H, W) int64 images, as the network encodes them.
 
         Returns:
             (N, channels, height, width) int64 for each population, and under the readout's name (N, classes) logits.
@@ -74,7 +74,7 @@ class IntegerAnn:
         """The predictions, how many neurons of each image have another count than those given, and how many have which.
 
         Args:
-            encoded: (N, C, H, W) int64 images with 16 fractional bits.
+            encoded: (N, C, H, W) int64 images, as the network encodes them.
             counts: (N, channels, height, width) integers of each population.
 
         Returns:
@@ -139,7 +139,7 @@ class IntegerAnn:
             if furthest + int(node.theta.max()) >= 1 << 63 or max(-low, high) >= MOST_COUNT:
                 # without floats, where quotients are too large for them
                 heard = {one.source: values[one.source].transpose(0, 3, 1, 2) for one in node.synapses}
-                return settled_int64(node, heard).transpose(0, 2, 3, 1)
+                return np.ascontiguousarray(settled_int64(node, heard).transpose(0, 2, 3, 1))
             kind = next(kind for kind in (np.int8, np.int32, np.int64) if max(-low, high) <= np.iinfo(kind).max)
         from negspike.spiking.settling import settle  # the compiler takes a second to import
 

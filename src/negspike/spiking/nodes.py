@@ -17,7 +17,7 @@ import numpy as np
 
 Shape = tuple[int, int, int]
 Pair = tuple[int, int]
-# The image, as a source: int64 with 16 fractional bits, there at the first time step and never again.
+# The image, as a source: int64, as the network encodes images, there at the first time step and never again.
 INPUT = "input"
 
 

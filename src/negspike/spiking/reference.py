@@ -28,7 +28,7 @@ class ReferenceEngine:
         self.costs, self.relays = operations_per_spike(network), relays_per_change(network)
 
     def run(self, encoded: np.ndarray, timesteps: int) -> Recording:
-        """Simulate (N, C, H, W) int64 images with 16 fractional bits for ``timesteps`` steps."""
+        """Simulate (N, C, H, W) int64 images, as the network encodes them, for ``timesteps`` steps."""
         network = self.network
         recording = Recording.empty(network, images=len(encoded), timesteps=timesteps)
         for t, step in enumerate(steps(network, encoded, timesteps)):
@@ -65,7 +65,7 @@ class Step:
 
 
 def steps(network: SpikingNetwork, encoded: np.ndarray, timesteps: int) -> Iterator[Step]:
-    """Simulate (N, C, H, W) int64 images with 16 fractional bits, one time step after the other."""
+    """Simulate (N, C, H, W) int64 images, as the network encodes them, one time step after the other."""
     counts = {name: np.zeros((len(encoded), *shape), np.int64) for name, shape in network.shapes.items()}
     potentials = {node.name: counts[node.name].copy() for node in network.nodes if not isinstance(node, MaxPool)}
     for t in range(timesteps):

@@ -41,7 +41,7 @@ class Engine(Protocol):
     chunk_size: int
 
     def run(self, encoded: np.ndarray, timesteps: int) -> Recording:
-        """Simulate (N, C, H, W) int64 images with 16 fractional bits for ``timesteps`` steps."""
+        """Simulate (N, C, H, W) int64 images, as the network encodes them, for ``timesteps`` steps."""
 
 
 def choose_engine(network: SpikingNetwork, name: str = "auto", *, device: str = "auto") -> str:
@@ -105,7 +105,7 @@ def simulate(
 
     Args:
         network: the integer spiking network.
-        images: (N, C, H, W) standardised floats, array or tensor; rounded to 16 fractional bits.
+        images: (N, C, H, W) standardised floats, array or tensor; rounded to the network's ``image_fraction_bits``.
         labels: (N,) integers, array or tensor; without them the log knows no accuracy.
         timesteps: T; or ``"until_silent"``, as many as it takes until no neuron of any image spikes any more, which the
             network's ``latency_bound`` limits, or 1,000 where it has none.

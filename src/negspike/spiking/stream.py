@@ -12,13 +12,12 @@ from typing import Any
 import numpy as np
 
 from negspike.arguments import as_array
-from negspike.devices import choose_device
 from negspike.errors import InputError
 from negspike.spiking.bounds import check_potentials
 from negspike.spiking.dense import DenseEngine, NodeState
 from negspike.spiking.graph import SpikingNetwork
 from negspike.spiking.recording import SimulationLog
-from negspike.spiking.simulation import UNTIL_SILENT, most_timesteps
+from negspike.spiking.simulation import UNTIL_SILENT, make_engine, most_timesteps
 
 
 class Stream:
@@ -33,12 +32,14 @@ class Stream:
         threads: CPU threads; None is PyTorch's setting.
 
     Raises:
-        InputError: there is no such device.
+        InputError: there is no such device, or less than one thread.
     """
 
     def __init__(self, network: SpikingNetwork, *, device: str = "auto", threads: int | None = None) -> None:
         self.network = network
-        self._engine = DenseEngine(network, choose_device(device), threads)
+        engine = make_engine(network, "dense", device=device, threads=threads)
+        assert isinstance(engine, DenseEngine)
+        self._engine = engine
         self._seen = np.zeros((0, *network.input_shape), np.int64)
         self._states: dict[str, NodeState] = {}
 
@@ -47,7 +48,7 @@ class Stream:
 
         Args:
             images: (C, H, W) standardised floats, array or tensor, or (N, C, H, W), one image of each of N streams;
-                rounded to 16 fractional bits.
+                rounded to the network's ``image_fraction_bits``.
             timesteps: as many, whether the network is silent by then or not; or ``"until_silent"``.
 
         Returns:
@@ -55,10 +56,13 @@ class Stream:
             now. What the image itself adds is not counted (docs/counting.md).
 
         Raises:
-            InputError: images or time steps do not fit the network, or another number of streams than before.
+            InputError: images or time steps do not fit the network, there is none, or another number of streams than
+                before.
         """
         frames = as_array("images", images)
         encoded = self.network.encode(frames[None] if frames.ndim == 3 else frames)
+        if not len(encoded):
+            raise InputError("there is no image to watch")
         if self._states and len(encoded) != len(self._seen):
             raise InputError(f"{len(encoded)} images for {len(self._seen)} streams: each stream takes one")
         steps = most_timesteps(self.network, timesteps)
@@ -66,7 +70,8 @@ class Stream:
         check_potentials(self.network, timesteps=held + steps, largest_pixel=int(np.abs(encoded).max(initial=0)))
         if not self._states:
             self._states, self._seen = self._engine.start(len(encoded)), np.zeros_like(encoded)
-        recording = self._engine.advance(self._states, encoded - self._seen, steps)
-        self._seen = encoded
+        states, self._states = self._states, {}  # until it is through: what is interrupted starts afresh
+        recording = self._engine.advance(states, encoded - self._seen, steps)
+        self._states, self._seen = states, encoded
         log = SimulationLog.from_recording(recording, None, batch_size=len(encoded), unit=self.network.readout.unit)
         return log.until_silent() if timesteps == UNTIL_SILENT else log

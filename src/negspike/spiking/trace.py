@@ -62,11 +62,13 @@ def trace(network: SpikingNetwork, image: np.ndarray, *, timesteps: int, neurons
         neurons: how many to watch in each population: all, or so many at equal distances.
 
     Raises:
-        InputError: the image does not fit the network, or potentials could leave 64 bits.
+        InputError: the image does not fit the network, there is nothing to see, or potentials could leave 64 bits.
     """
     encoded = integer_images(np.asarray(image)[None], network.image_fraction_bits)
     if encoded.shape[1:] != network.input_shape:
         raise InputError(f"the image has shape {encoded.shape[1:]}, expected {network.input_shape}")
+    if timesteps < 1 or not network.populations:
+        raise InputError(f"{timesteps} time steps of {len(network.populations)} populations show nothing")
     check_potentials(network, timesteps=timesteps, largest_pixel=int(np.abs(encoded).max(initial=0)))
     every = network.populations
     watched = [np.unique(np.linspace(0, one.neurons - 1, neurons).astype(np.int64)) for one in every]

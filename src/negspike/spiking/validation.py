@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from math import inf, prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from negspike.errors import InputError
+from negspike.fixed_point import IMAGE_FRACTION_BITS
 from negspike.spiking.nodes import INPUT, MaxPool, Neurons, Node, Readout, Shape, Sum, Synapses, Window
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 LARGEST_BITS = 24
 MOST_NEURONS = 1 << 31
+MOST_ROWS = 1 << 24  # and columns: what a check of a window may take in memory
 _NAME = re.compile(r"[A-Za-z0-9_.\-]+")
 _WEIGHTS = (np.int16, np.int32)
 
@@ -29,6 +31,9 @@ def validate(network: SpikingNetwork) -> None:
     """
     if type(network.weight_bits) is not int or not 2 <= network.weight_bits <= LARGEST_BITS:
         raise InputError(f"weight_bits is {network.weight_bits!r}: expected 2 to {LARGEST_BITS}")
+    fraction = network.image_fraction_bits
+    if type(fraction) is not int or not 0 <= fraction <= IMAGE_FRACTION_BITS:
+        raise InputError(f"image_fraction_bits is {fraction!r}: expected 0 to {IMAGE_FRACTION_BITS}")
     _check_shape(INPUT, network.input_shape)
     known: dict[str, Node | None] = {INPUT: None}
     shapes = {INPUT: network.input_shape}
@@ -60,6 +65,8 @@ def validate(network: SpikingNetwork) -> None:
 def _check_shape(name: str, shape: Shape) -> None:
     if not isinstance(shape, tuple) or len(shape) != 3 or not all(type(size) is int and size >= 1 for size in shape):
         raise InputError(f"{name}: shape {shape!r} is not (channels, height, width), all at least 1")
+    if max(shape[1:]) > MOST_ROWS:
+        raise InputError(f"{name}: {shape[1]} x {shape[2]} is too large, expected at most {MOST_ROWS:,} each")
     if prod(shape) >= MOST_NEURONS:
         raise InputError(f"{name}: {prod(shape):,} neurons are too many, expected fewer than {MOST_NEURONS:,}")
 
@@ -96,6 +103,8 @@ def _check_synapses(
 ) -> None:
     if synapses.source not in known:
         raise InputError(f"{where}: its source {synapses.source!r} is none of the nodes before it")
+    if type(synapses.groups) is not int or not isinstance(synapses.window, Window):
+        raise InputError(f"{where}: groups are {synapses.groups!r} and its window is {synapses.window!r}")
     source = shapes[synapses.source]
     _check_window(where, synapses.window, source, target)
     check_integers(f"{where}: scale", synapses.scale, (np.size(synapses.scale),), (np.int64,))
@@ -104,7 +113,7 @@ def _check_synapses(
     ):
         raise InputError(f"{where}: a sum is read point by point and without weights")
     if synapses.weight is not None:
-        shape = synapses.weight.shape
+        shape = np.shape(synapses.weight)
         if len(shape) != 4 or shape[2:] not in (synapses.window.kernel, (1, 1)) or synapses.groups < 1:
             raise InputError(f"{where}: weights of shape {shape} do not fit windows of {synapses.window.kernel}")
         if shape[0] != synapses.outputs or shape[0] % synapses.groups:
@@ -148,7 +157,7 @@ def _check_neurons(node: Neurons) -> None:
         raise InputError(f"{node.name}: step is {node.step!r}, it must be above 0 and finite")
 
 
-def check_integers(name: str, array: np.ndarray, shape: tuple[int, ...], types: Sequence[type[np.integer]]) -> None:
+def check_integers(name: str, array: Any, shape: tuple[int, ...], types: Sequence[type[np.integer]]) -> None:
     """Refuse an array of another shape or type.
 
     Raises:

@@ -15,7 +15,7 @@ import torch
 from negspike.data.dataset import Dataset, load_dataset
 from negspike.data.images import prepare_images
 from negspike.data.npz import read_npz
-from negspike.devices import choose_device, environment
+from negspike.devices import choose_device, environment, keep_float32
 from negspike.errors import InputError
 from negspike.files import atomic_path, file_sha256, write_json
 from negspike.results.energy import energy
@@ -120,6 +120,7 @@ def _simulate(
 ) -> Part:
     started = time.monotonic()
     torch.set_num_threads(hardware.threads)
+    keep_float32()
     device = choose_device(hardware.device)
     data = load_dataset(run.spec, inputs.dataset)
     network = _load(run, inputs, data)

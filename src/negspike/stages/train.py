@@ -49,8 +49,10 @@ def train(
     """
     prepare_training(hardware.threads)
     device, data = choose_device(hardware.device), load_dataset(run.spec, dataset)
-    network, done, schedule = run.network(), list[PhaseResult](), list(phases)
-    if source is not None:
+    done, schedule, teacher = list[PhaseResult](), list(phases), None
+    if source is None:
+        network = run.network()
+    else:
         network, result = initialize(
             run,
             data,
@@ -62,7 +64,7 @@ def train(
         )
         done, schedule = [result], [Phase(0, 0, 0.0, 0), *phases]
     about = json.dumps([dict(run.net), run.precision, run.weight_bits])
-    network, teacher = network.to(device), None
+    network = network.to(device)
     if source is not None and any(phase.distillation for phase in phases):
         teacher = full_precision(run, source).to(device)
     for phase in phases:

@@ -85,8 +85,8 @@ def _check_moments(optimizer: torch.optim.Optimizer, moments: dict[int, dict[str
     adam = isinstance(optimizer, torch.optim.Adam)
     parameters = (one for group in optimizer.param_groups for one in group["params"])
     for number, parameter in enumerate(parameters):
-        if not parameter.requires_grad:
-            continue
+        if not parameter.requires_grad or number not in moments:
+            continue  # no gradient has ever reached it
         known = {"exp_avg": parameter, "exp_avg_sq": parameter, "step": torch.zeros((), device="cpu")}
         known, found = known if adam else {"momentum_buffer": parameter}, moments[number]
         if found.keys() != known.keys() or not all(like(found[name], value) for name, value in known.items()):

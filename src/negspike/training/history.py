@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from negspike.files import write_text
+from negspike.tables import write_csv
 
 
 @dataclass(frozen=True)
@@ -36,11 +34,5 @@ class Epoch:
 
 
 def write_history(path: Path, history: Iterable[Epoch]) -> None:
-    """Write the history as CSV, one line an epoch, columns named after :class:`Epoch`."""
-    names = [field.name for field in fields(Epoch)]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(names)
-    for row in history:
-        writer.writerow("" if value is None else value for value in asdict(row).values())
-    write_text(path, text.getvalue())
+    """Write the history, at least one epoch, as CSV: one line each, columns named after :class:`Epoch`."""
+    write_csv(path, [asdict(row) for row in history])

@@ -132,7 +132,7 @@ class EventEngine:
         self._idle: SimpleQueue[Work] = SimpleQueue()  # of threads: whoever takes one has it alone
 
     def run(self, encoded: np.ndarray, timesteps: int) -> Recording:
-        """Simulate (N, C, H, W) int64 images with 16 fractional bits for ``timesteps`` steps."""
+        """Simulate (N, C, H, W) int64 images, as the network encodes them, for ``timesteps`` steps."""
         recording = Recording.empty(self.network, images=len(encoded), timesteps=timesteps)
         counts = aligned((len(encoded), self.neurons), np.int32)
         results = Results._make([counts, *(getattr(recording, name) for name in Results._fields[1:-1]), counts[:0]])

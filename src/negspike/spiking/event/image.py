@@ -274,7 +274,7 @@ def _simulate_images(images, timesteps, network, work, results):
     """Simulate images, each until it rests or for ``timesteps`` steps; without Python's lock.
 
     Args:
-        images: (N, C, H, W) int64 with 16 fractional bits.
+        images: (N, C, H, W) int64, as the network encodes images.
         timesteps: T.
         network, work, results: tuples of arrays; see :mod:`negspike.spiking.event.state`.
 

@@ -92,7 +92,7 @@ def append_taps(network, s, link, place, source, firsts, entries, used):
     synapses, links = network.synapses, network.links
     run, y, left = place
     channels, width = network.nodes[synapses[s, SOURCE], CHANNELS], network.nodes[synapses[s, SOURCE], WIDTH]
-    names = links[link, MAP]
+    names, start = links[link, MAP], network.nodes[synapses[s, SOURCE], ENTRIES]
     for tap in range(synapses[s, KERNEL_WIDTH]):
         x = left + tap * synapses[s, DILATION_X]
         if x < 0 or x >= width:
@@ -100,7 +100,7 @@ def append_taps(network, s, link, place, source, firsts, entries, used):
         row = links[link, FIRST_ROW]
         if not synapses[s, SHARED]:
             row += (y * synapses[s, KERNEL_WIDTH] + tap) * links[link, TAP_ROWS]
-        begin, end = np.int64(firsts[run + x]), np.int64(firsts[run + x + 1])
+        begin, end = start + np.int64(firsts[run + x]), start + np.int64(firsts[run + x + 1])
         if names < 0:
             copy_shifted(entries, used, source, begin, end - begin, row - x * channels)
             used += end - begin
@@ -127,7 +127,7 @@ def append(network, s, link, view, emitted, negative, entries, used):
     near, far = max(left, 0), min(left + taps, width)
     plain = synapses[s, SHARED] == 0 and synapses[s, DILATION_X] == 1 and links[link, MAP] < 0
     tap_rows, first = links[link, TAP_ROWS], links[link, FIRST_ROW]
-    busy_rows, runs = network.nodes[source, ROWS], network.nodes[source, RUNS]
+    busy_rows, runs, start = network.nodes[source, ROWS], network.nodes[source, RUNS], network.nodes[source, ENTRIES]
     bit = np.uint64(t)
     for tap in range(synapses[s, KERNEL_HEIGHT]):
         y = top + tap * step
@@ -137,7 +137,7 @@ def append(network, s, link, view, emitted, negative, entries, used):
         if not plain:
             used = append_taps(network, s, link, (run, tap, left), listed, firsts, entries, used)
         elif far > near:
-            begin, end = np.int64(firsts[run + near]), np.int64(firsts[run + far])
+            begin, end = start + np.int64(firsts[run + near]), start + np.int64(firsts[run + far])
             copy_shifted(entries, used, listed, begin, end - begin, first + (tap * taps - left) * tap_rows)
             used += end - begin
     return used
@@ -193,7 +193,9 @@ def collect(network, number, work, positive, negative, sops):
     """List what a node emitted in a block by row, step and column, and add it up by step."""
     node, emitted = network.nodes[number], work.emitted
     height, width, tiles, lanes, channels = node[HEIGHT], node[WIDTH], node[TILES], node[LANES], node[CHANNELS]
-    ups, downs, table = node[ENTRIES], node[ENTRIES], np.int64(work.state.bits.ctypes.data)
+    # counted from the node's own beginning: all nodes' spikes together may be more than 32 bits count
+    listed_up, listed_down = emitted.ups[node[ENTRIES] :], emitted.downs[node[ENTRIES] :]
+    ups, downs, table = np.int64(0), np.int64(0), np.int64(work.state.bits.ctypes.data)
     active, words, outputs = emitted.active[node[ACTIVE] :], node[WORDS], height * width
     fired, costs, alike = emitted.fired[node[FIRED] :], network.costs[node[COSTS] :], node[CHANNEL_COSTS] == 0
     rows, runs, listeners = node[ROWS], node[RUNS], network.listeners[node[FIRST_LISTENER] :]
@@ -219,11 +221,11 @@ def collect(network, number, work, positive, negative, sops):
                     channel = x * channels + tile * lanes
                     word = emitted.up[place + tile]
                     if word != 0:
-                        spread(emitted.ups, ups, word, channel, table)
+                        spread(listed_up, ups, word, channel, table)
                         ups += population(word)
                     word = emitted.down[place + tile]
                     if word != 0:
-                        spread(emitted.downs, downs, word, channel, table)
+                        spread(listed_down, downs, word, channel, table)
                         downs += population(word)
                 positive[t] += ups - before_up
                 negative[t] += downs - before_down
@@ -235,7 +237,7 @@ def collect(network, number, work, positive, negative, sops):
                         continue
                     first = (listener * outputs + position - x) * channels
                     for index in range(before_up, ups):
-                        sops[t, layer] += costs[first + np.int64(emitted.ups[index])]
+                        sops[t, layer] += costs[first + np.int64(listed_up[index])]
                     for index in range(before_down, downs):
-                        sops[t, layer] += costs[first + np.int64(emitted.downs[index])]
+                        sops[t, layer] += costs[first + np.int64(listed_down[index])]
             emitted.first_up[run + width], emitted.first_down[run + width] = ups, downs

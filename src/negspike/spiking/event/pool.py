@@ -12,6 +12,7 @@ from negspike.spiking.event.state import (
     CHANNELS,
     DILATION_X,
     DILATION_Y,
+    ENTRIES,
     FIRED,
     FIRST_SYNAPSE,
     HEIGHT,
@@ -53,12 +54,13 @@ def windows_taps(network, number, position, taps):
 def count_spikes(source, position, t, emitted, counts, first, touched):
     """Add a position's spikes of a step to its channels' counts, from ``first`` on, and mark the channels."""
     row, column = divmod(position, source[WIDTH])
+    start = source[ENTRIES]
     run, before = source[RUNS] + (row * BLOCK + t) * (source[WIDTH] + 1) + column, column * source[CHANNELS]
-    for index in range(emitted.first_up[run], emitted.first_up[run + 1]):
+    for index in range(start + emitted.first_up[run], start + emitted.first_up[run + 1]):
         channel = np.int64(emitted.ups[index]) - before
         counts[first + channel] += 1
         touched[channel] = 1
-    for index in range(emitted.first_down[run], emitted.first_down[run + 1]):
+    for index in range(start + emitted.first_down[run], start + emitted.first_down[run + 1]):
         channel = np.int64(emitted.downs[index]) - before
         counts[first + channel] -= 1
         touched[channel] = 1

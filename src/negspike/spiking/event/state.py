@@ -150,8 +150,8 @@ class Emitted(NamedTuple):
         fired: uint64 a mask, the steps in which the tile emits at the position.
         active: uint64 a position, the steps in which it has spikes; rows: uint64 a row, the same.
         ups, downs: positive and negative spikes, of the type of lists' entries.
-        first_up, first_down: int32, where those of a row, step and column begin: [row][step][column], with one column
-            more, where they end; only for steps in which the row has spikes.
+        first_up, first_down: int32, where those of a row, step and column begin, from the node's first on:
+            [row][step][column], with one column more, where they end; only for steps in which the row has spikes.
         changes: int64, what a sum emits, [position][step][channel]; only where ``fired`` has the step.
     """
 
