@@ -20,6 +20,7 @@ from benchmarks.command import command
 from negspike.conversion.narrow import narrow_thresholds
 from negspike.data.dataset import load_dataset
 from negspike.data.images import prepare_images
+from negspike.errors import InputError
 from negspike.results.differences import BATCH, differences
 from negspike.spiking.graph import SpikingNetwork
 
@@ -30,6 +31,8 @@ HEAD = ("network", "bits", "of the image", "predictions that differ", "activatio
 def rows(path: Path, data: Path, bits: list[int]) -> list[list[str]]:
     """One for the network as it is and one for each width."""
     network = SpikingNetwork.load(path)
+    if missing := {"dataset", "net", "precision"} - network.origin.keys():
+        raise InputError(f"{path}: not of the workflow, its {min(missing)} is unknown")
     dataset = str(network.origin["dataset"])
     loaded = load_dataset(dataset, data / f"{dataset}.npz")
     prepared = prepare_images(loaded.spec, loaded.test.pixels)

@@ -85,6 +85,8 @@ def measure(
     device: torch.device,
 ) -> tuple[float, float, float]:
     """Images a second, seconds of an epoch and operations a second; the fastest epoch."""
+    if net not in experiment.definitions:
+        raise InputError(f"--net {net}: there are {', '.join(experiment.definitions)}")
     definition, parsed = experiment.definitions[net], Precision.parse(precision)
     run = Run(net, definition.science(), 0, precision, None if parsed.kind == "fp32" else experiment.weight_bits)
     dataset = load_dataset(definition.spec, Path(experiment.data) / f"{definition.dataset}.npz")

@@ -13,11 +13,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import OneLine
+from hypothesis import assume, given
+from hypothesis import strategies as st
 from torch import nn
 
 import negspike
 from negspike import QuantIdentity, QuantReLU
 from negspike.conversion.arrays import from_network
+from negspike.conversion.calls import composed_bounds
 from negspike.errors import InputError
 from negspike.spiking.nodes import MaxPool, Neurons, Sum
 from negspike.training.network import Network
@@ -621,6 +624,83 @@ def test_refused_in_one_line_that_names_the_module(name: str) -> None:
         negspike.convert(model.eval(), torch.zeros(1, 3, 11, 9))
 
 
+CHANGED_IN_PLACE: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "flattened": lambda x: x.flatten(1).mul_(2).reshape(x.shape),
+    "detached": lambda x: (x.detach().mul_(-1), x * 1.0)[1],
+    "squeezed": lambda x: (x.squeeze().mul_(4), x + 1)[1],
+    "viewed": lambda x: (x.view(-1, 4, 11, 9).add_(0.5), x * 2)[1],
+}
+
+
+@pytest.mark.parametrize("name", CHANGED_IN_PLACE)
+def test_what_is_changed_in_place_through_a_view(name: str) -> None:
+    check(prepared(Between(lambda x: CHANGED_IN_PLACE[name](x.clone()))), images((3, 11, 9)), tolerance=1e-5)
+
+
+class Counting(nn.Module):
+    """Keeps a count of its calls, and what it has seen last."""
+
+    def __init__(self, *, count: bool) -> None:
+        super().__init__()
+        self.conv, self.act, self.fc, self.count = nn.Conv2d(3, 4, 1), QuantReLU(k=1), nn.Linear(4, 2), count
+        self.register_buffer("calls", torch.zeros(1))
+        self.seen: torch.Tensor | None = None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.count:
+            self.calls.add_(1)
+        self.seen = self.act(self.conv(x))
+        return self.fc(self.seen.mean((2, 3)))  # type: ignore[no-any-return]
+
+
+def test_the_model_is_left_as_it_is() -> None:
+    x = torch.zeros(1, 3, 8, 8)
+    model = Counting(count=False).eval()
+    negspike.convert(model, x)
+    assert model.seen is None
+    with torch.no_grad():
+        model(x)
+    copy.deepcopy(model.requires_grad_(False))
+    counting = Counting(count=True).eval()
+    with OneLine(InputError, "calls: the model changes it whenever it is called"):
+        negspike.convert(counting, x)
+    assert counting.calls == 0
+
+
+def test_what_is_random_is_refused() -> None:
+    for random in (lambda x: x + torch.randn(1), lambda x: x * torch.rand(4, 1, 1)):
+        with OneLine(InputError, "it is random"):
+            negspike.convert(Between(random).eval(), torch.zeros(1, 3, 11, 9))
+
+
+@given(*[st.tuples(*[st.none() | st.integers(-3, 3)] * 2)] * 2)
+def test_bounds_behind_bounds(first: tuple[int | None, int | None], then: tuple[int | None, int | None]) -> None:
+    assume(all(low is None or high is None or low <= high for low, high in (first, then)))
+    low, high = composed_bounds(first, then)
+
+    def clipped(value: float, low: float | None, high: float | None) -> float:
+        value = value if low is None else max(value, low)
+        return value if high is None else min(value, high)
+
+    for value in range(-5, 6):
+        assert clipped(value, low, high) == clipped(clipped(value, *first), *then)
+
+
+def test_rounded_weights_of_any_head_stay_what_they_are() -> None:
+    """round_weights takes the last linear layer for the readout; here it is another one, with rows of all sizes."""
+    model: Any = nn.Sequential(
+        nn.Conv2d(3, 4, 3), QuantReLU(k=1), nn.Conv2d(4, 5, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    )
+    model[2].weight.data *= 10.0 ** -torch.arange(5.0)[:, None, None, None]
+    negspike.round_weights(model, 16)
+    network = negspike.convert(model.eval(), torch.zeros(1, 3, 8, 8), weight_bits=16)
+    (synapses,) = network.readout.synapses
+    assert synapses.weight is not None
+    made = synapses.weight[:, :, 0, 0] * synapses.scale[:, None] * network.readout.unit
+    pooled = model[2].weight.detach().double().numpy()[:, :, 0, 0] / 36
+    np.testing.assert_allclose(made * 1.0, made[0, 0] / pooled[0, 0] * pooled, rtol=1e-7)
+
+
 def test_refused_models() -> None:
     x = torch.zeros(1, 3, 8, 8)
     conv, act, fc = nn.Conv2d(3, 4, 3), QuantReLU(k=1), nn.Linear(4 * 36, 2)
@@ -654,6 +734,19 @@ def test_refused_models() -> None:
         stepless: Any = copy.deepcopy(good)
         stepless[1].step.fill_(-1.0)
         negspike.convert(stepless, x)
+    with OneLine(InputError, "slice_scatter cannot be converted"):
+        part = Lambda(lambda y: (y[:, 1:].neg_(), y * 1)[1])
+        negspike.convert(nn.Sequential(conv, act, part, nn.Flatten(), fc).eval(), x)
+    with OneLine(InputError, "do not fit the model", "one image alone does: keep the first axis"):
+        negspike.convert(nn.Sequential(conv, act, Lambda(lambda y: y.view(1, -1)), fc).eval(), x)
+    with OneLine(InputError, "max_pool2d takes (N, channels, height, width)"):
+        single = nn.Sequential(nn.Conv2d(3, 1, 3), act, Lambda(lambda y: F.max_pool2d(y.squeeze(1), 2).flatten(1)))
+        negspike.convert(nn.Sequential(single, nn.Linear(9, 2)).eval(), x)
+    with OneLine(InputError, "rounds towards 0"):
+        integer = Lambda(lambda y: y.type_as(torch.zeros(1, dtype=torch.int32)) * 1.0)
+        negspike.convert(nn.Sequential(conv, act, integer, nn.Flatten(), fc).eval(), x)
+    with OneLine(InputError, "training=self.training"):
+        negspike.convert(nn.Sequential(conv, act, Lambda(F.dropout), nn.Flatten(), fc).eval(), x)
     with OneLine(InputError, "images of shape", "do not fit the model"):
         negspike.convert(good, torch.zeros(1, 4, 8, 8))
 

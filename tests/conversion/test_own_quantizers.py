@@ -244,6 +244,10 @@ def test_random_quantisers() -> None:
     assert len(converted) > 25 / 60 * examples(60).max_examples, f"only {len(converted)} were converted"
 
 
+# another number for each channel
+EACH = torch.arange(1.0, 5.0).reshape(4, 1, 1)
+
+
 @pytest.mark.parametrize(
     ("quantise", "words"),
     [
@@ -251,13 +255,13 @@ def test_random_quantisers() -> None:
         (lambda x, s: torch.round(x, decimals=1), ("rounding to decimals",)),
         (lambda x, s: (F.relu(x) / s).to(torch.int32) * s, ("torch.int32 rounds towards 0", "torch.floor")),
         (lambda x, s: torch.round(x / s).clamp(1, 5) * s, ("counts from 1 to 5", "0 must be one")),
-        (lambda x, s: torch.round(torch.minimum(x, torch.rand(4, 1, 1)) / s), ("the bound of minimum",)),
+        (lambda x, s: torch.round(torch.minimum(x, EACH) / s), ("the bound of minimum",)),
         (lambda x, s: torch.round(torch.minimum(x, x * 2)), ("minimum of two activations",)),
         (lambda x, s: torch.where(x > 0, x * 2, x), ("torch.where(x > c, c, x)",)),
         (lambda x, s: torch.where(x > 1, 2.0, x), ("where jumps from 1 to 2",)),
         (lambda x, s: (x > 0) * s, ("a comparison can be converted in",)),
         (lambda x, s: (x > 0) + 1.0, ("a comparison can be converted in",)),
-        (lambda x, s: torch.round(F.relu(x) * torch.rand(4, 1, 1).add(0.5) + torch.rand(4, 1, 1)), ("relu without",)),
+        (lambda x, s: torch.round(F.relu(x) * EACH + EACH), ("relu without",)),
         (lambda x, s: (F.relu(x) - x).detach() + x, ("relu without a quantiser",)),
     ],
 )

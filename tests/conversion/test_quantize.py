@@ -57,6 +57,7 @@ WRITTEN: dict[str, Callable[..., torch.Tensor]] = {
     "relu6": F.relu6,
     "clamp": lambda x: x.clamp(min=0, max=0.5),
     "torch.clamp": lambda x: torch.clamp(x, 0),
+    "clip to 0.5": lambda x: x.clip(0, 0.5),
     "hardtanh": lambda x: F.hardtanh(x, 0.0, 0.5),
     "module": nn.ReLU(inplace=True),
     "module ReLU6": nn.ReLU6(),
@@ -111,6 +112,83 @@ def test_a_signed_hardtanh_has_counts_of_both_signs() -> None:
     (found,) = quantisers(quantised).values()
     assert isinstance(found, QuantIdentity) and (found.low, found.high) == (-8, 7)
     lossless(quantised, images())
+
+
+def test_a_signed_hardtanh_keeps_its_bounds() -> None:
+    """Its quantiser is not for what lies beyond them."""
+    model, x = Uses(nn.Hardtanh(-0.25, 0.5)).eval(), 20 * images()
+    quantised = negspike.quantize(model, x, levels=255)
+    (found,) = quantisers(quantised).values()
+    assert found.high * found.step.item() < 0.6
+    with torch.no_grad():
+        torch.testing.assert_close(quantised(x), model(x), atol=5e-3, rtol=0)
+    network = lossless(quantised, x)
+    assert network.populations[0].high == round(0.5 / found.step.item())
+
+
+def rectified_and_read_again(x: torch.Tensor) -> torch.Tensor:
+    x.relu_()
+    return x + 1
+
+
+class Residual(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.relu(x) + x  # type: ignore[no-any-return]
+
+
+IN_PLACE: dict[str, Callable[..., torch.Tensor]] = {
+    "a statement": rectified_and_read_again,
+    "a residual": lambda x: F.relu(x, inplace=True) + 2 * x,
+    "a residual around a module": Residual(),
+    "clamp": lambda x: x.clamp_(min=0) - x / 2,
+    "hardtanh": lambda x: F.hardtanh_(x, 0.0, 0.5) + x,
+}
+
+
+@pytest.mark.parametrize("name", IN_PLACE)
+def test_what_is_rectified_in_place_is_read_rectified(name: str) -> None:
+    model, x = Uses(IN_PLACE[name]).eval(), images()
+    quantised = negspike.quantize(model, x, levels=255)
+    assert len(quantisers(quantised)) == 1
+    with torch.no_grad():
+        torch.testing.assert_close(quantised(x), model(x), atol=2e-2, rtol=0)
+    lossless(quantised, x)
+
+
+def test_what_is_changed_through_a_view_is_refused() -> None:
+    def through_a_view(x: torch.Tensor) -> torch.Tensor:
+        F.relu_(x[:, 0])
+        return x
+
+    with OneLine(InputError, "changes one in place", "QuantReLU"):
+        negspike.quantize(Uses(through_a_view).eval(), images())
+
+
+def test_a_module_is_what_it_is_whatever_its_name() -> None:
+    model: Any = nn.Sequential()
+    model.add_module("conv", nn.Conv2d(3, 4, 3))
+    model.add_module("relu", nn.BatchNorm2d(4))
+    model.add_module("act", nn.ReLU())
+    model.add_module("pool", nn.AdaptiveAvgPool2d(1))
+    model.add_module("flatten", nn.Flatten())
+    model.add_module("fc", nn.Linear(4, 5))
+    quantised = negspike.quantize(model.eval(), images())
+    assert list(quantisers(quantised)) == ["act"]
+
+
+def test_the_callers_images_stay_as_they_are() -> None:
+    class Normalising(Uses):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x.sub_(0.5).div_(0.25))
+
+    x = images()
+    before = x.clone()
+    negspike.quantize(Normalising(F.relu).eval(), x)
+    assert torch.equal(x, before)
 
 
 class Block(nn.Module):
@@ -340,7 +418,7 @@ def trained(digits: Dataset) -> tuple[nn.Sequential, torch.Tensor, torch.Tensor]
 def test_reconstruction_without_labels(trained: tuple[nn.Sequential, torch.Tensor, torch.Tensor]) -> None:
     """Nearer to the float model on images it has not seen, the same twice, its statistics kept, and lossless."""
     model, x, y = trained
-    shown, others = x[:200], x[400:]
+    shown, others = x[:400], x[400:]
     before, after, again = (
         negspike.quantize(model, shown, levels=1, reconstruction_steps=steps) for steps in (0, 100, 100)
     )
@@ -373,8 +451,25 @@ class Untraceable(nn.Module):
         return x if x.sum() > 0 else -x
 
 
+class Pair(nn.Module):
+    def forward(self, x: torch.Tensor) -> Any:
+        return x, x
+
+
+class TwoInputs(nn.Module):
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return x + y
+
+
 def test_refused() -> None:
     model, x = Uses(F.relu), images()
+    for function in (F.silu, torch.sigmoid, F.gelu, lambda y: F.leaky_relu(y, 0.1), lambda y: y.tanh()):
+        with OneLine(InputError, "nothing that spikes can follow exactly"):
+            negspike.quantize(Uses(function), x)
+    with OneLine(InputError, "returns a tuple", "one tensor of logits"):
+        negspike.quantize(nn.Sequential(model, Pair()), x, reconstruction_steps=1)
+    with OneLine(InputError, "do not fit the model"):
+        negspike.quantize(TwoInputs(), x)
     for levels in (0, 1 << 24):
         with OneLine(InputError, f"levels is {levels}"):
             negspike.quantize(model, x, levels=levels)

@@ -36,13 +36,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         module.add_arguments(one)
         one.set_defaults(run=module.run)
     options = parser.parse_args(arguments)
+    code = 0
     try:
         code = int(options.run(options))
-        sys.stdout.flush()
+        if sys.stdout is not None:  # it may have been closed
+            sys.stdout.flush()
         return code
-    except BrokenPipeError:  # who reads has seen enough, as head does
+    except BrokenPipeError:  # who reads has seen enough, as head does; what was found stays what it is
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return code
     except (InputError, OSError, ArithmeticError) as error:  # an ArithmeticError is a proof that failed
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 1

@@ -10,13 +10,15 @@ import os
 import sys
 from pathlib import Path
 
+from negspike.commands.images import positive
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
     parser.add_argument(
         "config", type=Path, nargs="?", metavar="CONFIG", help="laid over the published experiment; default: that alone"
     )
-    parser.add_argument("--cores", type=int, metavar="N", help="that jobs share (default: all)")
+    parser.add_argument("--cores", type=positive, metavar="N", help="that jobs share (default: all)")
 
 
 def run(options: argparse.Namespace) -> int:

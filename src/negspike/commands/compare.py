@@ -16,7 +16,9 @@ from negspike.commands.figures import add_log_options
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
     parser.add_argument("run_folder", type=Path, nargs="?", metavar="RUN", help="folder, or a summary.csv")
-    parser.add_argument("published", type=Path, nargs="?", metavar="PUBLISHED", help="default: Zou et al. 2023")
+    parser.add_argument(
+        "published", nargs="?", default="zou2023", metavar="PUBLISHED", help="default: zou2023, Zou et al. 2023"
+    )
     parser.add_argument("--markdown", action="store_true", help="as tables in Markdown, the lossless check with them")
     parser.add_argument(
         "--update",
@@ -33,7 +35,7 @@ def run(options: argparse.Namespace) -> int:
     from negspike.commands.configuration import read_configuration
     from negspike.console import aligned
     from negspike.errors import InputError
-    from negspike.results.comparison import ZOU_2023, compare, in_markdown, read_numbers, update_document
+    from negspike.results.comparison import compare, in_markdown, read_named, read_numbers, update_document
 
     if (options.update is None) == (options.run_folder is None):
         raise InputError("compare: give either RUN or --update FILE")
@@ -42,7 +44,7 @@ def run(options: argparse.Namespace) -> int:
         return 0
     reading = {"definitions": read_configuration(options.config).definitions, "batch_size": options.batch_size}
     ours = read_numbers(options.run_folder, images=options.images, **reading)
-    path = options.published or ZOU_2023
-    rows = compare(ours, read_numbers(path, **reading), str(options.run_folder), str(path))
+    theirs = read_named(options.published, **reading)
+    rows = compare(ours, theirs, str(options.run_folder), options.published)
     print(in_markdown(rows, ours) if options.markdown else "\n".join(aligned(rows, left=3)))
     return 0

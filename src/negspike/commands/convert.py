@@ -40,8 +40,9 @@ def run(options: argparse.Namespace) -> int:
     model = read_model(options.model, options.weights)
     samples, preprocessing = read_prepared(options.calibration, options, split="train")
     if is_quantised(model, samples.images[:1]):
-        if options.levels is not None:
-            raise InputError(f"--levels {options.levels}: {options.model} has quantisers of its own")
+        for name in ("levels", "percentile"):
+            if (given := getattr(options, name)) is not None:
+                raise InputError(f"--{name} {given:g}: {options.model} has quantisers of its own")
     else:
         levels = 15 if options.levels is None else options.levels
         model = quantize(model, samples.images, levels=levels, percentile=options.percentile)

@@ -6,16 +6,13 @@ One or several of them at a time; docs/export.md says what is in each.
 from __future__ import annotations
 
 import argparse
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from negspike.commands.images import add_image_options, positive, read_prepared
 from negspike.errors import InputError
-
-if TYPE_CHECKING:
-    from negspike.spiking.graph import SpikingNetwork
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,6 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Write the files, and say what is in them."""
     from negspike.export import capped, json, nir, qonnx
+    from negspike.files import atomic_path
+    from negspike.results.differences import differences
     from negspike.spiking.graph import SpikingNetwork
 
     if not (options.json or options.nir or options.qonnx):
@@ -51,30 +50,30 @@ def run(options: argparse.Namespace) -> int:
         images = read_prepared(options.data, options, split="test", network=network)[0].images
     if options.levels_cap:
         whole, network = network, capped(network, options.levels_cap)
-        print(_difference(whole, network, images))
-    if options.json:
-        if images is None:
-            images = np.random.default_rng(0).standard_normal((options.vectors, *network.input_shape))
-        count = min(options.vectors, len(images))
-        chosen = images[np.arange(count) * len(images) // count]
-        steps = {} if options.timesteps is None else {"timesteps": options.timesteps}
-        length = json.write(network, options.json, images=chosen, **steps)
-        print(f"{options.json}: the network, and {count} vectors of {length} time steps")
-    if options.nir:
-        nir.write(network, options.nir)
-        print(f"{options.nir}: NIR, read back by negspike.export.nir.read")
-    if options.qonnx:
-        qonnx.write(network, options.qonnx)
-        print(f"{options.qonnx}: QONNX, the activations of {len(network.populations)} populations and the logits")
+        found = "not compared with the network as it was; --data names images for that"
+        if images is not None:
+            found = f"{differences(whole, network, images)} from the network as it was"
+        print(f"levels cap: {found}")
+    given = [path for path in (options.json, options.nir, options.qonnx) if path]
+    if len({path.resolve() for path in given}) < len(given):
+        raise InputError("--json, --nir and --qonnx are to name different files")
+    with ExitStack() as stack:  # all of the files are written, or none
+        files = {path: stack.enter_context(atomic_path(path)) for path in given}
+        said = []
+        if options.json:
+            if images is None:
+                images = np.random.default_rng(0).standard_normal((options.vectors, *network.input_shape))
+            count = min(options.vectors, len(images))
+            chosen = images[np.arange(count) * len(images) // count]
+            steps = {} if options.timesteps is None else {"timesteps": options.timesteps}
+            length = json.write(network, files[options.json], images=chosen, **steps)
+            said.append(f"{options.json}: the network, and {count} vectors of {length} time steps")
+        if options.nir:
+            nir.write(network, files[options.nir])
+            said.append(f"{options.nir}: NIR, read back by negspike.export.nir.read")
+        if options.qonnx:
+            qonnx.write(network, files[options.qonnx])
+            populations = len(network.populations)
+            said.append(f"{options.qonnx}: QONNX, the activations of {populations} populations and the logits")
+    print(*said, sep="\n")
     return 0
-
-
-def _difference(whole: SpikingNetwork, bounded: SpikingNetwork, images: np.ndarray | None) -> str:
-    """Whether the bounds change anything, on the images there are."""
-    if images is None:
-        return "levels cap: not compared with the network as it was; --data names images for that"
-    found, expected = bounded.activations(images), whole.activations(images)
-    differing = sum(int(np.count_nonzero(found[name] != expected[name])) for name in found)
-    return (
-        f"levels cap: {differing:,} counts and logits of {len(images):,} images are not those of the network as it was"
-    )

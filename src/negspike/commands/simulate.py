@@ -29,6 +29,11 @@ def run(options: argparse.Namespace) -> int:
 
     network = SpikingNetwork.load(options.network)
     samples, _ = read_prepared(options.data, options, split="test", network=network)
+    if samples.folders is not None and len(samples.folders) != network.classes:
+        raise InputError(
+            f"{options.data}: {len(samples.folders)} folders of classes, the network has {network.classes}; labels "
+            "number the folders in alphabetical order, so all must be there"
+        )
     if options.out and samples.labels is None:
         raise InputError(f"{options.data}: logs have an accuracy, so images need labels: a folder a class, or an .npz")
     batch_size, settings = options.batch_size, simulation_options(options)

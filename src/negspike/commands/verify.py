@@ -26,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print what was found."""
+    from negspike.conversion.convert import is_quantised
     from negspike.results.verification import verify
     from negspike.spiking.graph import SpikingNetwork
 
@@ -34,6 +35,8 @@ def run(options: argparse.Namespace) -> int:
     if options.weights and not options.model:
         raise InputError("--weights needs --model, whose weights they are")
     model = read_model(options.model, options.weights) if options.model else None
-    found = verify(network, samples.images, float_model=model, **simulation_options(options))
+    quantised = model is not None and is_quantised(model, samples.images[:1])
+    both = (model, None) if quantised else (None, model)
+    found = verify(network, samples.images, both[0], float_model=both[1], **simulation_options(options))
     print(found)
     return 0 if found.lossless else 1

@@ -158,7 +158,7 @@ ACTIVATIONS: dict[str, Callable[[Call], Entry | list[Entry] | Chain | Comparison
     "aten.ceil": _ceil,
     "aten.relu": lambda call: _clip(call, 0.0),
     "aten.relu6": lambda call: _clip(call, 0.0, 6.0),
-    **dict.fromkeys(("aten.hardtanh", "aten.clamp", "aten.clamp_min", "aten.clamp_max"), _clip),
+    **dict.fromkeys(("aten.hardtanh", "aten.clip", "aten.clamp", "aten.clamp_min", "aten.clamp_max"), _clip),
     **dict.fromkeys(("aten.minimum", "aten.maximum"), _extremum),
     **dict.fromkeys(("aten.gt", "aten.ge", "aten.lt", "aten.le"), _comparison),
     "aten.where": _where,

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from negspike.arguments import whole
-from negspike.conversion.reconstruct import Limits, reconstruct
+from negspike.conversion.reconstruct import Limits, outputs, reconstruct
 from negspike.conversion.rewrite import Quantiser, Rewriter
 from negspike.conversion.rounding import round_weights
 from negspike.conversion.trace import check_module, tensor_of
@@ -33,11 +33,11 @@ def quantize(
 ) -> nn.Module:
     """A copy of a float model that :func:`negspike.convert` takes, trainable in a loop of one's own.
 
-    Each ReLU, ReLU6 and Hardtanh, as a module, function or method, becomes a :class:`negspike.QuantReLU` of its own,
-    and where a map needs one, as between the linear maps of a bottleneck or behind a max pool of a residual sum, a
-    :class:`negspike.QuantIdentity` is put between. Layer by layer, on what the quantised layers before give, the step
-    is chosen. Weights are rounded to 24 bits (:func:`negspike.round_weights`); they and batch norm keep the names that
-    they have.
+    Each ReLU and ReLU6, and each clamp from 0, as a module, function or method, becomes a :class:`negspike.QuantReLU`
+    of its own. A :class:`negspike.QuantIdentity` is put behind a Hardtanh or clamp from below 0, and where a map needs
+    one, as between the linear maps of a bottleneck or behind a max pool of a residual sum. Layer by layer, on what the
+    quantised layers before give, the step is chosen. Weights are rounded to 24 bits (:func:`negspike.round_weights`);
+    they and batch norm keep the names that they have.
 
     Args:
         model: made of what ``torch.fx`` can trace; it is left as it is.
@@ -72,8 +72,9 @@ def quantize(
         images = images.to(parameter.device, parameter.dtype)
     with torch.device("cpu"):  # not where the caller's new tensors would be, but where the model is
         rewriter = Rewriter(model, count)
+        rewritten = rewriter.rewrite().eval()
         _check_trace(rewriter, images[:2])
-        quantised = round_weights(rewriter.rewrite()).to(images.device)
+        quantised = round_weights(rewritten).to(images.device)
     chosen = images[:: -(-len(images) // CALIBRATION_IMAGES)]
     _calibrate(quantised, chosen, percentile, rewriter.activations)
     if updates:
@@ -86,13 +87,16 @@ def quantize(
 @torch.no_grad()
 def _check_trace(rewriter: Rewriter, images: torch.Tensor) -> None:
     """Modules may do something else with what is no tensor: transforms of torchvision let it pass."""
-    with _fitting():
-        expected, found = rewriter.original(images), rewriter.module(images)
-    if isinstance(expected, torch.Tensor) and not torch.allclose(expected, found, rtol=1e-3, equal_nan=True):
-        name = type(rewriter.original).__name__
+    with _fitting(), outputs(rewriter.module, rewriter.activations):
+        expected, found = rewriter.original(images.clone()), rewriter.module(images.clone())
+    name = type(rewriter.original).__name__
+    if not isinstance(expected, torch.Tensor):
+        raise InputError(f"{name}: the model returns a {type(expected).__name__}, expected one tensor of logits")
+    if not torch.allclose(expected, found, rtol=1e-3, equal_nan=True):
         raise InputError(
-            f"{name}: torch.fx traces another function than the model computes, which looks at what kind of value it "
-            "is given; put a QuantReLU in the place of each activation yourself"
+            f"{name}: torch.fx traces another function than the model computes, which is random, looks at what kind of "
+            "value it is given, or changes one in place that something else reads; put a QuantReLU in the place of "
+            "each activation yourself"
         )
 
 
@@ -102,7 +106,7 @@ def _fitting() -> Iterator[None]:
         yield
     except InputError:
         raise
-    except RuntimeError as error:
+    except Exception as error:
         raise InputError(f"the calibration images do not fit the model: {one_line(error)[:200]}") from error
 
 
@@ -125,7 +129,7 @@ def _calibrate(
     ]
     try:
         with _fitting():
-            model(images)
+            model(images.clone())
     finally:
         for handle in handles:
             handle.remove()
@@ -160,7 +164,8 @@ def best_step(
     if largest <= 0:
         return (1.0 if limit is None else limit) / high
     if percentile is not None:
-        sizes = values.abs() if low else values[values > 0]
+        sizes = values.abs()
+        sizes = sizes[sizes > 0]
         return float(sizes.quantile(percentile / 100)) / high
 
     def error(step: float) -> float:

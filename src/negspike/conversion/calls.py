@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,6 +36,8 @@ class Comparison:
     strict: bool
     bound: float
 
+
+Number = float | None
 
 # What an operation of PyTorch comes to: (kind, activations, values) for negspike.conversion.fold; a list for several
 # results.
@@ -120,3 +123,25 @@ class Call:
     def short(self) -> str:
         """The operation without its library."""
         return self.function.split(".")[-1]
+
+
+def composed_bounds(first: tuple[Number, Number], then: tuple[Number, Number]) -> tuple[Any, Any]:
+    """(low, high) of a clip to ``first`` and another one to ``then``; None is no bound."""
+
+    def within(end: Number, instead: Number) -> Number:
+        if end is None:
+            return instead
+        end = end if then[0] is None else max(end, then[0])
+        return end if then[1] is None else min(end, then[1])
+
+    return within(first[0], then[0]), within(first[1], then[1])
+
+
+def needed(operations: Sequence[Operation], last: str) -> list[Operation]:
+    """Those that the last one depends on, in order."""
+    needed, kept = {last}, []
+    for operation in reversed(operations):
+        if operation.name in needed:
+            kept.append(operation)
+            needed.update(operation.inputs)
+    return kept[::-1]

@@ -199,7 +199,8 @@ class Folder:
         _check_settled(signal, "the readout")
         if value.index.ndim != 1 or signal.shape[1:] != (1, 1) or value.flat:
             raise InputError(
-                f"the model's result is of shape (N, {', '.join(map(str, signal.shape))}), expected (N, classes)"
+                f"the model's result is of shape (N, {', '.join(map(str, last.shape))}), expected (N, classes), which "
+                "a linear map over all positions gives"
             )
         if not signal.terms:
             raise InputError("the logits do not depend on the image")
@@ -344,7 +345,9 @@ def _named(operation: Operation, otherwise: str) -> str:
 
 
 def _check_channels(value: Value, *, spatial: bool) -> None:
-    if value.flat or value.index.ndim != 1 or value.spatial != spatial:
+    if value.flat:
+        raise InputError("what was flattened over height and width can be read by a linear layer alone")
+    if value.index.ndim != 1 or value.spatial != spatial:
         axes = "(N, channels, height, width)" if spatial else "(N, features)"
         raise InputError(f"expected an input of shape {axes}")
 
@@ -384,7 +387,10 @@ def _finished(term: Term, shape: Shape) -> Term:
     if term.spread is None:
         return term
     if shape[1:] != (1, 1):
-        raise InputError("windows of different sizes cannot be converted unless a linear layer follows at once")
+        raise InputError(
+            "windows of different sizes, or a pool behind other windows, cannot be converted unless a linear layer "
+            "follows at once"
+        )
     signal = Signal(
         (len(term.targets), 1, 1), (replace(term, targets=np.arange(len(term.targets))),), np.zeros(len(term.targets))
     )

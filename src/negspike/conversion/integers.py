@@ -86,15 +86,23 @@ class Branch:
         weight = term.weight * sign[:, None, None, None]
         weight[[ratio == 0 for ratio in ratios]] = 0
         exponents += weight_exponents(torch.from_numpy(weight), bits, per_channel).numpy()
+        if not per_channel and _rounds(weight, exponents).any():
+            own = weight_exponents(torch.from_numpy(weight), bits, True).numpy().astype(np.int64)
+            if not _rounds(weight, own).any():
+                exponents = own  # those of a layer that was taken for another one when its weights were rounded
         # What weights read counts alike in all channels: only sums do not, and they are read without weights.
         gains = [abs(ratio) * emission.units[0] for ratio in ratios]
         # Those that were small integers times a scale become these integers again, where powers of two would round them
         # or make them wide.
-        scaled = np.ldexp(weight, exponents[:, None, None, None])
-        rows = np.flatnonzero((scaled != np.rint(scaled)).any((1, 2, 3)) | (bits > WIDE_BITS))
+        rounds = _rounds(weight, exponents)
+        rows = np.flatnonzero(rounds | (bits > WIDE_BITS))
         for row, step in zip(rows, common_steps(weight[rows], bits), strict=True):
-            if step:
-                weight[row], exponents[row] = np.rint(weight[row] / step), 0
+            if not step:
+                continue
+            counts = np.rint(weight[row] / step)
+            # a few weights can be near to multiples by chance, and are to stay what they are
+            if rounds[row] or len(np.unique(np.abs(counts[counts != 0]))) > 2 or (counts * step == weight[row]).all():
+                weight[row], exponents[row] = counts, 0
                 gains[row] *= Fraction(step)
         return cls(term, weight, exponents, gains, emission.extra or 0, emission.most)
 
@@ -151,6 +159,13 @@ class Branch:
             None if np.array_equal(term.channels, np.arange(sources)) else term.channels.astype(np.int64),
             None if np.array_equal(term.targets, np.arange(channels)) else term.targets.astype(np.int64),
         )
+
+
+def _rounds(weight: np.ndarray, exponents: np.ndarray) -> np.ndarray:
+    """(O,) whether integers with these exponents are not what the weights of an output channel are."""
+    scaled = np.ldexp(weight, exponents[:, None, None, None])
+    found: np.ndarray = (scaled != np.rint(scaled)).any((1, 2, 3))
+    return found
 
 
 Row = tuple[Branch, int]

@@ -14,6 +14,7 @@ import torch
 
 from negspike.conversion.activations import ACTIVATIONS, truth
 from negspike.conversion.calls import Activation, Call, Chain, Comparison, Entry
+from negspike.conversion.windows import matrix
 from negspike.spiking.nodes import Pair, Window
 
 
@@ -46,7 +47,10 @@ def _linear(call: Call) -> Entry:
 def _batch_norm(call: Call) -> Entry:
     x = call.activation("input")
     if call.arguments.get("training") or call.arguments.get("use_input_stats"):
-        raise call.refuse("batch norm in training mode depends on the other images; call model.eval() first")
+        raise call.refuse(
+            "batch norm in training mode depends on the other images, in an evaluated model too: give it running "
+            "statistics, and training=self.training where it is a function"
+        )
     mean, var = call.constant("running_mean"), call.constant("running_var")
     if mean is None or var is None:
         raise call.refuse("batch norm without running statistics depends on the other images of a batch")
@@ -145,13 +149,21 @@ def _window(call: Call, sizes: tuple[int, ...]) -> Window:
     return Window(kernel, stride, (sides[0], sides[1]), dilation)
 
 
-def _max_pool(call: Call) -> Entry:
+def _pooled(call: Call) -> Activation:
+    """What a pool reads."""
     x = call.activation("self")
+    if len(x.shape) != 3:
+        raise call.refuse(f"{call.short} takes (N, channels, height, width), not {len(x.shape)} axes an image")
+    return x
+
+
+def _max_pool(call: Call) -> Entry:
+    x = _pooled(call)
     return "maxpool", [x], {"window": _window(call, x.shape[1:])}
 
 
 def _adaptive_max_pool(call: Call) -> Entry:
-    x = call.activation("self")
+    x = _pooled(call)
     kernel = _even(x, (call.shape[1], call.shape[2]))
     if kernel is None:
         raise call.refuse(
@@ -166,7 +178,7 @@ def _largest(call: Call) -> Entry:
 
 
 def _average_pool(call: Call) -> Entry:
-    x = call.activation("self")
+    x = _pooled(call)
     window, fixed = _window(call, x.shape[1:]), call.arguments["divisor_override"]
     padding, spans = _pair(call.arguments["padding"]), []
     for axis in (0, 1):
@@ -181,16 +193,8 @@ def _average_pool(call: Call) -> Entry:
     divisors = np.outer(*spans) if fixed is None else np.array([[fixed]])
     if (divisors == divisors.flat[0]).all():
         return "avgpool", [x], {"window": window, "divisor": float(divisors.flat[0])}
-    taps = [_taps(x.shape[1 + axis], window, axis) / spans[axis][:, None] for axis in (0, 1)]
+    taps = [matrix(window, axis, x.shape[1 + axis], call.shape[1 + axis]) / spans[axis][:, None] for axis in (0, 1)]
     return "spread", [x], {"rows": taps[0], "columns": taps[1]}
-
-
-def _taps(size: int, window: Window, axis: int) -> np.ndarray:
-    """(outputs, size) 1 where an output sees an input."""
-    outputs = window.out_size(size, size)[axis]
-    places = np.arange(outputs)[:, None] * window.stride[axis] - window.padding[axis][0]
-    inside = (np.arange(size) >= places) & (np.arange(size) < places + window.kernel[axis])
-    return inside.astype(float)
 
 
 def _even(x: Activation, outputs: Pair) -> Pair | None:
@@ -216,7 +220,7 @@ def _adaptive(x: Activation, outputs: Pair) -> Entry:
 
 
 def _adaptive_average_pool(call: Call) -> Entry:
-    return _adaptive(call.activation("self"), (call.shape[1], call.shape[2]))
+    return _adaptive(_pooled(call), (call.shape[1], call.shape[2]))
 
 
 def _whole_images(call: Call) -> Activation:
@@ -242,12 +246,14 @@ def _total(call: Call) -> Entry:
 
 def _same(call: Call) -> Entry:
     if call.short.endswith("dropout") and call.arguments.get("train"):
-        raise call.refuse("dropout in training mode is random; call model.eval() first")
+        raise call.refuse("dropout in training mode is random, in an evaluated model too: write training=self.training")
     return "reshape", [call.activation(next(iter(call.arguments)))], {}
 
 
 def _cast(call: Call) -> Entry | Chain:
     kind, compared = call.arguments.get("dtype"), call.arguments["self"]
+    if isinstance(other := call.arguments.get("other"), torch.Tensor):
+        kind = other.dtype
     if isinstance(compared, Comparison):
         return truth(call, compared)
     if isinstance(kind, torch.dtype) and not kind.is_floating_point:

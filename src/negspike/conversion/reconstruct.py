@@ -43,7 +43,7 @@ def reconstruct(quantised: nn.Module, images: torch.Tensor, activations: dict[st
     original = copy.deepcopy(quantised)
     held_out = (torch.arange(len(images)) % 8 == 0).to(images.device)
     judged, shown = images[held_out], images[~held_out] if len(images) > 1 else images
-    with _outputs(original, activations) as wanted, _outputs(quantised, dict.fromkeys(activations)) as found:
+    with outputs(original, activations) as wanted, outputs(quantised, dict.fromkeys(activations)) as found:
         optimizer = adam(quantised, LEARNING_RATE)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
         progress = Progress(steps, "steps", REPORT_SECONDS)
@@ -91,7 +91,7 @@ def _divergence(found: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
 
 
 @contextmanager
-def _outputs(model: nn.Module, activations: Mapping[str, Limits | None]) -> Iterator[list[torch.Tensor]]:
+def outputs(model: nn.Module, activations: Mapping[str, Limits | None]) -> Iterator[list[torch.Tensor]]:
     """What quantisers give, in the order in which they are called; with limits, what these let pass, unrounded."""
     given: list[torch.Tensor] = []
 

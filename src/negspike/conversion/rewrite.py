@@ -18,7 +18,8 @@ from negspike.training.quantizers import QuantIdentity, QuantReLU
 Quantiser = QuantReLU | QuantIdentity
 
 _RECTIFIERS: set[Any] = {F.relu, F.relu_, torch.relu, torch.relu_, F.relu6, F.hardtanh, F.hardtanh_}
-_CLAMPS: set[Any] = {torch.clamp, torch.clamp_min, "clamp", "clamp_", "clamp_min", "clamp_min_"}
+_CLAMPS: set[Any] = {torch.clamp, torch.clip, torch.clamp_min}
+_CLAMPS |= {"clamp", "clamp_", "clip", "clip_", "clamp_min", "clamp_min_"}
 _WEIGHTED = (nn.Conv2d, nn.Linear)
 _WEIGHTED_FUNCTIONS: set[Any] = {F.conv2d, torch.conv2d, F.linear}
 # What one value passes through on its way to a linear map; a quantiser has fewer weights before it than behind it.
@@ -46,6 +47,17 @@ _REFUSED = {
 }
 
 
+_REFUSED_FUNCTIONS = {
+    *("silu", "gelu", "sigmoid", "hardswish", "hardsigmoid", "tanh", "elu", "selu", "celu", "leaky_relu", "prelu"),
+    *("softplus", "mish", "layer_norm", "group_norm", "instance_norm", "softmax", "log_softmax"),
+}
+
+
+def _function(node: fx.Node) -> str:
+    """The name of a function or method."""
+    return node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+
+
 class _Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return isinstance(m, Quantiser) or super().is_leaf_module(m, module_qualified_name)
@@ -61,8 +73,8 @@ class Rewriter:
 
     def __init__(self, model: nn.Module, levels: int) -> None:
         self.levels = levels
-        self.original = copy.deepcopy(model).eval()
         try:
+            self.original = copy.deepcopy(model).eval()
             graph = _Tracer().trace(self.original)
         except Exception as error:
             raise InputError(
@@ -79,9 +91,15 @@ class Rewriter:
         nodes = list(self.module.graph.nodes)
         for node in nodes:
             self._refuse(node)
+        order = {node: number for number, node in enumerate(nodes)}
+        for node in nodes:
+            if self._is_in_place(node):  # what comes later reads the result
+                node.args[0].replace_all_uses_with(node, delete_user_cb=lambda user, at=order[node]: order[user] > at)
         # All of them before any is replaced: a module may be used more than once.
         for node, limits in [(node, self._limits(node)) for node in nodes]:
-            if limits is not None:
+            if limits is not None and limits[0] != 0:
+                self._insert(node)  # which keeps its bounds
+            elif limits is not None:
                 name = self._name(node, "relu")
                 self.activations[name] = limits
                 self._put(node, name, self._quantiser(limits[0]))
@@ -106,14 +124,20 @@ class Rewriter:
         for kinds, reason in _REFUSED.items():
             if isinstance(module, kinds):
                 raise InputError(f"{node.target}: {type(module).__name__} {reason}")
+        name = _function(node).rstrip("_")
+        if node.op != "call_module" and name in _REFUSED_FUNCTIONS:
+            where = self._path(node) or type(self.original).__name__
+            raise InputError(f"{where}: {name} {_REFUSED[_NOT_LINEAR]}")
 
     def _limits(self, node: fx.Node) -> Limits | None:
         """(low, high) that an activation function clips to; None for anything else."""
         module = self._module(node)
         if isinstance(module, nn.Hardtanh):  # ReLU6 is one
             return float(module.min_val), float(module.max_val)
-        if isinstance(module, nn.ReLU) or node.target == "relu" or node.target == "relu_":
+        if isinstance(module, nn.ReLU) or (node.op == "call_method" and node.target in ("relu", "relu_")):
             return 0.0, None
+        if module is not None:
+            return None
         names: tuple[str, ...] = ("input", "low", "high")
         if node.target in _RECTIFIERS:
             if node.target is F.relu6:
@@ -131,6 +155,14 @@ class Rewriter:
         if not isinstance(low, int | float) or not isinstance(high, int | float | None) or low > 0:
             raise InputError(f"{self._path(node) or node.name}: clamp from {low} to {high} cannot be quantised")
         return float(low), None if high is None else float(high)
+
+    def _is_in_place(self, node: fx.Node) -> bool:
+        """Whether it writes its result over what it reads."""
+        given = dict(zip(("input", "inplace"), node.args, strict=False)) | dict(node.kwargs)
+        if node.op == "call_module":
+            return bool(getattr(self._module(node), "inplace", False))
+        inplace = node.target in _RECTIFIERS and given.get("inplace")
+        return bool(node.args) and bool(_function(node).endswith("_") or inplace)
 
     def _path(self, node: fx.Node) -> str:
         stack = list(node.meta.get("nn_module_stack", {}).values())

@@ -7,6 +7,7 @@ from math import prod
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.utils import parametrize
 
 from negspike.training import quantization
 
@@ -20,8 +21,8 @@ MOST_TIMES, FIRST_WEIGHTS = 127, 16
 def round_weights(model: nn.Module, weight_bits: int = 24) -> nn.Module:
     """Round weights of convolutions and linear layers to integers times powers of two, in place.
 
-    Layers with a forward of their own, as those of quantisation-aware training that round their weights themselves, are
-    left as they are.
+    Layers with a forward of their own, as those of quantisation-aware training that round their weights themselves, and
+    parametrised weights, which are made anew whenever they are read, are left as they are.
 
     :func:`negspike.quantize` does it; after training on, do it again and look at the accuracy of what is converted:
     in a deep quantised model, weights that change in their last bit change predictions (docs/conversion.md).
@@ -38,7 +39,8 @@ def round_weights(model: nn.Module, weight_bits: int = 24) -> nn.Module:
     """
     layers = [module for module in model.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
     for layer in layers:
-        if type(layer).forward not in (nn.Conv2d.forward, nn.Linear.forward):
+        own = type(layer).forward not in (nn.Conv2d.forward, nn.Linear.forward)
+        if own or parametrize.is_parametrized(layer, "weight"):
             continue
         per_channel = layer is not layers[-1] or isinstance(layer, nn.Conv2d)
         layer.weight.data = quantization.round_weights(layer.weight.data, weight_bits, per_channel).to(

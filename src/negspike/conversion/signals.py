@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from negspike.conversion import windows
+from negspike.conversion.calls import composed_bounds
 from negspike.errors import InputError
 from negspike.spiking.nodes import Shape, Window
 
@@ -165,11 +166,9 @@ class Signal:
         return (low, high, what) if gain[0] > 0 else (high, low, what)
 
     def clipped(self, low: float | None, high: float | None, what: str) -> Signal:
-        """With bounds that wait for a quantiser: of this and what waits already, both."""
+        """With bounds that wait for a quantiser: these, behind those that wait already."""
         if self.clip is not None:
-            low, high = (_clamped(end, self.clip) for end in (low, high))
-            low = self.clip[0] if low is None else low
-            high = self.clip[1] if high is None else high
+            low, high = composed_bounds(self.clip[:2], (low, high))
         return replace(self, clip=(low, high, what))
 
     def picked(self, index: np.ndarray) -> Signal:
@@ -253,14 +252,6 @@ class Signal:
         """(out, in) matrices along height and width: averages over windows of different sizes; without a bias."""
         terms = tuple(_spread(term, rows, columns) for term in self.terms)
         return Signal((self.shape[0], len(rows), len(columns)), terms, self.bias)
-
-
-def _clamped(end: float | None, clip: Clip) -> float | None:
-    """A bound within other bounds."""
-    if end is None:
-        return None
-    end = end if clip[0] is None else max(end, clip[0])
-    return end if clip[1] is None else min(end, clip[1])
 
 
 def _places(part: Term, whole: Term) -> np.ndarray:

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from negspike.conversion.calls import Operation
+from negspike.conversion.calls import Operation, composed_bounds, needed
 from negspike.errors import InputError
 
 # Bounds such as 15 * step are rounded as float32; further off, a bound lies between two counts.
@@ -47,7 +47,7 @@ def _without_straight_through(operations: Sequence[Operation]) -> list[Operation
         sums[operation.name] = made
         if operation.name not in same:
             found.append(operation)
-    return _needed(found, same.get(operations[-1].name, operations[-1].name))
+    return needed(found, same.get(operations[-1].name, operations[-1].name))
 
 
 def _without_clips(operations: Sequence[Operation]) -> list[Operation]:
@@ -72,11 +72,8 @@ def _without_clips(operations: Sequence[Operation]) -> list[Operation]:
             continue
         ends = [operation.values["low"], operation.values["high"]][:: 1 if unit > 0 else -1]
         low, high = (None if end is None else _count(operation, (end - shift) / unit) for end in ends)
-        bounds = {
-            "low": max((bound for bound in (source.values["low"], low) if bound is not None), default=None),
-            "high": min((bound for bound in (source.values["high"], high) if bound is not None), default=None),
-        }
-        made[source.name] = replace(source, values=source.values | bounds)
+        low, high = composed_bounds((source.values["low"], source.values["high"]), (low, high))
+        made[source.name] = replace(source, values=source.values | {"low": low, "high": high})
         made[operation.name] = replace(operation, kind="reshape", values={})
     return [made[operation.name] for operation in operations]
 
@@ -93,13 +90,3 @@ def _count(operation: Operation, bound: float) -> int:
             "steps: it must be at a whole number of them"
         )
     return round(bound)
-
-
-def _needed(operations: Sequence[Operation], last: str) -> list[Operation]:
-    """Those that the last one depends on, in order."""
-    needed, kept = {last}, []
-    for operation in reversed(operations):
-        if operation.name in needed:
-            kept.append(operation)
-            needed.update(operation.inputs)
-    return kept[::-1]

@@ -11,14 +11,14 @@ import operator
 import re
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager, redirect_stderr, suppress
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from negspike.conversion.calls import Activation, Call, Chain, Comparison, Operation
+from negspike.conversion.calls import Activation, Call, Chain, Comparison, Operation, needed
 from negspike.conversion.fake_quantize import without_switches
 from negspike.conversion.operations import OPERATIONS
 from negspike.errors import InputError, one_line
@@ -85,39 +85,49 @@ def _export(model: nn.Module, images: torch.Tensor) -> Any:
         images = images.to(parameter.device, parameter.dtype)
     try:
         # new tensors are where the model is, not where the caller's would be
-        with _quiet(), torch.no_grad(), torch.device(images.device):
+        with _quiet(), _kept(model), torch.no_grad(), torch.device(images.device):
             program = torch.export.export(model, (images,))
-            return program.run_decompositions({}) if _mutates_shared(program.graph) else program
+            return program.run_decompositions({}) if _changes_in_place(program.graph) else program
     except InputError:
         raise
     except Exception as error:
         _check_fit(model, images)
         reason = re.split(r"(?<=[.:;])\s|\n", str(error).strip(), maxsplit=1)[0][:300]
+        values = re.search("data.?dependent|control flow", f"{type(error).__name__} {error}", re.IGNORECASE)
+        advice = "control flow must not depend on the images' values" if values else "it is to take one batch of floats"
         raise InputError(
             f"{type(model).__name__}: torch.export cannot trace it ({type(error).__name__}: "
-            f"{one_line(InputError(reason))}); control flow must not depend on the images' values"
+            f"{one_line(InputError(reason))}); {advice}"
         ) from error
 
 
 def _check_fit(model: nn.Module, images: torch.Tensor) -> None:
-    try:
-        with torch.no_grad():
+    with torch.no_grad():
+        try:
             model(images)
-    except Exception as error:
-        raise InputError(
-            f"images of shape {tuple(images.shape[1:])} do not fit the model: {one_line(error)[:200]}"
-        ) from error
+        except Exception as error:
+            reason = f"images of shape {tuple(images.shape[1:])} do not fit the model: {one_line(error)[:200]}"
+            with suppress(Exception):
+                model(images[:1])
+                reason += "; one image alone does: keep the first axis, as x.flatten(1) does"
+            raise InputError(reason) from error
 
 
-def _mutates_shared(graph: Any) -> bool:
-    """Whether a tensor that something else may read, too, is changed in place."""
-    for node in graph.nodes:
-        if node.op == "call_function" and re.search(r"[a-z0-9]_(\.|$)", str(node.target)) and node.args:
-            changed = node.args[0]
-            view = changed.op == "call_function" and re.search("getitem|view|slice|chunk|split", str(changed.target))
-            if len(changed.users) > 1 or view or "dropout" in str(changed.target):
-                return True
-    return False
+def _changes_in_place(graph: Any) -> bool:
+    """Whether a tensor is changed in place, which views of it, or a buffer, would have to follow."""
+    return any(getattr(getattr(node.target, "_schema", None), "is_mutable", False) for node in graph.nodes)
+
+
+@contextmanager
+def _kept(model: nn.Module) -> Iterator[None]:
+    """What a model keeps of a call, such as features for later, is the tracer's own afterwards: taken out again."""
+    kept = [(module, dict(vars(module))) for module in model.modules()]
+    try:
+        yield
+    finally:
+        for module, attributes in kept:
+            vars(module).clear()
+            vars(module).update(attributes)
 
 
 @contextmanager
@@ -148,6 +158,8 @@ class _Reader:
         named = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
         named |= signature.inputs_to_lifted_tensor_constants
         images = 0
+        for buffer in signature.buffers_to_mutate.values():
+            raise InputError(f"{buffer}: the model changes it whenever it is called; a network keeps no such state")
         for node in self.program.graph.nodes:
             if node.op == "placeholder":
                 if node.name in named:
@@ -160,7 +172,7 @@ class _Reader:
             elif node.op == "call_function":
                 self._call(node)
             elif node.op == "output":
-                return self._needed([self.known.get(value) for value in node.args[0]])
+                return self._needed([self.known.get(value) for value in node.args[0][-len(signature.user_outputs) :]])
             else:
                 raise InputError(f"{node.name}: {node.op} in the traced model cannot be converted")
         raise InputError("the traced model has no output")
@@ -173,12 +185,7 @@ class _Reader:
         spec = self.program.call_spec.out_spec
         if not spec.is_leaf():
             raise InputError(f"the model returns a {spec.type.__name__}, expected one tensor of logits, as it is")
-        needed, kept = {outputs[0].name}, []
-        for operation in reversed(self.found):
-            if operation.name in needed:
-                kept.append(operation)
-                needed.update(operation.inputs)
-        return kept[::-1]
+        return needed(self.found, outputs[0].name)
 
     def _value(self, argument: Any) -> Any:
         if isinstance(argument, torch.fx.Node):
@@ -199,6 +206,9 @@ class _Reader:
         arguments = [self._value(argument) for argument in node.args]
         options = {name: self._value(argument) for name, argument in node.kwargs.items()}
         if not _depends_on_image([*arguments, *options.values()]):
+            drops = "dropout" not in str(node.target) or arguments[-1]  # which is whether it is in training mode
+            if torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()) and drops:
+                raise InputError(f"{node.name}: it is random; a network computes the same whenever it is called")
             with torch.no_grad():
                 self.known[node] = node.target(*arguments, **options)
             return

@@ -89,5 +89,6 @@ class Value:
             spatial = len(shape) > 2 and shape[-2:] == (1, 1)
             return replace(self, index=self.index.reshape(shape[:-2] if spatial else shape), spatial=spatial)
         raise InputError(
-            f"a reshape to {shape} mixes channels with height and width; only flattening all can be converted"
+            f"a reshape from {self.signal.out_shape} to {shape} an image cannot be converted: channels can be divided "
+            "or joined, or everything flattened"
         )

@@ -25,10 +25,12 @@ class Samples:
     Attributes:
         images: (N, C, H, W) float32.
         labels: (N,) integers, or None where they are not known.
+        folders: of classes, which labels number in alphabetical order; None where labels are not made of them.
     """
 
     images: np.ndarray
     labels: np.ndarray | None
+    folders: tuple[str, ...] | None = None
 
 
 def sample_shape(path: Path, split: str) -> tuple[int, int, int]:
@@ -42,8 +44,8 @@ def sample_shape(path: Path, split: str) -> tuple[int, int, int]:
         channels_last = images.ndim == 4 and images.shape[3] in (1, 3) and images.shape[1] not in (1, 3)
         shape = images.shape[1:] if images.ndim == 4 else (1, *images.shape[1:])
         return (shape[2], *shape[:2]) if channels_last else shape
-    first = _image_files(path, split)[0][0]
-    with foreign_file(first, "an image"), Image.open(first) as image:
+    first, _ = _image_files(path, split)
+    with foreign_file(first[0], "an image"), Image.open(first[0]) as image:
         return (1 if image.mode in ("1", "L", "LA") else 3, image.height, image.width)
 
 
@@ -75,10 +77,14 @@ def read_samples(path: Path, spec: DatasetSpec, split: str = "test", limit: int 
         if images.shape[1:] != spec.image_shape:
             raise InputError(f"{path}: images have shape {images.shape[1:]}, expected {spec.image_shape}; see --size")
         return Samples(prepare_images(spec, images), labels)
-    files, labels = _image_files(path, split)
+    files, classes = _image_files(path, split)
     chosen = _evenly(len(files), limit)
     pixels = np.stack([decode_image(files[one].read_bytes(), spec, str(files[one])) for one in chosen])
-    return Samples(prepare_images(spec, pixels), None if labels is None else labels[chosen])
+    images = prepare_images(spec, pixels)
+    if classes is None:
+        return Samples(images, None)
+    folders = sorted(set(classes))
+    return Samples(images, np.array([folders.index(classes[one]) for one in chosen]), tuple(folders))
 
 
 def _evenly(count: int, limit: int | None) -> np.ndarray:
@@ -87,8 +93,8 @@ def _evenly(count: int, limit: int | None) -> np.ndarray:
     return np.arange(wanted) * count // max(wanted, 1)
 
 
-def _image_files(path: Path, split: str) -> tuple[list[Path], np.ndarray | None]:
-    """The images in the order of their paths; with labels if each lies in a folder of its class."""
+def _image_files(path: Path, split: str) -> tuple[list[Path], list[str] | None]:
+    """The images in the order of their paths; and the folders of their classes if each lies in one."""
     if path.is_file():
         return [path], None
     if not path.is_dir():
@@ -107,8 +113,7 @@ def _image_files(path: Path, split: str) -> tuple[list[Path], np.ndarray | None]
     parts = [file.relative_to(path).parts for file in files]
     if any(len(one) < 2 for one in parts):
         return files, None
-    classes = sorted({one[0] for one in parts})
-    return files, np.array([classes.index(one[0]) for one in parts])
+    return files, [one[0] for one in parts]
 
 
 def _read_npz(path: Path, split: str) -> tuple[np.ndarray, np.ndarray | None]:
@@ -134,7 +139,10 @@ def _read_npz(path: Path, split: str) -> tuple[np.ndarray, np.ndarray | None]:
     arrays = read_npz(path, choose)
     images, labels = find(arrays, "images"), find(arrays, "labels")
     assert images is not None
-    return arrays[images], None if labels is None else arrays[labels].reshape(-1)
+    found = None if labels is None else arrays[labels].reshape(-1)
+    if found is not None and len(found) != len(arrays[images]):
+        raise InputError(f"{path}: {len(arrays[images])} {images}, but {len(found)} {labels}")
+    return arrays[images], found
 
 
 def spec_of(preprocessing: Mapping[str, object]) -> DatasetSpec:

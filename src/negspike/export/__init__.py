@@ -35,8 +35,10 @@ def capped(network: SpikingNetwork, levels: int) -> SpikingNetwork:
         levels: largest count, at least 1.
 
     Raises:
-        InputError: levels do not fit 32 bits.
+        InputError: there is no level, or levels do not fit 32 bits.
     """
+    if levels < 1:
+        raise InputError(f"levels is {levels}: it must be at least 1")
     nodes = tuple(
         replace(node, low=-levels if node.low is None else node.low, high=levels if node.high is None else node.high)
         if isinstance(node, Neurons)

@@ -16,7 +16,7 @@ from negspike.errors import InputError, foreign_file, one_line
 from negspike.files import write_text
 from negspike.results.collect import collect
 from negspike.results.metrics import settled_step
-from negspike.results.published import COLUMNS, number, read_published, row_precision
+from negspike.results.published import COLUMNS, published_number, read_published, row_precision
 from negspike.results.statistics import (
     CHECKS,
     EPOCHS,
@@ -67,9 +67,9 @@ def read_numbers(path: Path, **reading: Any) -> Table:
     return _last_of_curves(path) if "timestep" in columns else _read_table(path, rows)
 
 
-def read_named(name: str) -> Table:
+def read_named(name: str, **reading: Any) -> Table:
     """The numbers that come with the package under a name, ``zou2023``, or those of a file or folder of the user's."""
-    return read_numbers(ZOU_2023 if name == ZOU_2023.stem else find_file(name))
+    return read_numbers(ZOU_2023 if name == ZOU_2023.stem else find_file(name), **reading)
 
 
 def _read_table(path: Path, rows: list[dict[str, str]]) -> Table:
@@ -86,9 +86,10 @@ def _read_table(path: Path, rows: list[dict[str, str]]) -> Table:
             cell = next((row[name] for name in _ALSO.get(metric, (metric,)) if row.get(name)), None)
             if cell is not None:
                 try:
-                    numbers[row["net"], precision.name, metric].append(number(cell))
+                    numbers[row["net"], precision.name, metric].append(published_number(metric, cell))
                 except ValueError:
-                    raise InputError(f"{where}: {metric} is {cell!r}, expected a number") from None
+                    expected = "a fraction" if metric == "accuracy" else "a number from 0"
+                    raise InputError(f"{where}: {metric} is {cell!r}, expected {expected}") from None
     if not numbers:
         raise InputError(f"{path}: no line with a number in columns {', '.join(METRICS)}")
     return {key: Statistics.of(values) for key, values in numbers.items()}
@@ -146,8 +147,10 @@ def compare(ours: Table, theirs: Table, run: str, published: str) -> list[tuple[
         if (found := beside_published(key, one, theirs))
     ]
     if not rows:
-        mine, others = (", ".join(sorted({net for net, _, _ in numbers})) for numbers in (ours, theirs))
-        raise InputError(f"{run} has {mine}, {published} has {others}: no net in common")
+        mine, others = (
+            ", ".join(dict.fromkeys(" ".join(key[:2]) for key, _ in ordered(one))) for one in (ours, theirs)
+        )
+        raise InputError(f"{run} has {mine}; {published} has {others}: no number in common")
     return [HEADER, *rows]
 
 
@@ -158,7 +161,9 @@ def lossless_table(ours: Table) -> list[tuple[str, ...]]:
         (*header, "float32 and integer ANN differ", "integer ANN and spiking network differ")
     ]
     names = ["images", "silent_images", "lossless_images", *list(CHECKS)[2:]]
-    for net, precision in sorted({key[:2] for key in ours if key[2] == "images"}):
+    for net, precision in dict.fromkeys(key[:2] for key, _ in ordered(ours)):
+        if any((net, precision, name) not in ours for name in names):
+            continue
         found = [ours[net, precision, name] for name in names]
         rows.append((net, precision, str(found[0].seeds), *(f"{one.mean * one.seeds:,.0f}" for one in found)))
     return rows
@@ -194,8 +199,9 @@ def update_document(path: Path) -> int:
         if len(rest) > 1:
             raise InputError(f"{path}: {block['begin'].strip()}: expected a run, and what is published")
         ours = read_numbers(path.parent / run)
-        theirs = read_numbers(path.parent / rest[0] if rest else ZOU_2023)
-        rows = compare(ours, theirs, run, rest[0] if rest else ZOU_2023.stem)
+        named = rest[0] if rest else ZOU_2023.stem
+        theirs = read_numbers(ZOU_2023 if named == ZOU_2023.stem else path.parent / named)
+        rows = compare(ours, theirs, run, named)
         return f"{block['begin']}\n{in_markdown(rows, ours)}\n\n{block['end']}"
 
     changed, count = _BLOCK.subn(written, text)

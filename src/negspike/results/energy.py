@@ -148,7 +148,7 @@ def _layer(network: SpikingNetwork, layer: Layer, row: Mapping[str, Any], activa
 
     def ann(weight: int, activation: int, pixel: int) -> float:
         reads = (macs + image_macs) * weight * _bit_read(weights * weight)
-        reads += (macs * activation + image_macs * pixel) * _bit_read(inputs * activation)
+        reads += macs * activation * _bit_read(inputs * activation) + image_macs * pixel * _bit_read(inputs * pixel)
         return reads + outputs * activation * _bit_read(outputs * activation)
 
     memory = (ann(32, 32, 32), ann(bits, activation_bits, PIXEL_BITS))

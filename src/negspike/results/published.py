@@ -152,7 +152,7 @@ def _read_table(path: Path) -> tuple[dict[tuple[str, Precision], _Rows], dict[st
         where = f"{path}, line {line}"
         try:
             precision = row_precision(row)
-            numbers = {name: _number(name, row[name]) for name in (*columns, "neurons") if row.get(name)}
+            numbers = {name: published_number(name, row[name]) for name in (*columns, "neurons") if row.get(name)}
             step = int(row["timestep"]) if row["timestep"] else None
         except ValueError as error:  # an InputError is one
             raise InputError(f"{where}: {one_line(error)}") from error
@@ -168,7 +168,12 @@ def _read_table(path: Path) -> tuple[dict[tuple[str, Precision], _Rows], dict[st
     return steps, fp32
 
 
-def _number(column: str, text: str | None) -> float:
+def published_number(column: str, text: str | None) -> float:
+    """A number of a column: no less than 0, and of an accuracy no more than 1.
+
+    Raises:
+        ValueError: it is none.
+    """
     value = number(text)
     if value < 0 or (column == "accuracy" and value > 1):
         raise ValueError(f"{column} is {text}, expected {'a fraction' if column == 'accuracy' else 'no less than 0'}")

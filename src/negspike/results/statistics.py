@@ -129,7 +129,7 @@ def read_statistics(path: Path) -> dict[Key, Statistics]:
     """
     found: dict[Key, Statistics] = {}
     with foreign_file(path, "a summary.csv", "write it again"):
-        rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
+        rows = list(csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines()))
         for line, row in enumerate(rows, 2):
             key = (row["net"], row["precision"], row["number"])
             deviation = row["standard_deviation"]

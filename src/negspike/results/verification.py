@@ -60,7 +60,7 @@ class Verification(Table):
         rows = [
             ("images silent", f"{self.silent_images:,} of {self.images:,}"),
             ("neurons equal to the integer ANN", f"{self.equal_neurons:,} of {self.neurons:,}"),
-            ("latest silent step", f"{self.latest_silent_step} ({bound})"),
+            ("latest silent step", f"{self.latest_silent_step if self.silent_images else 'none'} ({bound})"),
         ]
         for name, equal in self.predictions.items():
             rows.append((f"predictions equal to the {name}", f"{equal:,} of {self.images:,}"))

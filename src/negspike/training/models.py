@@ -96,6 +96,8 @@ def _function(name: str) -> Any:
     if name.endswith(".py"):
         raise InputError(f"model {name}: a file and a function in it are expected, such as {name}:build")
     where, _, attribute = name.rpartition(":" if ":" in name else ".")
+    if not where or not attribute:
+        raise InputError(f"model {name}: expected my_nets.py:build or package.module.build, a function that makes it")
     try:
         module = _load(find_file(where)) if where.endswith(".py") else importlib.import_module(where)
     except InputError as error:
@@ -104,9 +106,8 @@ def _function(name: str) -> Any:
         raise InputError(f"model {name}: {where} cannot be imported, {_kind(error)}") from error
     if not callable(function := getattr(module, attribute, None)):
         there = [key for key, value in vars(module).items() if callable(value) and value.__module__ == module.__name__]
-        raise InputError(
-            f"model {name}: {where} has no function {attribute}; there are {', '.join(there[:10]) or 'none'}"
-        )
+        known = f"; there are {', '.join(there[:10])}" if there else ""
+        raise InputError(f"model {name}: {where} has no function {attribute}{known}")
     return function
 
 
