@@ -24,7 +24,7 @@ from negspike.data.samples import read_samples
 NETS = """
 from torch import nn
 
-def build(classes=5):
+def build(classes=2):
     return nn.Sequential(
         nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(4 * 5 * 9, classes)
     )
@@ -145,6 +145,8 @@ def test_each_error_is_one_line(here: Path, capsys: pytest.CaptureFixture[str]) 
         ("my_nets.py:build", "my_nets.py:missing", ["no function missing", "there are build, broken"]),
         ("my_nets.py:build", "my_nets.py:broken", ["RuntimeError: no weights here nor there"]),
         ("my_nets.py:build", "my_nets.py:answer", ["no function answer"]),
+        ("my_nets.py:build", "torchvision.models.nope", ["torchvision.models has no function nope"]),
+        ("my_nets.py:build", "garbage", ["garbage", "my_nets.py:build or package.module.build"]),
         ("w.safetensors", "other.pt", ["other.pt", "weights of another net"]),
         ("w.safetensors", "broken.npz", ["broken.npz", "no state dict"]),
         ("w.safetensors", "none.pt", ["none.pt", "No such file"]),
@@ -170,7 +172,13 @@ def test_each_error_is_one_line(here: Path, capsys: pytest.CaptureFixture[str]) 
         assert main(arguments) == 1, arguments
         error = capsys.readouterr().err
         assert len(error.splitlines()) == 1 and all(word in error for word in words), error
-    for arguments in ([], ["convert"], ["verify", "net.npz", "--data", "images", "--size", "big"], ["nothing"]):
+    for arguments in (
+        [],
+        ["convert"],
+        ["verify", "net.npz", "--data", "images", "--size", "big"],
+        ["nothing"],
+        ["check", "--cores", "-2"],
+    ):
         with pytest.raises(SystemExit) as stopped:
             main(arguments)
         error = capsys.readouterr().err
@@ -183,8 +191,39 @@ def test_a_model_that_has_quantisers(here: Path, capsys: pytest.CaptureFixture[s
     arguments = ["convert", "my_nets.py:build", "--calibration", "images/", "--out", "net.npz"]
     assert main(arguments) == 0
     assert SpikingNetwork.load(here / "net.npz").populations[0].high is None
-    assert main([*arguments, "--levels", "3"]) == 1
-    assert "quantisers of its own" in capsys.readouterr().err
+    for option in (["--levels", "3"], ["--percentile", "99"]):
+        assert main([*arguments, *option]) == 1
+        assert "quantisers of its own" in capsys.readouterr().err
+    assert main(["verify", "net.npz", "--data", "images", "--model", "my_nets.py:build"]) in (0, 1)
+    assert "predictions equal to the quantised model" in capsys.readouterr().out
+
+
+def test_labels_are_those_of_all_classes(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Or folders would be numbered otherwise, and files of labels read for other images."""
+    main(CONVERT)
+    arrays = {"images": np.zeros((4, 3, 12, 20), np.uint8), "labels": np.zeros(3, np.int64)}
+    np.savez("labels.npz", **arrays)  # type: ignore[arg-type]
+    (here / "images/cat").rename(here / "cat")
+    capsys.readouterr()
+    for data, words in (
+        ("images", "1 folders of classes, the network has 2"),
+        ("labels.npz", "4 images, but 3 labels"),
+    ):
+        assert main(["simulate", "net.npz", "--data", data]) == 1
+        assert words in capsys.readouterr().err
+
+
+def test_whoever_listens_the_exit_code_says_what_was_found(here: Path) -> None:
+    main([*CONVERT, *NORMALISED])
+    verify = f"{sys.executable} -m negspike verify net.npz --data images --timesteps 1"
+    for listener in ("cat > /dev/null", "true"):
+        command = ["bash", "-c", f"{verify} | {listener}; exit ${{PIPESTATUS[0]}}"]
+        found = subprocess.run(command, check=False).returncode
+        assert found == 1 or (found == 141 and listener == "true"), listener
+    closed = subprocess.run(
+        ["bash", "-c", f"{sys.executable} -m negspike info net.npz >&-"], capture_output=True, check=False
+    )
+    assert closed.returncode == 0 and closed.stderr == b""
 
 
 def write_run(folder: Path, seed: int, correct: int) -> None:
@@ -215,7 +254,16 @@ def test_a_run_beside_published_numbers(
     assert main(["compare", "results", "theirs.csv"]) == 0
     assert capsys.readouterr().out.splitlines()[1].split()[-4:] == ["95.00%", "-10.00", "points", "no"]
     assert main(["compare", "results", "results"]) == 0
-    for content, words in (("net,k,accuracy\nmlp,0,high\n", "line 2"), ("a,b\n1,2\n", "line 2"), ("", "no line")):
+    capsys.readouterr()
+    assert main(["compare", "results", "zou2023"]) == 0
+    assert [line.split() for line in capsys.readouterr().out.splitlines()] == rows
+    for content, words in (
+        ("net,k,accuracy\nmlp,0,high\n", "line 2"),
+        ("net,k,accuracy\nmlp,0,88\n", "line 2: accuracy is '88', expected a fraction"),
+        ("net,k,accuracy\nmlp,7,0.5\n", "no number in common"),
+        ("a,b\n1,2\n", "line 2"),
+        ("", "no line"),
+    ):
         theirs.write_text(content)
         assert main(["compare", "results", "theirs.csv"]) == 1
         assert words in capsys.readouterr().err

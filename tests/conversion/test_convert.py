@@ -643,6 +643,7 @@ class Counting(nn.Module):
     def __init__(self, *, count: bool) -> None:
         super().__init__()
         self.conv, self.act, self.fc, self.count = nn.Conv2d(3, 4, 1), QuantReLU(k=1), nn.Linear(4, 2), count
+        self.calls: torch.Tensor
         self.register_buffer("calls", torch.zeros(1))
         self.seen: torch.Tensor | None = None
 

@@ -543,7 +543,7 @@ def test_counts_that_are_compared_fit_the_network() -> None:
     made.compare(images, counts)
     for wrong in (np.zeros((2, 1, 1, 1), np.int64), np.zeros((3, 4, 4, 4), np.int64), np.zeros((2, 4, 4, 4)), None):
         with OneLine(InputError, "counts of a", "(2, 4, 4, 4)"):
-            made.compare(images, {**counts, "a": wrong})  # type: ignore[arg-type]
+            made.compare(images, {**counts, "a": wrong})  # type: ignore[dict-item]
     with OneLine(InputError, "no node 'z'", "a, b"):
         made.node("z")
 

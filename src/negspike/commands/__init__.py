@@ -17,6 +17,9 @@ from negspike.errors import InputError, limit_reached
 
 COMMANDS = ("convert", "verify", "simulate", "info", "figures", "compare", "check", "export")
 
+# What shells say of a program that nobody listens to any more.
+_PIPE_CLOSED = 128 + 13
+
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
@@ -36,13 +39,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         module.add_arguments(one)
         one.set_defaults(run=module.run)
     options = parser.parse_args(arguments)
-    code = 0
+    code = _PIPE_CLOSED
     try:
         code = int(options.run(options))
         if sys.stdout is not None:  # it may have been closed
             sys.stdout.flush()
         return code
-    except BrokenPipeError:  # who reads has seen enough, as head does; what was found stays what it is
+    except BrokenPipeError:  # who reads has seen enough, as head does; what was found by then stays what it is
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return code
     except (InputError, OSError, ArithmeticError) as error:  # an ArithmeticError is a proof that failed

@@ -126,8 +126,9 @@ class Rewriter:
                 raise InputError(f"{node.target}: {type(module).__name__} {reason}")
         name = _function(node).rstrip("_")
         if node.op != "call_module" and name in _REFUSED_FUNCTIONS:
-            where = self._path(node) or type(self.original).__name__
-            raise InputError(f"{where}: {name} {_REFUSED[_NOT_LINEAR]}")
+            path = self._path(node)
+            kind = type(self.original.get_submodule(path)).__name__
+            raise InputError(f"{path or 'the model'}: {name} of {kind} {_REFUSED[_NOT_LINEAR]}")
 
     def _limits(self, node: fx.Node) -> Limits | None:
         """(low, high) that an activation function clips to; None for anything else."""

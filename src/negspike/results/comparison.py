@@ -150,7 +150,8 @@ def compare(ours: Table, theirs: Table, run: str, published: str) -> list[tuple[
         mine, others = (
             ", ".join(dict.fromkeys(" ".join(key[:2]) for key, _ in ordered(one))) for one in (ours, theirs)
         )
-        raise InputError(f"{run} has {mine}; {published} has {others}: no number in common")
+        what = "number" if {key[0] for key in ours} & {key[0] for key in theirs} else "net"
+        raise InputError(f"{run} has {mine}; {published} has {others}: no {what} in common")
     return [HEADER, *rows]
 
 
