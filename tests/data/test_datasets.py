@@ -7,6 +7,7 @@ import pickle
 import tarfile
 import tracemalloc
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -88,6 +89,32 @@ def test_validation_holds_out_the_last_10_000_of_60_000(tmp_path: Path) -> None:
     dataset = load_dataset("fashion_mnist", tmp_path / "fashion_mnist.npz")
     assert (len(dataset.train.labels), len(dataset.validation.labels)) == (50_000, 10_000)
     assert np.array_equal(dataset.validation.pixels, images[50_000:])
+
+
+def test_validation_of_ones_own_data_is_taken_evenly(tmp_path: Path) -> None:
+    """Folders lie sorted by class: the last images would be those of one class."""
+    spec = DatasetSpec(name="own", format="npz", image_shape=(1, 1, 1), classes=3, validation=15)
+    labels = np.repeat(np.arange(3, dtype=np.uint8), 30)
+    images = np.arange(90, dtype=np.uint8)[:, None, None, None]
+    arrays = {"train_images": images, "train_labels": labels, "test_images": images[:3], "test_labels": labels[:3]}
+    save_dataset(spec, arrays, tmp_path / "own.npz")
+    dataset = load_dataset(spec, tmp_path / "own.npz")
+    assert np.bincount(dataset.validation.labels).tolist() == [5, 5, 5]
+    assert np.bincount(dataset.train.labels).tolist() == [25, 25, 25]
+    both = np.concatenate([dataset.train.pixels, dataset.validation.pixels]).ravel()
+    assert sorted(both) == [*range(90)] and (np.diff(dataset.train.pixels.ravel().astype(int)) > 0).all()
+    with OneLine(InputError, "datasets.own.validation' is 90", "90 training images"):
+        load_dataset(replace(spec, validation=90), tmp_path / "own.npz")
+
+
+def test_an_archive_whose_checksum_is_wrong(tmp_path: Path) -> None:
+    """That of gzip, which stands behind the last byte that the members need."""
+    archive, _ = write_cifar10(tmp_path / "archive.gz")
+    content = archive.read_bytes()
+    for wrong in (content[:-4], content[:-8] + bytes(4) + content[-4:]):
+        archive.write_bytes(wrong)
+        with OneLine(InputError, "archive.gz", "not a complete gzipped tar archive"):
+            read_archives(CIFAR10, {"archive": archive})
 
 
 def test_the_checksum_is_that_of_the_content(tmp_path: Path) -> None:

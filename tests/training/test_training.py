@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import math
 import os
@@ -18,6 +19,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT, OneLine
+from torch import nn
 
 from negspike.data.dataset import Dataset, Images, load_dataset, save_dataset
 from negspike.data.registry import DATASETS
@@ -63,14 +65,14 @@ def start(dataset: Dataset, k: int | None = 1, seed: int = 0, topology: str = TO
 
 
 def train(
-    network: Network, dataset: Dataset, checkpoint: Path, phase: Phase = PHASE, seed: int = 0, **options: object
+    network: nn.Module, dataset: Dataset, checkpoint: Path, phase: Phase = PHASE, seed: int = 0, **options: object
 ) -> PhaseResult:
     report = options.get("report", lambda _: None)
     assert callable(report)
     return train_phase(network, dataset, phase, seed, checkpoint, report)
 
 
-def bits(network: Network) -> dict[str, bytes]:
+def bits(network: nn.Module) -> dict[str, bytes]:
     return {name: value.contiguous().numpy().tobytes() for name, value in network.state_dict().items()}
 
 
@@ -135,6 +137,29 @@ def test_an_interrupted_training_goes_on_to_the_same_bits(
     assert bits(resumed) == bits(whole)
     assert result.history == expected.history
     assert (dataset_name == "colours") == (result.history[0].validation_accuracy is not None)
+
+
+class Unused(nn.Module):
+    """With a layer that its forward leaves out."""
+
+    def __init__(self, inputs: int, classes: int) -> None:
+        super().__init__()
+        self.fc, self.left_out = nn.Linear(inputs, classes), nn.Linear(2, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc(x.flatten(1))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("recipe", ["published", "fast"])
+def test_a_parameter_that_no_gradient_reaches(recipe: Recipe, colours: Dataset, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = Unused(int(np.prod(colours.spec.input_shape)), colours.spec.classes)
+    resumed, phase, lines = copy.deepcopy(model), Phase(1, 3, 1e-2, 20, recipe), list[str]()
+    train(model, colours, tmp_path / "whole", phase)
+    with pytest.raises(Interrupted):
+        train(copy.deepcopy(resumed), colours, tmp_path / "checkpoint", phase, report=stop_at("epoch 3"))
+    train(resumed, colours, tmp_path / "checkpoint", phase, report=lines.append)
+    assert "going on after epoch 2 of 3" in lines[0] and bits(resumed) == bits(model)
 
 
 def test_the_fast_recipe_shows_both_sides_of_an_image_in_two_epochs(

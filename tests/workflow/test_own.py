@@ -119,6 +119,27 @@ def test_models_and_data_of_ones_own(tmp_path: Path) -> None:
     assert "prepare_dataset trees" in plan(there, path) and "prepare_dataset hundred" not in plan(there, path)
 
 
+def test_files_beside_the_configuration_are_found_by_check_too(tmp_path: Path) -> None:
+    """And a changed model is noticed in a net that is only asked for by its path."""
+    here, there = tmp_path / "here", tmp_path / "there"
+    here.mkdir()
+    there.mkdir()
+    config = own_config(here)
+    config["nets"] = ["hundred"]
+    (here / "pictures").mkdir()
+    (here / "images/train").rename(here / "pictures/train")
+    (here / "images/train").symlink_to(here / "pictures/train", target_is_directory=True)
+    path = write_config(here, config)
+    target = "./results/own/trees/seed0/fp32/weights.pt"
+    told = snakemake(there, target, "--dry-run", "--printshellcmds", "--configfile", path)
+    assert told.returncode == 0 and "train trees/seed0/fp32" in planned_jobs(told.stdout), told.stdout
+    told = snakemake(there, "check", "--configfile", path)
+    assert "summary failed" not in told.stdout and "memory" in told.stdout, told.stdout
+    config["nets"] = ["hundred", "trees"]
+    told = snakemake(there, "data/trees.npz", "--configfile", write_config(here, config))
+    assert told.returncode == 0 and (there / "data/trees.npz").is_file(), told.stdout
+
+
 @pytest.mark.parametrize("key", ["model", "weights", "folder"])
 def test_a_file_that_is_not_there_is_one_clear_line(key: str, tmp_path: Path) -> None:
     config = own_config(tmp_path)

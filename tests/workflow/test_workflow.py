@@ -64,7 +64,10 @@ def test_streams_are_made_where_they_are_asked_for(copied: Finished) -> None:
 
 
 def test_a_second_run_has_nothing_to_do(finished_copy: Finished) -> None:
+    """Nor has one that says null of what is null, or names a target in another way."""
     assert "Nothing to be done" in finished_copy.snakemake()
+    nothing = finished_copy.snakemake("./results/tiny//table.csv", "--config", "published=null", "threshold_bits=null")
+    assert "Nothing to be done" in nothing
 
 
 def test_a_run_ends_with_its_table(finished_copy: Finished) -> None:
@@ -99,6 +102,8 @@ def test_a_run_ends_with_its_table(finished_copy: Finished) -> None:
         (["--config", "published=zou2023", "--"], ["config key 'published': Zou et al. 2023 has", "no net in common"]),
         (["--config", "published=zou", "--"], ["config key 'published': zou: there is no such file"]),
         (["--config", "published=.", "--"], ["config key 'published': . is a folder"]),
+        (["--config", "threshold_bits=1", "--"], ["'threshold_bits' is 1"]),
+        (["results/tiny/tiny/seed0/levels0/weights.pt"], ["nothing makes results/tiny/tiny/seed0/levels0/weights.pt"]),
     ],
 )
 def test_what_is_asked_for_wrongly_gets_a_sentence(arguments: list[str], words: list[str], tmp_path: Path) -> None:
