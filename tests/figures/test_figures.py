@@ -145,14 +145,23 @@ def test_the_whole_range_is_in_an_inset_where_no_curve_is(rise: int, expected: f
     assert left == pytest.approx(expected)
 
 
-def test_curves_are_named_where_they_rise() -> None:
-    """Beside their line, on the side where no inset is, in its colour; what is never below has no name there."""
+def rising(rises: dict[int, int]) -> list[Curves]:
+    """For each k, a curve that has risen by that step."""
     steps = np.arange(1, 101)
-    rises = {0: 3, 1: 9, 2: 45}
-    runs = [
+    return [
         replace(curves(k=k, T=100), accuracy=np.round(0.1 + 0.88 * np.minimum(steps / rise, 1) ** 4, 3))
         for k, rise in rises.items()
     ]
+
+
+def test_no_inset_on_top_of_a_curve() -> None:
+    (axes,) = build("accuracy_speed", Results(rising({0: 3, 1: 9, 2: 45}), {})).axes
+    assert axes.child_axes == [] and [text.get_text() for text in axes.texts] == ["k = 0", "k = 1", "k = 2"]
+
+
+def test_curves_are_named_where_they_rise() -> None:
+    """Beside their line, on the side where no inset is, in its colour; what is never below has no name there."""
+    runs = rising({0: 3, 1: 9, 2: 14})
     runs.append(replace(curves(k=3, T=100), accuracy=np.full(100, 0.97)))
     figure = build("accuracy_speed", Results(runs, {}))
     figure.canvas.draw()

@@ -37,7 +37,7 @@ _TICK: dict[str, Any] = {"linestyle": "none", "marker": TICKRIGHT, "markersize":
 # As fractions of the panel: width and height of the inset, the width of a curve's name, how high the first one stands,
 # how much higher each next one, and one that the inset would cover.
 _INSET, _NAME, _NAMED, _ABOVE = (0.33, 0.4), 0.16, (0.12, 0.08), 0.62
-_LEFT = (0.66, 0.12, 0.4)  # of the inset, the first of equally empty places
+_LEFT = (0.66, 0.12, 0.4, 0.53, 0.26)  # of the inset, the first place that is empty
 
 
 def build(results: Results) -> Figure:
@@ -139,7 +139,7 @@ def _draw_whole(panel: Panel) -> float | None:
     """The whole range in an inset, where the panel shows the upper part of it; its numbers are in the CSV too.
 
     Returns:
-        Where it begins, as a fraction of the panel's width; None if there is none.
+        Where it begins, as a fraction of the panel's width; None if there is none, for want of room too.
     """
     lowest, highest = panel.axes.get_ylim()
     means = {one: np.mean([100 * run.accuracy for run in runs], axis=0) for one, runs in panel.groups.items()}
@@ -148,7 +148,9 @@ def _draw_whole(panel: Panel) -> float | None:
     drawn = [(np.arange(1, panel.timesteps + 1), mean) for mean in means.values()]
     theirs = [curve for curve in panel.theirs.values() if "accuracy" in curve.series]
     drawn += [(curve.steps, 100 * curve.series["accuracy"]) for curve in theirs]
-    left = _emptiest(panel.axes, drawn)
+    left = _room(panel.axes, drawn)
+    if left is None:
+        return None
     inset = panel.axes.inset_axes((left, 0.13, *_INSET), zorder=4)
     for precision, mean in means.items():
         style = marks(
@@ -165,14 +167,14 @@ def _draw_whole(panel: Panel) -> float | None:
     return left
 
 
-def _emptiest(axes: Axes, drawn: Sequence[tuple[np.ndarray, np.ndarray]]) -> float:
-    """Where along the panel the curves leave room below them for the inset, as a fraction of its width."""
+def _room(axes: Axes, drawn: Sequence[tuple[np.ndarray, np.ndarray]]) -> float | None:
+    """Where along the panel the curves leave room below them for the inset, as a fraction of its width, if anywhere."""
     at = np.geomspace(1, max(int(steps[-1]) for steps, _ in drawn), 2000)
     curves = np.stack([np.interp(at, steps, values) for steps, values in drawn])
     points = np.stack([np.broadcast_to(at, curves.shape), curves], -1).reshape(-1, 2)
     across, up = axes.transAxes.inverted().transform(axes.transData.transform(points)).T
-    covered = [int(((across > left - 0.06) & (across < left + 0.34) & (up > 0) & (up < 0.58)).sum()) for left in _LEFT]
-    return _LEFT[int(np.argmin(covered))]
+    low = (up > 0) & (up < 0.13 + _INSET[1] + 0.03)
+    return next((left for left in _LEFT if not (low & (across > left - 0.06) & (across < left + 0.35)).any()), None)
 
 
 def _full_precision(panel: Panel) -> float | None:
