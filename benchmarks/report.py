@@ -146,7 +146,9 @@ def plot(rows: Sequence[Row], limit: float, folder: Path) -> None:
     with matplotlib.rc_context(STYLE | {"lines.linewidth": 1.1, "lines.markersize": 5.0}):
         figure = canvas()
         figure.set_size_inches(5.6, 5.0)
-        axes = figure.add_axes((0.11, 0.345, 0.86, 0.60), xscale="log", yscale="log")
+        lines = len({row.contestant for row in drawn}) // 2 + 1  # of the legend, the limit in it
+        bottom = 0.123 + 0.037 * lines
+        axes = figure.add_axes((0.11, bottom, 0.86, 0.945 - bottom), xscale="log", yscale="log")
         for name, (label, colour, marker) in SERIES.items():
             for net in nets:
                 mine = [row for row in drawn if (row.contestant, row.net) == (name, net)]

@@ -24,11 +24,12 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.command import command
+from negspike.arithmetic import prepare_training
 from negspike.commands.configuration import read_configuration
 from negspike.config import Experiment
 from negspike.console import aligned
 from negspike.data.dataset import Dataset, Images, load_dataset
-from negspike.devices import choose_device, prepare_training
+from negspike.devices import choose_device
 from negspike.errors import InputError
 from negspike.precision import Precision
 from negspike.stages.run import Run

@@ -22,6 +22,7 @@ NO_DIFFERENCE = {
     "config_sections": "as config",
     "console": "what is said while a rule runs",
     "data/download": "a file with the right checksum is the right file",
+    "devices": "where it is computed, and how that is recorded",
     "errors": "the kind of errors",
     "files": "how files are written, not what is in them",
     "fingerprint": "what is compared, not what is computed",

@@ -59,6 +59,7 @@ def finished(finished_copy: Finished) -> Finished:
 ENGINES = ("dense", "event/engine", "simulation")
 CODE_OF_RULES = {
     "training/phase": {"train"},
+    "arithmetic": {"convert", "train", "evaluate"},
     "stages/train": {"train"},
     "stages/evaluate": {"evaluate"},
     **{f"spiking/{module}": {"evaluate"} for module in ENGINES},

@@ -15,11 +15,12 @@ import numpy as np
 import torch
 from torch import nn
 
+from negspike.arithmetic import prepare_training
 from negspike.config import Experiment
 from negspike.console import format_duration
 from negspike.data.images import prepare_images
 from negspike.data.registry import DatasetSpec
-from negspike.devices import choose_device, prepare_training
+from negspike.devices import choose_device
 from negspike.estimate.cost import Job, Speed, Speeds
 from negspike.precision import Precision
 from negspike.spiking.simulation import make_engine

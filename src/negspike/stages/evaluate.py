@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from negspike.arithmetic import keep_float32
 from negspike.data.dataset import Dataset, load_dataset
 from negspike.data.images import prepare_images
 from negspike.data.npz import read_npz
-from negspike.devices import choose_device, environment, keep_float32
+from negspike.devices import choose_device, environment
 from negspike.errors import InputError
 from negspike.files import atomic_path, file_sha256, write_json
 from negspike.results.energy import energy

@@ -6,8 +6,9 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from negspike.arithmetic import prepare_training
 from negspike.data.dataset import load_dataset
-from negspike.devices import choose_device, prepare_training
+from negspike.devices import choose_device
 from negspike.files import write_json
 from negspike.stages.initialize import full_precision, initialize
 from negspike.stages.run import Hardware, Report, Run

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from negspike.devices import has_fast_bfloat16
+from negspike.arithmetic import has_fast_bfloat16
 from negspike.training.muon import Muon, matrices
 from negspike.training.optimizers import Adam
 from negspike.training.quantizers import QuantIdentity, QuantReLU, learned_steps
