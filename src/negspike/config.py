@@ -119,7 +119,9 @@ class Definition(Section):
     )
     arguments: dict[str, JsonValue] = Field({}, description="of the model's function, by name")
     weights: str | None = Field(
-        None, min_length=1, description="what the FP32 net starts from: a state dict in .safetensors or of torch.save"
+        None,
+        min_length=1,
+        description="what the FP32 net starts from: a state dict in .safetensors or of torch.save, or another weights.pt",
     )
     own_quantization: Distinct[Quantization] | None = Field(
         None, alias="quantization", description="of this net, k or `levels: L`; without it, `quantization_levels`"

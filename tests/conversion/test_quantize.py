@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -146,6 +147,7 @@ IN_PLACE: dict[str, Callable[..., torch.Tensor]] = {
     "a residual around a module": Residual(),
     "clamp": lambda x: x.clamp_(min=0) - x / 2,
     "hardtanh": lambda x: F.hardtanh_(x, 0.0, 0.5) + x,
+    "by its name": lambda x: F.relu(input=x, inplace=True) + x,
 }
 
 
@@ -157,6 +159,91 @@ def test_what_is_rectified_in_place_is_read_rectified(name: str) -> None:
     with torch.no_grad():
         torch.testing.assert_close(quantised(x), model(x), atol=2e-2, rtol=0)
     lossless(quantised, x)
+
+
+CLIPPED_TWICE: dict[str, Callable[..., torch.Tensor]] = {
+    "above alone": lambda x: F.relu(x).clamp(max=0.3),
+    "clamp_max": lambda x: torch.clamp_max(F.relu(x), 0.3),
+    "ReLU and Hardtanh": nn.Sequential(nn.ReLU(), nn.Hardtanh(-0.2, 0.3)),
+    "pool, norm and Hardtanh": nn.Sequential(nn.MaxPool2d(2), nn.BatchNorm2d(4), nn.Hardtanh(-0.2, 0.3)),
+}
+
+
+@pytest.mark.parametrize("name", CLIPPED_TWICE)
+def test_bounds_between_the_steps_of_what_is_before(name: str) -> None:
+    model, x = Uses(CLIPPED_TWICE[name]).eval(), images()
+    quantised = negspike.quantize(model, x, levels=255)
+    with torch.no_grad():
+        torch.testing.assert_close(quantised(x), model(x), atol=1e-2, rtol=0)
+    lossless(quantised, x)
+
+
+class Gated(Uses):
+    """With functions of parameters alone: constants, whatever they are."""
+
+    def __init__(self) -> None:
+        super().__init__(F.relu)
+        self.gate, self.smallest = nn.Parameter(torch.randn(4, 1, 1)), nn.Parameter(torch.rand(()))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = F.conv2d(x, F.relu(self.conv.weight)) * torch.sigmoid(self.gate) * self.smallest.clamp(min=1e-3)
+        return self.fc(self.function(x).mean((2, 3)))  # type: ignore[no-any-return]
+
+
+def test_functions_of_parameters_stay_what_they_are() -> None:
+    torch.manual_seed(0)
+    model, x = Gated().eval(), images()
+    quantised = negspike.quantize(model, x, levels=255)
+    assert len(quantisers(quantised)) == 1
+    with torch.no_grad():
+        torch.testing.assert_close(quantised(x), model(x), atol=5e-3, rtol=0)
+    lossless(quantised, x)
+
+
+class Shortcut(nn.Module):
+    """A pre-activation block whose sum is read by an average pool and by a quantised branch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two, self.three = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 1, 2)
+        self.relu, self.pool, self.fc = nn.ReLU(), nn.AvgPool2d(2), nn.Linear(4, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.one(x)
+        x = x + self.two(self.relu(x))
+        x = self.pool(x) + self.three(self.relu(x))
+        return self.fc(self.relu(x).mean((2, 3)))  # type: ignore[no-any-return]
+
+
+def test_a_sum_that_an_average_reads_too() -> None:
+    torch.manual_seed(0)
+    model, x = Shortcut().eval(), images()
+    quantised = negspike.quantize(model, x, levels=127)
+    with torch.no_grad():
+        torch.testing.assert_close(quantised(x), model(x), atol=3e-2, rtol=0)
+    lossless(quantised, x)
+
+
+def test_the_largest_value_counts_among_many() -> None:
+    """More values than are looked at: the largest and smallest are, whatever the sample."""
+    values = torch.rand(4 * MOST_VALUES, generator=torch.Generator().manual_seed(0))
+    values[7] = 10.0
+    assert best_step(values, 0, 1 << 20) >= 10 / (1 << 20) * 0.999
+    values[8] = torch.nan
+    with OneLine(InputError, "not finite"):
+        best_step(values, 0, 15)
+
+
+def test_reconstruction_leaves_no_gradients_and_no_step_below_zero(
+    trained: tuple[nn.Sequential, torch.Tensor, torch.Tensor],
+) -> None:
+    model, x, _ = trained
+    frozen = copy.deepcopy(model).train()
+    frozen[1].eval()
+    quantised: Any = negspike.quantize(frozen, x[:64], levels=3, reconstruction_steps=3)
+    assert all(one.grad is None for one in quantised.parameters())
+    assert quantised.training and not quantised.get_submodule("1").training
+    negspike.quantize(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)).requires_grad_(False), x, reconstruction_steps=2)
 
 
 def test_what_is_changed_through_a_view_is_refused() -> None:
@@ -420,7 +507,7 @@ def test_reconstruction_without_labels(trained: tuple[nn.Sequential, torch.Tenso
     model, x, y = trained
     shown, others = x[:400], x[400:]
     before, after, again = (
-        negspike.quantize(model, shown, levels=1, reconstruction_steps=steps) for steps in (0, 100, 100)
+        negspike.quantize(model, shown, levels=3, reconstruction_steps=steps) for steps in (0, 100, 100)
     )
     with torch.no_grad():
         wanted = model(others).softmax(1)

@@ -119,7 +119,8 @@ def test_weights_from_elsewhere(folder: Path) -> None:
     trained = digits_model(width=3, seed=5)
     save_file(trained.state_dict(), folder / "w.safetensors")
     torch.save(trained.state_dict(), folder / "w.pt")
-    for name in ("w.safetensors", "w.pt"):
+    save_weights(trained, folder / "weights.pt", {"provenance": "a training of this workflow"})
+    for name in ("w.safetensors", "w.pt", "weights.pt"):
         model = digits_model(width=3)
         load_state(model, folder / name)
         assert bits(model) == bits(trained)

@@ -77,10 +77,14 @@ def quantize(
         quantised = round_weights(rewritten).to(images.device)
     chosen = images[:: -(-len(images) // CALIBRATION_IMAGES)]
     _calibrate(quantised, chosen, percentile, rewriter.activations)
-    if updates:
+    if updates and rewriter.activations:
         reconstruct(quantised, images, rewriter.activations, steps=updates)
         round_weights(quantised)
     quantised.train(model.training)
+    made = dict(quantised.named_modules())
+    for name, module in model.named_modules():
+        if isinstance(module, nn.BatchNorm2d | nn.BatchNorm1d) and not module.training and name in made:
+            made[name].eval()  # frozen by whoever trains
     return quantised
 
 
@@ -155,7 +159,7 @@ def best_step(
     if len(values) > MOST_VALUES:
         # At random places: at regular ones, a whole number of rows apart, all might lie at an image's edge.
         places = torch.randint(len(values), (MOST_VALUES,), generator=torch.Generator().manual_seed(0), device="cpu")
-        values = values[places.to(values.device)]
+        values = torch.cat([values[places.to(values.device)], values.amin()[None], values.amax()[None]])
     values = values.double()
     if not bool(torch.isfinite(values).all()):
         raise InputError("the calibration images give values that are not finite")

@@ -358,7 +358,8 @@ OPERATIONS: dict[str, Callable[[Call], Entry | list[Entry] | Chain | Comparison]
         (
             *("aten.view", "aten.reshape", "aten._unsafe_view", "aten.flatten", "aten.unflatten", "aten.unsqueeze"),
             *("aten.squeeze", "aten.contiguous", "aten.clone", "aten.alias", "aten.detach", "aten.dropout"),
-            *("aten.feature_dropout", "aten.lift_fresh_copy", "aten.expand"),
+            *("aten.feature_dropout", "aten.alpha_dropout", "aten.feature_alpha_dropout", "aten.lift_fresh_copy"),
+            "aten.expand",
         ),
         _same,
     ),

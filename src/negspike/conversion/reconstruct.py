@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from negspike.console import Progress
+from negspike.training.quantizers import learned_steps
 from negspike.training.recipes import adam
 
 BATCH_SIZE = 64
@@ -45,6 +46,7 @@ def reconstruct(quantised: nn.Module, images: torch.Tensor, activations: dict[st
     judged, shown = images[held_out], images[~held_out] if len(images) > 1 else images
     with outputs(original, activations) as wanted, outputs(quantised, dict.fromkeys(activations)) as found:
         optimizer = adam(quantised, LEARNING_RATE)
+        least = [(one, 0.01 * one.item()) for one in learned_steps(quantised)]
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
         progress = Progress(steps, "steps", REPORT_SECONDS)
         for step, chosen in zip(range(1, steps + 1), _batches(len(shown)), strict=False):
@@ -58,16 +60,21 @@ def reconstruct(quantised: nn.Module, images: torch.Tensor, activations: dict[st
                 optimizer.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
+            with torch.no_grad():
+                for one, bound in least:
+                    one.clamp_(min=bound)
             schedule.step()
             wanted.clear()
             found.clear()
             if progress.due():
                 _log.info("reconstruction, step %d/%d: %s", step, steps, progress.pace(step))
+        optimizer.zero_grad()
         with torch.no_grad():
             classes = original(judged).argmax(1)
     with torch.no_grad():
         before, after = (int((one(judged).argmax(1) == classes).sum()) for one in (original, quantised))
-    if after < before:
+    finite = all(bool(torch.isfinite(one).all()) for one in quantised.parameters())
+    if after < before or not finite:
         quantised.load_state_dict(original.state_dict())
         _log.warning(
             "reconstruction undone: of %d images held out, %d are classified as by the float model, %d were before",

@@ -18,7 +18,8 @@ from negspike.training.quantizers import QuantIdentity, QuantReLU
 Quantiser = QuantReLU | QuantIdentity
 
 _RECTIFIERS: set[Any] = {F.relu, F.relu_, torch.relu, torch.relu_, F.relu6, F.hardtanh, F.hardtanh_}
-_CLAMPS: set[Any] = {torch.clamp, torch.clip, torch.clamp_min}
+_UPPER: set[Any] = {torch.clamp_max, "clamp_max", "clamp_max_"}
+_CLAMPS: set[Any] = {torch.clamp, torch.clip, torch.clamp_min, *_UPPER}
 _CLAMPS |= {"clamp", "clamp_", "clip", "clip_", "clamp_min", "clamp_min_"}
 _WEIGHTED = (nn.Conv2d, nn.Linear)
 _WEIGHTED_FUNCTIONS: set[Any] = {F.conv2d, torch.conv2d, F.linear}
@@ -33,7 +34,7 @@ _LARGEST_FUNCTIONS: set[Any] = {F.max_pool2d, F.adaptive_max_pool2d, torch.amax,
 _JOINED: set[Any] = {torch.cat, torch.concat}
 _SUMS: set[Any] = {operator.add, operator.iadd, torch.add, "add", "add_"}
 # What a max pool can change places with, besides factors; and what it cannot.
-_KEPT = (*_LARGEST, nn.BatchNorm2d, nn.BatchNorm1d, nn.Dropout, nn.Dropout2d, nn.Identity)
+_KEPT = (*_LARGEST, nn.BatchNorm2d, nn.BatchNorm1d, nn.Dropout, nn.Dropout2d, nn.Identity, nn.Hardtanh)
 _FOLDED: set[Any] = {torch.flatten, "flatten", "view", "reshape", *_WEIGHTED_FUNCTIONS, *_JOINED}
 _NOT_LINEAR = (
     *(nn.SiLU, nn.GELU, nn.Sigmoid, nn.Hardswish, nn.Hardsigmoid, nn.Tanh, nn.ELU, nn.SELU, nn.CELU, nn.LeakyReLU),
@@ -88,7 +89,13 @@ class Rewriter:
 
     def rewrite(self) -> fx.GraphModule:
         """The copy with quantisers."""
-        nodes = list(self.module.graph.nodes)
+        nodes: list[Any] = []  # that depend on the image: functions of parameters alone stay as they are
+        for node in self.module.graph.nodes:
+            if node.op == "placeholder" or any(one in nodes for one in node.all_input_nodes):
+                nodes.append(node)
+            if not node.args and isinstance(node.kwargs.get("input"), fx.Node):
+                rest = {name: value for name, value in node.kwargs.items() if name != "input"}
+                node.args, node.kwargs = (node.kwargs["input"],), rest
         for node in nodes:
             self._refuse(node)
         order = {node: number for number, node in enumerate(nodes)}
@@ -139,7 +146,7 @@ class Rewriter:
             return 0.0, None
         if module is not None:
             return None
-        names: tuple[str, ...] = ("input", "low", "high")
+        names: tuple[str, ...] = ("input", "high") if node.target in _UPPER else ("input", "low", "high")
         if node.target in _RECTIFIERS:
             if node.target is F.relu6:
                 return 0.0, 6.0
@@ -153,9 +160,9 @@ class Rewriter:
         }
         hard = node.target in (F.hardtanh, F.hardtanh_)
         low, high = values.get("low", -1.0 if hard else None), values.get("high", 1.0 if hard else None)
-        if not isinstance(low, int | float) or not isinstance(high, int | float | None) or low > 0:
+        if not isinstance(low, int | float | None) or not isinstance(high, int | float | None) or (low or 0) > 0:
             raise InputError(f"{self._path(node) or node.name}: clamp from {low} to {high} cannot be quantised")
-        return float(low), None if high is None else float(high)
+        return None if low is None else float(low), None if high is None else float(high)
 
     def _is_in_place(self, node: fx.Node) -> bool:
         """Whether it writes its result over what it reads."""
@@ -245,6 +252,8 @@ class Rewriter:
             if has_weights and read:
                 yield self._source(inputs[0])
             if _is_padded(module) and any(windowed[one] for one in inputs):
+                yield self._source(inputs[0], averages=False)
+            if self._is_average(node) and read and len(inputs[0].users) > 1:
                 yield self._source(inputs[0], averages=False)
             quantiser = isinstance(module, Quantiser)
             largest = isinstance(module, _LARGEST) or node.target in _LARGEST_FUNCTIONS

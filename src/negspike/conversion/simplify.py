@@ -53,6 +53,7 @@ def _without_straight_through(operations: Sequence[Operation]) -> list[Operation
 def _without_clips(operations: Sequence[Operation]) -> list[Operation]:
     """clamp(round(x), 0, 15) is a quantiser with these counts; one that changes nothing is left out as well."""
     made = {operation.name: operation for operation in operations}
+    quantised = {one.inputs[0] for one in operations if one.kind == "quantize"}
     uses = Counter(name for operation in operations for name in operation.inputs)
     for operation in operations:
         if operation.kind != "clip":
@@ -71,7 +72,10 @@ def _without_clips(operations: Sequence[Operation]) -> list[Operation]:
         if not unit:
             continue
         ends = [operation.values["low"], operation.values["high"]][:: 1 if unit > 0 else -1]
-        low, high = (None if end is None else _count(operation, (end - shift) / unit) for end in ends)
+        ends = [None if end is None else (end - shift) / unit for end in ends]
+        if operation.name in quantised and uses[operation.name] == 1 and not all(map(_is_whole, ends)):
+            continue  # bounds of the next quantiser
+        low, high = (None if end is None else _count(operation, end) for end in ends)
         low, high = composed_bounds((source.values["low"], source.values["high"]), (low, high))
         made[source.name] = replace(source, values=source.values | {"low": low, "high": high})
         made[operation.name] = replace(operation, kind="reshape", values={})
@@ -81,6 +85,10 @@ def _without_clips(operations: Sequence[Operation]) -> list[Operation]:
 def _uniform(operation: Operation) -> bool:
     """Whether it does the same to all channels."""
     return all(len(np.unique(values)) == 1 for values in operation.values.values())
+
+
+def _is_whole(bound: float | None) -> bool:
+    return bound is None or abs(bound - round(bound)) <= TOLERANCE * max(1.0, abs(bound))
 
 
 def _count(operation: Operation, bound: float) -> int:
