@@ -121,7 +121,7 @@ class Definition(Section):
     weights: str | None = Field(
         None,
         min_length=1,
-        description="what the FP32 net starts from: a state dict in .safetensors or of torch.save, or another weights.pt",
+        description="what the FP32 net starts from: a state dict (.safetensors, torch.save) or a weights.pt",
     )
     own_quantization: Distinct[Quantization] | None = Field(
         None, alias="quantization", description="of this net, k or `levels: L`; without it, `quantization_levels`"

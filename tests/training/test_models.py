@@ -27,7 +27,7 @@ from negspike.training.models import build_model, load_state
 from negspike.training.objective import Objective
 from negspike.training.quantizers import QuantReLU
 from negspike.training.schedule import Phase
-from negspike.training.weights import load_weights
+from negspike.training.weights import load_weights, save_weights
 
 NETS = """
 import torch
