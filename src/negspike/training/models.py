@@ -80,8 +80,8 @@ def load_state(model: nn.Module, path: Path) -> None:
             state = load_file(path)
         else:
             state = read_tensors(path)
-            # in a checkpoint of a usual shape, or in weights.pt of this workflow
-            state = next((state[key] for key in ("state_dict", "weights") if isinstance(state.get(key), dict)), state)
+            for key in ("state_dict", "weights"):  # a checkpoint of a usual shape, or weights.pt of this workflow
+                state = inner if isinstance(inner := state.get(key), dict) else state
     except Exception as error:
         raise InputError(f"{path}: no state dict in .safetensors or of torch.save ({_kind(error)})") from error
     strange = [name for name, value in state.items() if not isinstance(value, torch.Tensor)]
