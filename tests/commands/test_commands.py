@@ -267,6 +267,8 @@ def test_a_run_beside_published_numbers(
         theirs.write_text(content)
         assert main(["compare", "results", "theirs.csv"]) == 1
         assert words in capsys.readouterr().err
+    theirs.write_text("net,k,net_spikes_per_image\nmlp,0,-3.5\n")  # of signed neurons
+    assert main(["compare", "results", "theirs.csv"]) == 0 and "-3.5" in capsys.readouterr().out
     theirs.write_text("net,k,accuracy\nlenet,0,0.9\n")
     assert main(["compare", "results", "theirs.csv"]) == 1
     assert "no net in common" in capsys.readouterr().err

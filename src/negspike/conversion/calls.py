@@ -139,9 +139,9 @@ def composed_bounds(first: tuple[Number, Number], then: tuple[Number, Number]) -
 
 def needed(operations: Sequence[Operation], last: str) -> list[Operation]:
     """Those that the last one depends on, in order."""
-    needed, kept = {last}, []
+    wanted, kept = {last}, []
     for operation in reversed(operations):
-        if operation.name in needed:
+        if operation.name in wanted:
             kept.append(operation)
-            needed.update(operation.inputs)
+            wanted.update(operation.inputs)
     return kept[::-1]

@@ -98,7 +98,7 @@ class Rewriter:
                 node.args, node.kwargs = (node.kwargs["input"],), rest
         for node in nodes:
             self._refuse(node)
-        order = {node: number for number, node in enumerate(nodes)}
+        order = {node: number for number, node in enumerate(self.module.graph.nodes)}
         for node in nodes:
             if self._is_in_place(node):  # what comes later reads the result
                 node.args[0].replace_all_uses_with(node, delete_user_cb=lambda user, at=order[node]: order[user] > at)

@@ -169,13 +169,13 @@ def _read_table(path: Path) -> tuple[dict[tuple[str, Precision], _Rows], dict[st
 
 
 def published_number(column: str, text: str | None) -> float:
-    """A number of a column: no less than 0, and of an accuracy no more than 1.
+    """A number of a column: no less than 0, unless of net spikes, and of an accuracy no more than 1.
 
     Raises:
         ValueError: it is none.
     """
     value = number(text)
-    if value < 0 or (column == "accuracy" and value > 1):
+    if (value < 0 and not column.startswith("net_")) or (column == "accuracy" and value > 1):
         raise ValueError(f"{column} is {text}, expected {'a fraction' if column == 'accuracy' else 'no less than 0'}")
     return value
 
