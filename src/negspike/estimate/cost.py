@@ -38,7 +38,7 @@ TEST_SHARE = 1 / 3
 # evaluation keeps of an image and time step at k = 0, twice as much for every k.
 SMALL_FILES, FIGURE, RECORDED = 5e3, 2.2e5, 1.3
 # Bytes that Python with PyTorch takes before any image is read, and that an engine takes for the images it simulates.
-PROCESS, ENGINE = 3e8, 2e8
+PROCESS, ENGINE = 6.5e8, 1.5e8
 
 
 class Job(NamedTuple):
