@@ -213,6 +213,7 @@ def test_labels_are_those_of_all_classes(here: Path, capsys: pytest.CaptureFixtu
         assert words in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_whoever_listens_the_exit_code_says_what_was_found(here: Path) -> None:
     main([*CONVERT, *NORMALISED])
     verify = f"{sys.executable} -m negspike verify net.npz --data images --timesteps 1"

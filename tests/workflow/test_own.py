@@ -119,6 +119,7 @@ def test_models_and_data_of_ones_own(tmp_path: Path) -> None:
     assert "prepare_dataset trees" in plan(there, path) and "prepare_dataset hundred" not in plan(there, path)
 
 
+@pytest.mark.slow
 def test_files_beside_the_configuration_are_found_by_check_too(tmp_path: Path) -> None:
     """And a changed model is noticed in a net that is only asked for by its path."""
     here, there = tmp_path / "here", tmp_path / "there"
