@@ -24,6 +24,7 @@ from oracle import Oracle
 from negspike import SpikingNetwork, simulate
 from negspike.errors import InputError
 from negspike.spiking.bounds import check_potentials, largest_counts, reach
+from negspike.spiking.linear import settled_int64
 from negspike.spiking.nodes import INPUT, MaxPool, Neurons, Node, Readout, Sum, Synapses, Window
 
 Members = dict[str, Any]
@@ -696,6 +697,30 @@ def test_large_activations_are_not_wrapped() -> None:
         else:
             with OneLine(InputError, message, "64-bit"):
                 made.activations(image)
+
+
+def test_large_activations_between_small_ones() -> None:
+    """What takes the way without floats is read by products of small digits, which want channels last."""
+    random = np.random.default_rng(0)
+    weight = random.integers(1, 100, (2, 2, 3, 3)).astype(np.int16)
+    first = Synapses(INPUT, Window(), ones(2), np.ones((2, 1, 1, 1), np.int16))
+    a = Neurons("a", (2, 6, 6), (first,), ones(2) << 10, 0 * ones(2), 0, None)
+    second = Synapses("a", Window((3, 3)), ones(2) << 16, weight)
+    b = Neurons("b", (2, 4, 4), (second,), (100 * ones(2)) << 16, 0 * ones(2), 0, 15)
+    last = random.integers(-100, 100, (3, 2, 4, 4)).astype(np.int16)
+    readout = Readout("r", (3, 1, 1), (Synapses("b", Window((4, 4)), ones(3), last),), 0 * ones(3))
+    made = SpikingNetwork((1, 6, 6), (a, b, readout), 16)
+    small = abs(random.normal(size=(1, 1, 6, 6))) * 0.01
+    large = small.copy()
+    large[0, 0, 0, 0] = -(2.0**45)
+    for images in (small, large, small):
+        values = {INPUT: made.encode(images)}
+        for node in (a, b, readout):
+            values[node.name] = settled_int64(node, values)
+        found = made.activations(images)
+        for name in ("a", "b"):
+            np.testing.assert_array_equal(found[name], values[name], name)
+        np.testing.assert_array_equal(found["r"], values["r"][:, :, 0, 0])
 
 
 @examples(150)
