@@ -76,6 +76,14 @@ def own_config(folder: Path) -> dict[str, Any]:
     }
 
 
+def two_folders(folder: Path) -> tuple[Path, Path]:
+    """Where the configuration and what it names lie together, and where the results go."""
+    here, there = folder / "here", folder / "there"
+    here.mkdir()
+    there.mkdir()
+    return here, there
+
+
 def plan(folder: Path, *configs: str) -> set[str]:
     told = snakemake(folder, "--dry-run", "--configfile", *configs)
     assert told.returncode == 0, told.stdout
@@ -84,10 +92,7 @@ def plan(folder: Path, *configs: str) -> set[str]:
 
 @pytest.mark.slow
 def test_models_and_data_of_ones_own(tmp_path: Path) -> None:
-    # the configuration and what it names lie together, and not where the results go
-    here, there = tmp_path / "here", tmp_path / "there"
-    here.mkdir()
-    there.mkdir()
+    here, there = two_folders(tmp_path)
     config = own_config(here)
     path = write_config(here, config)
     told = snakemake(there, "--configfile", path)
@@ -122,9 +127,7 @@ def test_models_and_data_of_ones_own(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_files_beside_the_configuration_are_found_by_check_too(tmp_path: Path) -> None:
     """And a changed model is noticed in a net that is only asked for by its path."""
-    here, there = tmp_path / "here", tmp_path / "there"
-    here.mkdir()
-    there.mkdir()
+    here, there = two_folders(tmp_path)
     config = own_config(here)
     config["nets"] = ["hundred"]
     (here / "pictures").mkdir()

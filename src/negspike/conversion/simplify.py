@@ -88,11 +88,12 @@ def _uniform(operation: Operation) -> bool:
 
 
 def _is_whole(bound: float | None) -> bool:
+    """Whether a bound is at one of the quantiser's counts, as far as float32 can tell."""
     return bound is None or abs(bound - round(bound)) <= TOLERANCE * max(1.0, abs(bound))
 
 
 def _count(operation: Operation, bound: float) -> int:
-    if abs(bound - round(bound)) > TOLERANCE * max(1.0, abs(bound)):
+    if not _is_whole(bound):
         raise InputError(
             f"{operation.path or operation.name}: {operation.values['what']} behind a quantiser is at {bound:g} of its "
             "steps: it must be at a whole number of them"
