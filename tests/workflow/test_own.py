@@ -134,14 +134,14 @@ def test_files_beside_the_configuration_are_found_by_check_too(tmp_path: Path) -
     (here / "images/train").rename(here / "pictures/train")
     (here / "images/train").symlink_to(here / "pictures/train", target_is_directory=True)
     path = write_config(here, config)
-    target = "./results/own/trees/seed0/fp32/weights.pt"
-    told = snakemake(there, target, "--dry-run", "--printshellcmds", "--configfile", path)
-    assert told.returncode == 0 and "train trees/seed0/fp32" in planned_jobs(told.stdout), told.stdout
     told = snakemake(there, "check", "--configfile", path)
     assert "summary failed" not in told.stdout and "memory" in told.stdout, told.stdout
-    config["nets"] = ["hundred", "trees"]
-    told = snakemake(there, "data/trees.npz", "--configfile", write_config(here, config))
-    assert told.returncode == 0 and (there / "data/trees.npz").is_file(), told.stdout
+    target = "./results/own/trees/seed0/fp32/weights.pt"
+    told = snakemake(there, target, "--configfile", path)
+    assert told.returncode == 0 and "train trees/seed0/fp32" in planned_jobs(told.stdout), told.stdout
+    for text, jobs in ((NETS, set()), (NETS + "\nwidth = 3\n", {"train trees/seed0/fp32"})):
+        (here / "nets.py").write_text(text)
+        assert planned_jobs(snakemake(there, target, "--dry-run", "--configfile", path).stdout) == jobs
 
 
 @pytest.mark.parametrize("key", ["model", "weights", "folder"])
