@@ -43,8 +43,8 @@ needs_shared = pytest.mark.skipif(
 # Fixtures that run the workflow: tests with them are slow.
 SLOW_FIXTURES = {"finished_copy", "undisturbed"}
 # Files that share a finished experiment, and what takes longest, which starts first; Slurm's tests mostly wait.
-SHARE_AN_EXPERIMENT = ("test_workflow", "test_reruns", "test_conventions")
-FIRST = ("test_slurm", "finished_copy", "test_faults", "test_event", "test_engines", "test_cost")
+SHARE_AN_EXPERIMENT = ("test_workflow", "test_reruns", "test_conventions", "test_cost")
+FIRST = ("test_slurm", "finished_copy", "test_faults", "test_event", "test_engines")
 
 
 def group_of(nodeid: str) -> str:

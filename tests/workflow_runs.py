@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import copy
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -38,32 +41,42 @@ TINY = {
 }
 
 
-def command(*arguments: str, cores: int = 2) -> list[str]:
-    """Snakemake's command line, with the Python of the tests."""
-    return [sys.executable, "-m", "snakemake", "--cores", str(cores), *arguments]
+def command(*arguments: str, cores: int | None = 2) -> list[str]:
+    """Snakemake's command line, with the Python of the tests; no cores: they are among the arguments, or not needed."""
+    given = [] if cores is None else ["--cores", str(cores)]
+    return [sys.executable, "-m", "snakemake", *given, *arguments]
 
 
-def environment(**changes: str) -> dict[str, str]:
+def environment(changes: Mapping[str, str] = {}) -> dict[str, str]:
     """What a user's shell has: the workflow finds the package beside itself, whatever the tests import theirs from."""
-    return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | {"COLUMNS": "200"} | changes
+    own = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    return own | {"COLUMNS": "200"} | dict(changes)
 
 
-def run(folder: Path, *arguments: str, **changes: str) -> subprocess.CompletedProcess[str]:
+def run(
+    folder: Path, *arguments: str, cores: int | None = 2, new_session: bool = False, changes: Mapping[str, str] = {}
+) -> subprocess.CompletedProcess[str]:
     """Run Snakemake where ``folder`` is the current one; output and errors together; ``changes`` of the environment."""
-    return subprocess.run(
-        command(*arguments),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        cwd=folder,
-        env=environment(**changes),
-        check=False,
-    )
+    line, server = command(*arguments, cores=cores), _server()
+    assert server.stdin is not None and server.stdout is not None
+    request: dict[str, object] = {"arguments": line[3:], "folder": str(folder.resolve())}
+    with tempfile.NamedTemporaryFile("r", encoding="utf-8") as output:
+        request |= {"environment": environment(changes), "output": output.name, "new_session": new_session}
+        print(json.dumps(request), file=server.stdin, flush=True)
+        code = int(server.stdout.readline())
+        return subprocess.CompletedProcess(line, code, output.read())
 
 
-def succeed(folder: Path, *arguments: str, **changes: str) -> str:
-    """Run Snakemake where ``folder`` is the current one, to its good end; output and errors together."""
-    result = run(folder, *arguments, **changes)
+@cache
+def _server() -> subprocess.Popen[str]:
+    """Ends when its input does, with this process."""
+    program = [sys.executable, str(Path(__file__).with_name("snakemake_server.py"))]
+    return subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment())
+
+
+def succeed(folder: Path, *arguments: str, **options: Any) -> str:
+    """As :func:`run`, to its good end; output and errors together."""
+    result = run(folder, *arguments, **options)
     assert result.returncode == 0, result.stdout
     return result.stdout
 

@@ -6,6 +6,7 @@ import copy
 import hashlib
 import shutil
 import time
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import pytest
 import torch
 import yaml
 from conftest import ROOT, OneLine
-from workflow_runs import TINY, planned, snakemake, write_config
+from workflow_runs import TINY, Finished, snakemake, write_config
 
 from negspike.config import Experiment, resolve_config
 from negspike.data.registry import Source
@@ -293,32 +294,35 @@ def counts(output: str) -> dict[str, int]:
     return {row.split()[0]: int(row.split()[1]) for row in rows if row.split()[1] != "0"}
 
 
-@pytest.mark.slow
-def test_a_check_counts_as_snakemake_plans_and_writes_nothing_but_its_log(tmp_path: Path) -> None:
-    config = write_config(tmp_path, TINY | {"quantization_levels": [1]})
-    assert snakemake(tmp_path, "--configfile", config).returncode == 0
-    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if ".snakemake" not in path.parts}
-    told = snakemake(tmp_path, "check", "--configfile", config)
-    assert told.returncode == 0 and "0 of 16 jobs are still to do" in told.stdout, told.stdout
-    log = (tmp_path / "logs" / "check.log").read_text().splitlines()
-    assert set(log[log.index("0 of 16 jobs are still to do; results in results/tiny, data in data") :]) <= set(
-        told.stdout.splitlines()
-    )
+def test_a_check_counts_as_snakemake_plans_and_writes_nothing_but_its_log(finished_copy: Finished) -> None:
+    folder = finished_copy.folder
+    everything = len(finished_copy.planned("--forceall"))
+    before = _times(folder)
+    told = finished_copy.snakemake("check")
+    headline = f"0 of {everything} jobs are still to do; results in results/tiny, data in data"
+    log = (folder / "logs" / "check.log").read_text().splitlines()
+    assert set(log[log.index(headline) :]) <= set(told.splitlines())
     # a changed setting: full precision does not depend on it
-    change = write_config(tmp_path, {"weight_bits": 12}, "change.yaml")
-    told = snakemake(tmp_path, "check", "--configfile", config, change)
-    assert told.returncode == 0 and "training tiny k1" in told.stdout and "tiny fp32" not in told.stdout, told.stdout
-    expected = planned(snakemake(tmp_path, "--dry-run", "--configfile", config, change).stdout)
-    assert counts(told.stdout) == {rule: count for rule, count in expected.items() if rule != "all"}
-    new = {Path(name) for name in (tmp_path / "logs", tmp_path / "logs" / "check.log", Path(change))}
-    after = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if ".snakemake" not in path.parts}
-    assert {path for path in after if before.get(path) != after[path]} <= {*new, tmp_path}
-    again = snakemake(tmp_path, "--configfile", config)
-    assert "Nothing to be done" in again.stdout and "rule check" not in again.stdout
+    change = finished_copy.config | {"weight_bits": 12}
+    told = finished_copy.snakemake("check", config=change)
+    assert "training tiny k1" in told and "tiny fp32" not in told, told
+    expected = Counter(job.partition(" ")[0] for job in finished_copy.planned(config=change))
+    assert counts(told) == expected
+    new = {folder / name for name in ("logs", "logs/check.log", "experiment.yaml", "changed.yaml")}
+    after = _times(folder)
+    assert {path for path in after if before.get(path) != after[path]} <= {*new, folder}
+    again = finished_copy.snakemake()
+    assert "Nothing to be done" in again and "rule check" not in again
     # disk, against what was written
-    found = experiment(tmp_path, quantization_levels=[1])
-    taken = sum(path.stat().st_size for path in (tmp_path / "results").rglob("*") if path.is_file())
+    definitions = finished_copy.config["definitions"]
+    found = experiment(folder, nets=[*definitions], quantization_levels=[0, 1], definitions=definitions)
+    taken = sum(path.stat().st_size for path in (folder / "results").rglob("*") if path.is_file())
     assert 0.5 < sum(cost.results for cost in costs(found).values()) / taken < 2
+
+
+def _times(folder: Path) -> dict[Path, int]:
+    paths = [path for path in folder.rglob("*") if not {".snakemake", "__pycache__"} & {*path.parts}]
+    return {path: path.stat().st_mtime_ns for path in paths}
 
 
 @pytest.mark.slow

@@ -208,7 +208,7 @@ def test_an_archive_runs_elsewhere(finished_copy: Finished, conda: str, tmp_path
     who = ["-c", "user.name=test", "-c", "user.email=test@example.org"]
     for command in (["init", "-q"], ["add", "."], [*who, "commit", "-q", "-m", "all"]):
         subprocess.run(["git", *command], cwd=folder, check=True)
-    succeed(folder, "--configfile", "experiment.yaml", "--archive", "archive.tar.gz", PATH=conda)
+    succeed(folder, "--configfile", "experiment.yaml", "--archive", "archive.tar.gz", changes={"PATH": conda})
     with tarfile.open(folder / "archive.tar.gz") as archive:
         archive.extractall(tmp_path / "elsewhere", filter="data")
     shutil.rmtree(folder)
@@ -223,7 +223,7 @@ def test_an_archive_runs_elsewhere(finished_copy: Finished, conda: str, tmp_path
 
 def test_conda_alone_is_no_reason_to_run_anything(finished_copy: Finished, conda: str) -> None:
     arguments = ["--configfile", "experiment.yaml", "--software-deployment-method", "conda", "--dry-run"]
-    planned = succeed(finished_copy.folder, *arguments, PATH=conda)
+    planned = succeed(finished_copy.folder, *arguments, changes={"PATH": conda})
     assert "envs/environment.yaml will be created" in planned and "Nothing to be done" in planned
 
 
