@@ -3,7 +3,7 @@
 # make demo    all figures from real handwritten digits, in minutes
 # make test    every test, and the linters
 # make test-fast   the linters, and the tests that take seconds, with fewer random examples: no Slurm, the workflow runs once
-# make engine  the event-driven engine compiled, if it is not yet: 20 s, once on a machine
+# make engine  the event-driven engine compiled for the usual widths of weights, if it is not yet: a minute, once on a machine
 # make fuzz   3,000 mutations of every file format that is read, some minutes; part of them are among the tests
 # make benchmark   the engines side by side; docs/performance.md
 PYTHON ?= python3
