@@ -59,9 +59,14 @@ def run(
     """Run Snakemake where ``folder`` is the current one; output and errors together; ``changes`` of the environment."""
     line, server = command(*arguments, cores=cores), _server()
     assert server.stdin is not None and server.stdout is not None
-    request: dict[str, object] = {"arguments": line[3:], "folder": str(folder.resolve())}
     with tempfile.NamedTemporaryFile("r", encoding="utf-8") as output:
-        request |= {"environment": environment(changes), "output": output.name, "new_session": new_session}
+        request = {
+            "arguments": line[line.index("snakemake") + 1 :],
+            "folder": str(folder.resolve()),
+            "environment": environment(changes),
+            "output": output.name,
+            "new_session": new_session,
+        }
         print(json.dumps(request), file=server.stdin, flush=True)
         code = int(server.stdout.readline())
         return subprocess.CompletedProcess(line, code, output.read())
@@ -69,7 +74,7 @@ def run(
 
 @cache
 def _server() -> subprocess.Popen[str]:
-    """Ends when its input does, with this process."""
+    """What Snakemake is forked from; it ends when its input does, with this process."""
     program = [sys.executable, str(Path(__file__).with_name("snakemake_server.py"))]
     return subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment())
 

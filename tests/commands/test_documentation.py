@@ -35,7 +35,10 @@ def blocks() -> list[str]:
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A clone with a model and images of the user's beside it, and the tests' environment as its own."""
+    """A clone with a model and images of the user's beside it, and the tests' environment as its own.
+
+    Beside it, ``planning`` is a profile with which Snakemake does nothing but plan.
+    """
     folder = tmp_path_factory.mktemp("documentation") / "negspike"
     names = (
         "src",
@@ -56,6 +59,8 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
         else:
             shutil.copy(ROOT / name, folder)
     (folder / ".venv").symlink_to(sys.prefix)
+    (folder.parent / "planning").mkdir()
+    (folder.parent / "planning" / "config.yaml").write_text("dry-run: true\n")
     (folder / "my_nets.py").write_text(MODEL)
     namespace: dict[str, nn.Module] = {}
     exec(MODEL, namespace)
@@ -72,14 +77,13 @@ def shell(clone: Path, text: str) -> str:
     """Run a block as it stands; Snakemake, make and pip are told through the environment to do nothing but plan."""
     tools = clone.parent / "tools"
     tools.mkdir(exist_ok=True)
-    (tools / "config.yaml").write_text("dry-run: true\n")
     for name, module in (("negspike", "negspike"), ("snakemake", "snakemake"), ("pip", "pip")):
         (tools / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" -m {module} "$@"\n')
         (tools / name).chmod(0o755)
     environment = os.environ | {
         "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": str(clone / "src"),
-        "SNAKEMAKE_PROFILE": str(tools),
+        "SNAKEMAKE_PROFILE": str(clone.parent / "planning"),
         "MAKEFLAGS": "-n",
         "PIP_DRY_RUN": "1",
         "PIP_NO_DEPS": "1",
@@ -126,16 +130,13 @@ def workflow_commands() -> list[str]:
 def test_commands_of_other_pages_can_be_planned(clone: Path) -> None:
     commands = workflow_commands()
     assert len(commands) >= 12
-    profile = clone.parent / "planning"
-    profile.mkdir()
-    (profile / "config.yaml").write_text("dry-run: true\n")
     # what a shell makes of them, braces and all
     script = "\n".join(["snakemake() { printf '%s\\0' \"$@\"; echo; }", *commands])
     lines = subprocess.run(["bash", "-euc", script], capture_output=True, text=True, check=True).stdout.splitlines()
     assert len(lines) == len(commands)
     for line in lines:
         arguments = line.split("\0")[:-1]
-        output = succeed(clone, *arguments, cores=None, changes={"SNAKEMAKE_PROFILE": str(profile)})
+        output = succeed(clone, *arguments, cores=None, changes={"SNAKEMAKE_PROFILE": str(clone.parent / "planning")})
         assert ("This was a dry-run" in output) != bool({"--dag", "--rulegraph"} & {*arguments}), line
 
 
