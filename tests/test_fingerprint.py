@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -64,6 +66,31 @@ def test_a_change_shows_in_its_own_checksum_alone(package: Path, changed: str) -
     (package / changed).write_text(FILES[changed] + "\nLIMIT = 3")
     after = code_of(text, package=package)
     assert {name for name in before if before[name] != after[name]} == {changed.removesuffix(".py")}
+
+
+def statements(tree: ast.AST) -> Iterator[ast.Import | ast.ImportFrom]:
+    """As Python reads them, at any depth, but for type checkers alone."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            yield node
+        elif not (isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"):
+            yield from statements(node)
+
+
+def test_no_import_of_the_package_or_its_scripts_is_missed() -> None:
+    """They are found line by line; here Python's own grammar finds them."""
+    imported = 0
+    for path in [*PACKAGE.rglob("*.py"), *(PACKAGE.parents[1] / "workflow/scripts").glob("*.py")]:
+        expected = set()
+        for node in statements(ast.parse(path.read_text(encoding="utf-8"))):
+            module = f"{node.module}." if isinstance(node, ast.ImportFrom) else ""
+            expected |= {f"{module}{alias.name}" for alias in node.names}
+        names = [name.split(".")[1:] for name in expected if name.partition(".")[0] == "negspike"]
+        files = {"/".join(name[:depth]) for name in names for depth in range(1, len(name) + 1)}
+        known = {name for name in files if (PACKAGE / f"{name}.py").is_file()} - {*NO_DIFFERENCE}
+        assert known <= {*code_of(path)}, path
+        imported += len(known)
+    assert imported > 500
 
 
 def test_line_ends_are_no_change(package: Path) -> None:

@@ -64,6 +64,7 @@ def run(
             "arguments": line[line.index("snakemake") + 1 :],
             "folder": str(folder.resolve()),
             "environment": environment(changes),
+            "changes": bool(changes),
             "output": output.name,
             "new_session": new_session,
         }
