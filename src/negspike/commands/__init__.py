@@ -6,6 +6,8 @@ No module here imports PyTorch before its command runs, so that ``--help`` answe
 from __future__ import annotations
 
 import argparse
+import atexit
+import gc
 import importlib
 import os
 import sys
@@ -39,6 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         module.add_arguments(one)
         one.set_defaults(run=module.run)
     options = parser.parse_args(arguments)
+    atexit.register(gc.freeze)  # the interpreter's last search for garbage, in all of PyTorch, takes most of a second
     code = _PIPE_CLOSED
     try:
         code = int(options.run(options))
