@@ -110,6 +110,7 @@ for line in sys.stdin:
     os.chdir(request["folder"])
     sys.path[0] = request["folder"]
     if not request["changes"]:
-        sys.modules["snakemake.shell"].sp = SimpleNamespace(**vars(subprocess) | {"Popen": start})
+        shell: Any = sys.modules["snakemake.shell"]
+        shell.sp = SimpleNamespace(**vars(subprocess) | {"Popen": start})
     program = partial(runpy.run_module, "snakemake", run_name="__main__", alter_sys=True)
     finish(program, [sys.argv[0], *request["arguments"]], request["environment"])
