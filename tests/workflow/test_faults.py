@@ -45,22 +45,21 @@ SETTINGS = {
 }
 FAULT = """
 import atexit, json, os, pathlib, signal
-fault = json.loads(os.environ.get("FAULT", "null"))
-if fault:
-    real = pathlib.Path.replace
+fault = json.loads(os.environ["FAULT"])
+real = pathlib.Path.replace
 
-    def replace(self, target):
-        mine = pathlib.Path(target).name == fault["file"]
-        fault["call"] -= mine
-        now = mine and fault["call"] == 0
-        if now and fault["when"] == "before":
-            exec(fault["action"])
-        result = real(self, target)
-        if now and fault["when"] == "after":
-            exec(fault["action"])
-        return result
+def replace(self, target):
+    mine = pathlib.Path(target).name == fault["file"]
+    fault["call"] -= mine
+    now = mine and fault["call"] == 0
+    if now and fault["when"] == "before":
+        exec(fault["action"])
+    result = real(self, target)
+    if now and fault["when"] == "after":
+        exec(fault["action"])
+    return result
 
-    pathlib.Path.replace = replace
+pathlib.Path.replace = replace
 """
 KILL_ALL = "os.killpg(0, signal.SIGKILL)"  # Snakemake, its shell and the job
 KILL_ALL_AT_THE_END = f"atexit.register(lambda: {KILL_ALL})"  # the job is done, and Snakemake does not know it
@@ -81,7 +80,9 @@ class Folder:
 
     def fault(self, *, file: str = "", call: int = 1, when: str = "before", action: str = "") -> dict[str, str]:
         """The environment in which ``action`` is done at the ``call``-th time ``file`` is published."""
-        fault = {"file": file, "call": call, "when": when, "action": action} if action else None
+        if not action:
+            return {}
+        fault = {"file": file, "call": call, "when": when, "action": action}
         return {"PYTHONPATH": str(self.config.parent), "FAULT": json.dumps(fault)}
 
     def start(self, *arguments: str, **fault: Any) -> subprocess.Popen[str]:
