@@ -86,7 +86,7 @@ def finish(program: Callable[[], object], arguments: list[str], environment: dic
         program()
         code = 0
     except SystemExit as end:
-        code = int(end.code or 0)
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
     except BaseException:
         traceback.print_exc()
     atexit._run_exitfuncs()
