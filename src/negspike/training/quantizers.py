@@ -26,11 +26,11 @@ def _(x: torch.Tensor, step: torch.Tensor, low: int | None, high: int | None) ->
 
 
 def _rounded(x: torch.Tensor, step: torch.Tensor, low: int | None, high: int | None) -> torch.Tensor:
-    return _counts(x, step, low, high).mul_(step)
+    return _floored(x.div(step).add_(0.5), low, high).mul_(step)
 
 
-def _counts(x: torch.Tensor, step: torch.Tensor, low: int | None, high: int | None) -> torch.Tensor:
-    counts = x.div(step).add_(0.5).floor_()
+def _floored(counts: torch.Tensor, low: int | None, high: int | None) -> torch.Tensor:
+    counts.floor_()
     return counts if low is None and high is None else counts.clamp_(low, high)
 
 
@@ -50,12 +50,12 @@ def _gradients(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Te
     passed = gradient * inside
     if not ctx.needs_input_grad[1]:
         return passed, None, None, None
-    counts = _counts(x, step, ctx.low, ctx.high)
-    slope = torch.where(inside, counts - ratio, counts)
+    # In place, since a step of training waits for memory: counts, less the ratio inside of the bounds.
+    slope = _floored(ratio + 0.5, ctx.low, ctx.high).sub_(ratio.mul_(inside))
     # LSQ's scale: as many values share the step, and the larger the counts the larger is what it does.
     largest = max(abs(bound) for bound in (ctx.low or 0, ctx.high or 0, 1))
     scale = (x[0].numel() * largest) ** -0.5 if x.dim() and len(x) else 1.0
-    return passed, ((gradient * slope).sum() * scale).reshape(step.shape), None, None
+    return passed, (slope.mul_(gradient).sum() * scale).reshape(step.shape), None, None
 
 
 _quantize_operation.register_autograd(_gradients, setup_context=_save)
