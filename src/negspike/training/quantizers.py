@@ -30,6 +30,7 @@ def _rounded(x: torch.Tensor, step: torch.Tensor, low: int | None, high: int | N
 
 
 def _floored(counts: torch.Tensor, low: int | None, high: int | None) -> torch.Tensor:
+    """In place."""
     counts.floor_()
     return counts if low is None and high is None else counts.clamp_(low, high)
 
