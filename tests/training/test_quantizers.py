@@ -63,6 +63,15 @@ def test_gradients_are_those_of_lsq(bounds: tuple[int | None, int | None]) -> No
     torch.testing.assert_close(step, (upstream * slope).sum() / (12 * largest) ** 0.5)
 
 
+def test_an_overflow_that_is_clipped_counts_as_the_bound() -> None:
+    """Half precision overflows early: the step's gradient is that of any value above the largest count."""
+    quantiser = QuantReLU(step=0.5, levels=3)
+    found = [
+        gradients(quantiser, torch.tensor([[0.3, large]]), lambda module, x: module(x)) for large in (9.0, torch.inf)
+    ]
+    assert all(torch.equal(finite, infinite) for finite, infinite in zip(*found, strict=True))
+
+
 def test_the_operation_in_a_trace_is_the_same() -> None:
     quantiser = QuantReLU(step=0.3, levels=7)
 

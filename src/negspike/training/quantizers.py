@@ -26,13 +26,12 @@ def _(x: torch.Tensor, step: torch.Tensor, low: int | None, high: int | None) ->
 
 
 def _rounded(x: torch.Tensor, step: torch.Tensor, low: int | None, high: int | None) -> torch.Tensor:
-    return _floored(x.div(step).add_(0.5), low, high).mul_(step)
+    return _clipped(x.div(step).add_(0.5).floor_(), low, high).mul_(step)
 
 
-def _floored(counts: torch.Tensor, low: int | None, high: int | None) -> torch.Tensor:
+def _clipped(values: torch.Tensor, low: int | None, high: int | None) -> torch.Tensor:
     """In place."""
-    counts.floor_()
-    return counts if low is None and high is None else counts.clamp_(low, high)
+    return values if low is None and high is None else values.clamp_(low, high)
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
@@ -51,8 +50,10 @@ def _gradients(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Te
     passed = gradient * inside
     if not ctx.needs_input_grad[1]:
         return passed, None, None, None
-    # In place, since a step of training waits for memory: counts, less the ratio inside of the bounds.
-    slope = _floored(ratio + 0.5, ctx.low, ctx.high).sub_(ratio.mul_(inside))
+    # In place, since a step of training waits for memory: counts, less the ratio inside of the bounds. Outside it may
+    # be infinite, in half precision above all, which must not meet a 0.
+    counts = _clipped((ratio + 0.5).floor_(), ctx.low, ctx.high)
+    slope = counts.sub_(_clipped(ratio, ctx.low, ctx.high).mul_(inside))
     # LSQ's scale: as many values share the step, and the larger the counts the larger is what it does.
     largest = max(abs(bound) for bound in (ctx.low or 0, ctx.high or 0, 1))
     scale = (x[0].numel() * largest) ** -0.5 if x.dim() and len(x) else 1.0
