@@ -134,6 +134,15 @@ def test_logs_that_were_written_on_windows(form: Callable[[str], bytes], folder:
         read_logs(folder, T)
 
 
+@pytest.mark.parametrize("form", ["{}", "{}.", "{}.0", "{}.00", "{}0e-1"])
+def test_large_counts_are_not_rounded(form: str, tmp_path: Path) -> None:
+    count = 2**53 + 1
+    one = np.array([[1]])
+    write_logs(Logs(one, one, one, np.array([[count]])), tmp_path)
+    (tmp_path / "sop_num.txt").write_text(form.format(count) + "\n")
+    assert read_logs(tmp_path, 1).sop_num[0, 0] == count
+
+
 def test_no_time_steps(folder: Path) -> None:
     with OneLine(InputError, "0 time steps"):
         read_logs(folder, 0)
@@ -179,6 +188,8 @@ def cut(name: str, count: int) -> Callable[[Path], None]:
         (replace_line("spike_collect", 2, "3.5"), ("spike_collect.txt, line 2", "'3.5'")),
         (replace_line("spike_collect", 2, "nan"), ("spike_collect.txt, line 2", "'nan'")),
         (replace_line("spike_collect", 2, "1e400"), ("spike_collect.txt, line 2", "'1e400'")),
+        (replace_line("spike_num", 2, "9.0.0"), ("spike_num.txt, line 2", "'9.0.0' is not a whole number")),
+        (replace_line("spike_num", 2, "1e1.0"), ("spike_num.txt, line 2", "'1e1.0' is not a whole number")),
         (replace_line("spike_num", 2, "9" * 30), ("spike_num.txt, line 2", "not a whole number")),
         (replace_line("spike_num", 4, "1_000"), ("spike_num.txt, line 4", "'1_000'")),
         (replace_line("accuracy", 7, "-1"), ("accuracy.txt, line 7", "below 0")),

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -245,6 +246,8 @@ def window_change(**changes: Any) -> Callable[[dict[str, Any]], Any]:
         (lambda header: header.update(weight_bits=True), "weight_bits"),
         (lambda header: header.update(weight_bits=None), "weight_bits"),
         (lambda header: header.update(origin="abc"), "origin"),
+        (lambda header: header["origin"].update(accuracy=float("nan")), "origin"),
+        (lambda header: header["origin"].update(accuracy=[float("inf")]), "origin"),
         (lambda header: header.update(nodes={}), "nodes"),
         (lambda header: header.update(nodes=[]), "belongs to no node"),
         (lambda header: header.update(more=1), "more"),
@@ -271,6 +274,7 @@ def window_change(**changes: Any) -> Callable[[dict[str, Any]], Any]:
         (lambda header: header["nodes"][1]["synapses"][0].update(groups=0), "b, synapse 0"),
         (lambda header: header["nodes"][1]["synapses"][0].update(groups=2.0), "groups"),
         (lambda header: header["nodes"][1]["synapses"][0].update(groups=10**30), "b, synapse 0"),
+        (lambda header: header["nodes"][2]["synapses"][0].update(groups=2), "c, synapse 0: 2 groups"),
         (window_change(kernel=[3]), "kernel"),
         (window_change(kernel=[3, 3.0]), "kernel"),
         (window_change(stride=[0, 1]), "at least 1"),
@@ -374,6 +378,27 @@ def test_a_member_that_promises_too_much(saved: Path) -> None:
     with zipfile.ZipFile(saved, "a") as archive:
         archive.writestr("huge.npy", stream.getvalue() + bytes(8))
     with OneLine(InputError, "spiking.npz"):
+        SpikingNetwork.load(saved)
+
+
+@pytest.mark.parametrize("name", ["a/theta.npy", "a/theta"])
+def test_an_array_that_is_there_twice(saved: Path, name: str) -> None:
+    """The second would be taken for the first."""
+    content = zipfile.ZipFile(saved).read("a/theta.npy")
+    with zipfile.ZipFile(saved, "a") as archive, pytest.warns() if name == "a/theta.npy" else nullcontext():
+        archive.writestr(name, content)
+    with OneLine(InputError, "spiking.npz", "'a/theta' is there twice"):
+        SpikingNetwork.load(saved)
+
+
+def test_bytes_behind_an_array(saved: Path) -> None:
+    """The checksum would not know of them."""
+    with zipfile.ZipFile(saved) as archive:
+        content = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(saved, "w") as archive:
+        for name in content:
+            archive.writestr(name, content[name] + bytes(8 * (name == "a/theta.npy")))
+    with OneLine(InputError, "spiking.npz", "'a/theta.npy' is longer or shorter"):
         SpikingNetwork.load(saved)
 
 

@@ -65,13 +65,9 @@ def check_potentials(network: SpikingNetwork, *, timesteps: int, largest_pixel: 
         bits = 24 if pooled else 32
         raise InputError(f"timesteps is {timesteps}: net spike counts are {bits} bits wide; simulate fewer")
     most = largest_counts(network, timesteps=timesteps, largest_pixel=largest_pixel)
-    for node in network.nodes:
-        if isinstance(node, MaxPool):
-            continue
-        if (
-            reach(node, most) + (most[node.name] + 1) * (int(node.theta.max()) if isinstance(node, Neurons) else 0)
-            >> 63
-        ):
+    for node in network.layers:
+        fired = (most[node.name] + 1) * int(node.theta.max()) if isinstance(node, Neurons) else 0
+        if reach(node, most) + fired >> 63:
             raise InputError(
                 f"{node.name}: potentials could leave 64 bits in {timesteps} time steps; "
                 "simulate fewer or convert with fewer weight_bits"

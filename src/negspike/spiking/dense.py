@@ -22,7 +22,7 @@ from negspike.spiking.exact import FLOAT32_EXACT, exact_arithmetic, weight_parts
 from negspike.spiking.floats import sum_exactly, sum_floats
 from negspike.spiking.graph import SpikingNetwork
 from negspike.spiking.linear import add_current
-from negspike.spiking.nodes import INPUT, MaxPool, Neurons, Readout, Shape, Sum, Synapses
+from negspike.spiking.nodes import INPUT, MaxPool, Neurons, Readout, Shape, Sum, Synapses, sources
 from negspike.spiking.pooling import largest_counts
 from negspike.spiking.recording import Recording
 
@@ -168,13 +168,15 @@ class DenseEngine:
             for node in network.nodes:
                 self.connections[node.name] = []
                 for synapses in () if isinstance(node, MaxPool) else node.synapses:
-                    floats = synapses.source == INPUT or not isinstance(network.node(synapses.source), Sum)
+                    if synapses.source == INPUT:  # convolved once, in float64
+                        continue
+                    floats = not isinstance(network.node(synapses.source), Sum)
                     try:
                         connection = _Connection(synapses, network.shapes[synapses.source], device, floats=floats)
                     except OverflowError as error:
                         raise InputError(f"{node.name}: {error}; use engine event or reference") from error
                     self.connections[node.name].append(connection)
-                    if synapses.source != INPUT and floats:
+                    if floats:
                         connection.verify(self.chunk_size)
 
     def run(self, encoded: np.ndarray, timesteps: int) -> Recording:
@@ -240,11 +242,9 @@ class DenseEngine:
     ) -> None:
         """One node in one time step, for the images in which something can change."""
         state = states[node.name]
-        heard = [states[connection.synapses.source] for connection in self._heard(node)]
-        if isinstance(node, MaxPool):
-            heard = [states[node.source]]
+        heard = [states[name].fired for name in sources(node) if name != INPUT]
         # With nothing heard now and nothing emitted a step ago, nothing in this node of this image can change.
-        busy = torch.stack([state.fired, *(other.fired for other in heard)]).any(0)
+        busy = torch.stack([state.fired, *heard]).any(0)
         rows = _rows(busy)
         if rows is None:
             state.fired = busy  # all False
@@ -263,16 +263,13 @@ class DenseEngine:
             state.emitted[rows] = emitted
             self._record(recording, node, t, rows, emitted)
 
-    def _heard(self, node: Neurons | MaxPool | Sum | Readout) -> list[_Connection]:
-        return [one for one in self.connections[node.name] if one.synapses.source != INPUT]
-
     def _integrate(
         self, states: dict[str, NodeState], state: NodeState, rows: Rows, image: torch.Tensor | None
     ) -> torch.Tensor:
         """Add what arrives; return what the node emits, (n, channels, height, width)."""
         node = state.node
         current = torch.zeros_like(state.count[rows], dtype=torch.int64) if image is None else image[rows]
-        for connection in self._heard(node):
+        for connection in self.connections[node.name]:
             connection.add(current, states[connection.synapses.source].emitted[rows])
         if isinstance(node, Sum):
             return current

@@ -109,7 +109,7 @@ class IntegerAnn:
         values = {INPUT: np.ascontiguousarray(encoded.transpose(0, 2, 3, 1))}
         for node in self.network.nodes:
             if isinstance(node, MaxPool):
-                found = _largest_counts(node, values[node.source])
+                found = node.window.largest(values[node.source].transpose(0, 3, 1, 2)).transpose(0, 2, 3, 1)
             else:
                 found = self._settled(node, values, largest)
             largest[node.name] = max(abs(int(found.max(initial=0))), abs(int(found.min(initial=0))))
@@ -182,15 +182,3 @@ class IntegerAnn:
         if key not in self._reaches:
             self._reaches[key] = reach(node, dict(zip(sources(node), key[1], strict=True)))
         return self._reaches[key] if self._reaches[key] < 1 << 62 else reach(node, largest)
-
-
-def _largest_counts(node: MaxPool, counts: np.ndarray) -> np.ndarray:
-    """The largest of each window of (N, height, width, channels) integers."""
-    (top, bottom), (left, right) = node.window.padding
-    lowest = np.iinfo(counts.dtype).min
-    padded = np.pad(counts, ((0, 0), (top, bottom), (left, right), (0, 0)), constant_values=lowest)
-    seen = [tap.transpose(0, 2, 3, 1) for _, tap in node.window.taps(padded.transpose(0, 3, 1, 2))]
-    result = seen[0].copy()
-    for tap in seen[1:]:
-        np.maximum(result, tap, out=result)
-    return result

@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 import re
 from dataclasses import dataclass, fields
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -154,20 +155,20 @@ def _read_counts(path: Path) -> Counts:
     for index, line in enumerate(lines):
         try:
             counts[index] = _count(line)
-        except (ValueError, OverflowError):
+        except (ValueError, ArithmeticError):
             raise InputError(f"{path}, line {index + 1}: {line[:40]!r} is not a whole number") from None
     return counts
 
 
 def _count(line: str) -> int:
-    # a float would round counts above 2^53, so only what cannot be read otherwise goes through one
-    text = line.strip().removesuffix(".0")
-    if text.isdecimal() and text.isascii():
-        return int(text)
+    text = line.strip()
+    whole = text.removesuffix(".0")
+    if whole.isdecimal() and whole.isascii():
+        return int(whole)
     if not _NUMBER.fullmatch(text):
         raise ValueError
-    number = float(text)
-    if not number.is_integer() or abs(number) > _LARGEST:
+    number = Decimal(text)  # a float would round counts above 2^53
+    if not -_LARGEST <= number <= _LARGEST or number != int(number):
         raise ValueError
     return int(number)
 

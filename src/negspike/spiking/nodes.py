@@ -67,6 +67,19 @@ class Window:
                 across = slice(left, left + self.stride[1] * (columns - 1) + 1, self.stride[1])
                 yield (a, b), padded[:, :, down, across]
 
+    def largest(self, values: np.ndarray) -> np.ndarray:
+        """The largest of each window of (N, channels, height, width) integers; type and order in memory stay."""
+        (top, bottom), (left, right) = self.padding
+        height, width = values.shape[2:]
+        shape = (*values.shape[:2], top + height + bottom, left + width + right)
+        padded = np.full_like(values, np.iinfo(values.dtype).min, shape=shape)
+        padded[:, :, top : top + height, left : left + width] = values
+        first, *others = (seen for _, seen in self.taps(padded))
+        result = first.copy("K")
+        for seen in others:
+            np.maximum(result, seen, out=result)
+        return result
+
     def covered(self, height: int, width: int) -> np.ndarray:
         """In how many windows each input lies, (height, width) int64; padding lies in none."""
         axes = []

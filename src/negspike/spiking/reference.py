@@ -10,7 +10,7 @@ import numpy as np
 from negspike.spiking.counting import operations_per_spike, relays_per_change
 from negspike.spiking.graph import SpikingNetwork
 from negspike.spiking.linear import add_current, sum_int64
-from negspike.spiking.nodes import INPUT, MaxPool, Neurons, Sum, Window
+from negspike.spiking.nodes import INPUT, MaxPool, Neurons, Sum
 from negspike.spiking.recording import Recording
 
 
@@ -73,7 +73,7 @@ def steps(network: SpikingNetwork, encoded: np.ndarray, timesteps: int) -> Itera
         for node in network.nodes:
             n = counts[node.name]
             if isinstance(node, MaxPool):
-                emitted[node.name] = largest_counts_int64(node.window, counts[node.source]) - n
+                emitted[node.name] = node.window.largest(counts[node.source]) - n
             else:
                 z, current = potentials[node.name], np.zeros_like(n)
                 for synapses in node.synapses:
@@ -89,14 +89,3 @@ def steps(network: SpikingNetwork, encoded: np.ndarray, timesteps: int) -> Itera
                 emitted[node.name] = up.astype(np.int64) - down
             n += emitted[node.name]
         yield Step(emitted, counts, potentials)
-
-
-def largest_counts_int64(window: Window, counts: np.ndarray) -> np.ndarray:
-    """(N, channels, height, width) integers to (N, channels, out height, out width) int64, tap by tap."""
-    rows, columns = window.out_size(*counts.shape[2:])
-    lowest = np.iinfo(np.int64).min
-    padded = np.pad(counts.astype(np.int64), ((0, 0), (0, 0), *window.padding), constant_values=lowest)
-    result = np.full((*counts.shape[:2], rows, columns), lowest)
-    for _, seen in window.taps(padded):
-        np.maximum(result, seen, out=result)
-    return result

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from negspike.errors import InputError, foreign_file
 from negspike.files import atomic_path
@@ -77,13 +77,18 @@ class _Readout(_Entry):
     unit: Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
+def _writable(origin: dict[str, Any]) -> dict[str, Any]:
+    json.dumps(origin, allow_nan=False)
+    return origin
+
+
 class _Header(_Entry):
     format: int
     image_fraction_bits: Annotated[int, Field(ge=0, le=IMAGE_FRACTION_BITS)]
     input_shape: Shape
     weight_bits: int
     nodes: list[Annotated[_Neurons | _MaxPool | _Sum | _Readout, Field(discriminator="kind")]]
-    origin: dict[str, JsonValue]
+    origin: Annotated[dict[str, JsonValue], AfterValidator(_writable)]
 
 
 _KINDS = {Neurons: "neurons", MaxPool: "max_pool", Sum: "sum", Readout: "readout"}
@@ -146,7 +151,12 @@ def _read(path: Path, network: type[SpikingNetwork]) -> SpikingNetwork:
         # Uncompressed, as they are written, no header can promise more than the file holds.
         if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
             raise InputError("its arrays are compressed, which this package never does; convert again")
-        arrays = {member.filename.removesuffix(".npy"): _array(archive, member) for member in archive.infolist()}
+        arrays: dict[str, np.ndarray] = {}
+        for member in archive.infolist():
+            name = member.filename.removesuffix(".npy")
+            if name in arrays:
+                raise InputError(f"array {name!r} is there twice; convert again")
+            arrays[name] = _array(archive, member)
     text, expected = str(arrays.pop("header")), str(arrays.pop("checksum"))
     found = json.loads(text)
     if not isinstance(found, dict) or found.get("format") != FORMAT:
@@ -187,8 +197,8 @@ def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
             raise InputError(
                 f"array {member.filename!r} holds Python objects, which are never unpickled; convert again"
             )
-        if size > member.file_size:
-            raise InputError(f"array {member.filename!r} promises more than the file holds; convert again")
+        if size != member.file_size - stream.tell():
+            raise InputError(f"array {member.filename!r} is longer or shorter than its header says; convert again")
     with archive.open(member) as stream:
         array: np.ndarray = np.lib.format.read_array(stream, allow_pickle=False)
     return array

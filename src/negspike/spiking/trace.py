@@ -12,7 +12,7 @@ from negspike.spiking.bounds import check_potentials, reach
 from negspike.spiking.graph import SpikingNetwork
 from negspike.spiking.linear import settled_int64
 from negspike.spiking.nodes import INPUT, MaxPool, sources
-from negspike.spiking.reference import largest_counts_int64, steps
+from negspike.spiking.reference import steps
 
 # Of each population.
 MOST_NEURONS = 128
@@ -110,7 +110,7 @@ def _settled(network: SpikingNetwork, encoded: np.ndarray) -> dict[str, np.ndarr
     for node in network.nodes:
         largest = {name: int(np.abs(values[name]).max(initial=0)) for name in sources(node)}
         if isinstance(node, MaxPool):
-            values[node.name] = largest_counts_int64(node.window, values[node.source])
+            values[node.name] = node.window.largest(values[node.source])
         elif reach(node, largest) >> 63:
             raise InputError(f"{node.name}: its input is too large for 64-bit potentials; scale the image down")
         else:

@@ -105,6 +105,8 @@ def _check_synapses(
         raise InputError(f"{where}: its source {synapses.source!r} is none of the nodes before it")
     if type(synapses.groups) is not int or not isinstance(synapses.window, Window):
         raise InputError(f"{where}: groups are {synapses.groups!r} and its window is {synapses.window!r}")
+    if synapses.weight is None and synapses.groups != 1:
+        raise InputError(f"{where}: {synapses.groups} groups, expected 1 without weights")
     source = shapes[synapses.source]
     _check_window(where, synapses.window, source, target)
     check_integers(f"{where}: scale", synapses.scale, (np.size(synapses.scale),), (np.int64,))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -74,25 +74,17 @@ class Arranged:
 
     Attributes:
         network: for the compiled functions.
-        neurons, masks, relative, currents, pooled: of one image's state.
+        sizes: of one image's state.
         buffers: elements of each buffer of what nodes emit, by name.
         listed: most entries that a position's lists of one block can have.
         parts: most items of a step.
     """
 
     network: Network
-    neurons: int
-    masks: int
-    relative: int
-    currents: int
-    pooled: int
+    sizes: _Sizes
     buffers: dict[str, int]
     listed: int
     parts: int
-
-    def widened(self, tiles: np.ndarray) -> Arranged:
-        """The same with another table of tiles."""
-        return replace(self, network=self.network._replace(tiles=tiles))
 
 
 class _Arranger:
@@ -116,7 +108,7 @@ class _Arranger:
     def run(self) -> Arranged:
         for node in self.network.nodes:
             self._add(node)
-        arrays, sizes = self.arrays, self.arrays.sizes
+        arrays = self.arrays
         nodes = np.array(arrays.nodes, np.int64)
         buffers = assign_buffers(self.network, nodes)
         theta, base = flat(arrays.theta, np.int64), flat(arrays.base, np.int64)
@@ -140,8 +132,7 @@ class _Arranger:
             listeners=np.array(arrays.listeners, np.int64),
             bias=self.network.readout.bias,
         )
-        state = {name: getattr(sizes, name) for name in ("neurons", "masks", "relative", "currents", "pooled")}
-        return Arranged(network, **state, buffers=buffers, listed=self.listed, parts=self.parts)
+        return Arranged(network, arrays.sizes, buffers, self.listed, self.parts)
 
     def _add(self, node: Node) -> None:
         arrays, sizes = self.arrays, self.arrays.sizes

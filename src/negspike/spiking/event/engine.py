@@ -6,6 +6,7 @@ How it works, what it was measured against and what bounds it: docs/performance.
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from queue import Empty, SimpleQueue
 
 import numpy as np
@@ -66,17 +67,17 @@ def list_type(arranged: Arranged) -> type[np.generic]:
 
 def _work(arranged: Arranged) -> Work:
     """The arrays that one thread works in."""
-    network, buffers = arranged.network, arranged.buffers
-    neurons, names = arranged.neurons, list_type(arranged)
+    network, sizes, buffers = arranged.network, arranged.sizes, arranged.buffers
+    neurons, names = sizes.neurons, list_type(arranged)
     state = State(
         potential=aligned(neurons, np.int32),
         residual=aligned(neurons if network.tiles[:, c.WIDE].any() else 0, np.int64),
-        relative=aligned(arranged.relative, np.int32),
-        above=np.zeros(arranged.masks, np.uint64),
-        below=np.zeros(arranged.masks, np.uint64),
-        pending=np.zeros(arranged.masks, np.uint8),
-        currents=aligned(arranged.currents, np.int64),
-        pooled=np.zeros(arranged.pooled, np.int32),
+        relative=aligned(sizes.relative, np.int32),
+        above=np.zeros(sizes.masks, np.uint64),
+        below=np.zeros(sizes.masks, np.uint64),
+        pending=np.zeros(sizes.masks, np.uint8),
+        currents=aligned(sizes.currents, np.int64),
+        pooled=np.zeros(sizes.pooled, np.int32),
         bits=BITS.copy(),
     )
     items = LIST_POSITIONS * BLOCK * arranged.parts
@@ -126,7 +127,7 @@ class EventEngine:
     def __init__(self, network: SpikingNetwork, threads: int | None = None) -> None:
         self.network, self.arranged = network, arrange(network)
         self.threads = threads or available_cores()
-        self.neurons = self.arranged.neurons
+        self.neurons = self.arranged.sizes.neurons
         chunk = max(CHUNK_BYTES // (4 * self.neurons + 1), CHUNK_IMAGES_PER_THREAD * self.threads)
         self.chunk_size = min(chunk, LARGEST_CHUNK)
         self._idle: SimpleQueue[Work] = SimpleQueue()  # of threads: whoever takes one has it alone
@@ -167,7 +168,7 @@ class EventEngine:
     def _simulate_wide(self, encoded: np.ndarray, timesteps: int, results: Results, number: int) -> None:
         tiles = self.arranged.network.tiles.copy()
         tiles[:, c.WIDE] = 1
-        arranged = self.arranged.widened(tiles)
+        arranged = replace(self.arranged, network=self.arranged.network._replace(tiles=tiles))
         for array in results[:-1]:
             array[:] = 0
         simulate_images(encoded[number : number + 1], timesteps, arranged.network, _work(arranged), results)

@@ -32,13 +32,13 @@ def make_start(width: int, wide: bool) -> Any:
     return start
 
 
-def make_candidates(width: int, wide: bool) -> Any:
+def make_candidates(width: int) -> Any:
     """``candidates(state, theta)``: addresses; words of potentials that reach the thresholds, and of negative ones."""
 
     @intrinsic
     def candidates(typingctx, state, theta):
         def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            values, thresholds = (load(builder, address, 64 if wide else 32, width, 64) for address in arguments)
+            values, thresholds = (load(builder, address, 64, width, 64) for address in arguments)
             return context.make_tuple(builder, signature.return_type, compare(builder, values, thresholds))
 
         return types.UniTuple(types.uint64, 2)(types.int64, types.int64), codegen

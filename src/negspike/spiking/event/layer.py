@@ -68,7 +68,7 @@ def furthest_potential(potential, first, width):
 
 def _make_integrate(width: int, wide: bool) -> Any:
     add_direct, add_items = make_add_direct(width, wide), make_add_items(width)
-    accumulate, candidates = make_accumulate(width, False), make_candidates(width, True)
+    accumulate, candidates = make_accumulate(width, False), make_candidates(width)
 
     @inlined
     def integrate_wide(network, tile, place, t, direct, work, item, bound):
