@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import OneLine
 
 from negspike.console import Progress, format_duration, rule_log
 from negspike.errors import InputError
-from negspike.files import ABANDONED_SECONDS, atomic_path, write_json, write_text
+from negspike.files import ABANDONED_SECONDS, atomic_path, files_below, write_json, write_text
+from negspike.user_files import find_file
 
 
 def test_a_file_appears_when_it_is_complete(tmp_path: Path) -> None:
@@ -113,6 +115,20 @@ def test_a_full_or_broken_disk_is_reported(
 
 
 @pytest.mark.skipif(os.name != "posix", reason="permissions are those of POSIX")
+def test_folders_that_link_to_each_other_are_read_once_each_way(tmp_path: Path) -> None:
+    for here, other in (("a", "b"), ("b", "a")):
+        (tmp_path / here).mkdir()
+        (tmp_path / here / "file").write_text(here)
+        (tmp_path / here / "other").symlink_to(tmp_path / other)
+    found = sorted(path.relative_to(tmp_path).as_posix() for path in files_below(tmp_path))
+    assert found == ["a/file", "a/other/file", "b/file", "b/other/file"]
+
+
+def test_the_home_of_nobody() -> None:
+    with OneLine(InputError, "~nobody-of-this-name/t.csv", "there is no such file"):
+        find_file("~nobody-of-this-name/t.csv")
+
+
 def test_permissions_follow_the_umask(tmp_path: Path) -> None:
     before = os.umask(0o027)
     try:

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from negspike.conversion.arrays import from_batchnorm
     from negspike.conversion.calibrate import quantize
     from negspike.conversion.convert import convert
+    from negspike.conversion.narrow import narrow_thresholds
     from negspike.conversion.rounding import round_weights
     from negspike.errors import InputError
     from negspike.results.verification import verify

@@ -23,10 +23,12 @@ _UNKNOWN = (errno.EPERM, errno.EACCES, errno.EINVAL, errno.ENOSYS, errno.ENOTSUP
 
 
 def files_below(folder: Path) -> Iterator[Path]:
-    """All files in a folder and in those below it, through links too, but for one to a folder that holds it."""
+    """All files in a folder and in those below it, through links too, but for one to a folder that led to it."""
+    led: dict[str, list[Path]] = {}
     for root, folders, names in os.walk(folder, followlinks=True):
-        here = Path(root).resolve()
-        folders[:] = [one for one in folders if not here.is_relative_to(Path(root, one).resolve())]
+        here = [*led.pop(root, []), Path(root).resolve()]
+        folders[:] = [one for one in folders if not any(way.is_relative_to(Path(root, one).resolve()) for way in here)]
+        led |= {os.path.join(root, one): here for one in folders}  # noqa: PTH118
         yield from (path for name in names if (path := Path(root, name)).is_file())
 
 

@@ -22,7 +22,7 @@ def find_file(name: str) -> Path:
     """
     folders = ["", *filter(None, os.environ.get(FOLDERS, "").split(os.pathsep))]
     for folder in folders:
-        path = Path(folder, name).expanduser()
+        path = Path(os.path.expanduser(Path(folder, name)))  # noqa: PTH111  unlike Path's, leaves an unknown ~name
         if path.exists():
             return path
     places = ", ".join(dict.fromkeys(str(Path(folder).absolute()) for folder in folders))

@@ -202,12 +202,14 @@ def test_labels_are_those_of_all_classes(here: Path, capsys: pytest.CaptureFixtu
     """Or folders would be numbered otherwise, and files of labels read for other images."""
     main(CONVERT)
     arrays = {"images": np.zeros((4, 3, 12, 20), np.uint8), "labels": np.zeros(3, np.int64)}
+    np.savez("deep.npz", images=np.zeros((4, 3, 8, 8), np.uint16))
     np.savez("labels.npz", **arrays)  # type: ignore[arg-type]
     (here / "images/cat").rename(here / "cat")
     capsys.readouterr()
     for data, words in (
         ("images", "1 folders of classes, the network has 2"),
         ("labels.npz", "4 images, but 3 labels"),
+        ("deep.npz", "images are uint16"),
     ):
         assert main(["simulate", "net.npz", "--data", data]) == 1
         assert words in capsys.readouterr().err

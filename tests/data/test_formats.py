@@ -6,6 +6,7 @@ import gzip
 import io
 import multiprocessing
 import resource
+import struct
 import sys
 import tarfile
 import zipfile
@@ -377,6 +378,17 @@ def png16() -> bytes:
     return stream.getvalue()
 
 
+def png48() -> bytes:
+    """Three colours of 16 bits, which Pillow reads but does not write."""
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 6, 16, 2, 0, 0, 0))
+    rows = 6 * (b"\0" + 24 * b"\x12\xff")
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
 @pytest.mark.parametrize(
     ("changed", "removed", "words"),
     [
@@ -390,6 +402,7 @@ def png16() -> bytes:
         ({"test/rose/x.png": b""}, "", ["test/rose/x.png: not a complete image"]),
         ({"test/rose/x.png": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 6\n"}, "", ["test/rose/x.png: not a"]),
         ({"test/rose/x.png": png16()}, "", ["test/rose/x.png: mode I;16", "8 bits"]),
+        ({"test/rose/x.png": png48()}, "", ["test/rose/x.png: mode RGB of more than 8 bits"]),
     ],
 )
 @pytest.mark.parametrize("pack", PACKERS)
@@ -408,6 +421,15 @@ def test_folders_that_are_not_there_or_no_archive(tmp_path: Path) -> None:
         read_archives(FLOWERS, {"archive": tmp_path / "text"})
     with OneLine(InputError, "1 or 3 channels, not 2"):
         read_archives(replace(FLOWERS, image_shape=(2, 6, 8)), {"archive": tmp_path / "text"})
+
+
+@pytest.mark.parametrize("kind", [tarfile.LNKTYPE, tarfile.SYMTYPE])
+def test_a_link_in_a_tar_is_not_dropped(kind: bytes, tmp_path: Path) -> None:
+    link = tarfile.TarInfo("train/rose/linked.png")
+    link.type, link.linkname = kind, FLOWER_FILES[0]
+    path = write_tar(tmp_path / "flowers.tar.gz", [*flowers().items(), (link, b"")])
+    with OneLine(InputError, str(path), "train/rose/linked.png is a link", "--dereference"):
+        read_archives(FLOWERS, {"archive": path})
 
 
 @pytest.mark.parametrize("pack", [as_zip, as_tar])

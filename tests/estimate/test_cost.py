@@ -283,6 +283,8 @@ def test_where_the_data_come_from(tmp_path: Path) -> None:
     assert look_for(source, target) == (f"{target} is there, its checksum is right", "")
     target.write_bytes(b"damaged")
     assert "delete it" in look_for(source, target)[1]
+    assert "null byte" in look_for(Source("file:///a%00b", right, None), tmp_path / "none")[1]
+    assert not look_for(Source("http://[x/y", right, None), tmp_path / "none")[1], "no server is asked"
 
 
 # --- the command line -------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ def efficiency(curves: Curves) -> Efficiency:
     """A microjoule for each million operations, ten with memory, and so is the ANN's."""
     joules = np.array([curves.sops, 10 * curves.sops])
     operations = float(curves.reference_operations)
-    return Efficiency(curves, joules, (operations, operations / 2))
+    return Efficiency(curves.net, curves.seed, curves.precision, curves, joules, (operations, operations / 2))
 
 
 # Spikes of each neuron, step by step: in two populations of 300 and 3 neurons.

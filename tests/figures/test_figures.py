@@ -23,7 +23,7 @@ from test_logs import image_counts
 from negspike.commands import main
 from negspike.errors import InputError
 from negspike.figures import CURVES, FORMATS, KINDS, build, draw, read
-from negspike.figures.style import styled
+from negspike.figures.style import look, styled
 from negspike.figures.tradeoff import Costs
 from negspike.precision import Precision
 from negspike.results.collect import Results, collect
@@ -263,6 +263,58 @@ def test_a_panel_for_each_net_and_nothing_overlaps(kind: str, nets: int) -> None
 @pytest.mark.parametrize("nets", (1, 2, 5))
 def test_nothing_overlaps_in_grids(kind: str, nets: int) -> None:
     assert_nothing_overlaps(build(kind, grid(kind, nets)))
+
+
+def test_a_long_name_over_all_columns_stays_on_the_page() -> None:
+    figure = build("neuron", [replace(traced(), net="resnet20_on_all_of_cifar100_finetuned_for_long")])
+    figure.canvas.draw()
+    box = figure.axes[0]._left_title.get_window_extent()  # type: ignore[attr-defined]
+    assert box.x0 >= 0 and figure.axes[0].get_window_extent().y1 < box.y0 and box.x1 <= figure.bbox.x1
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS.keys() - {"neuron"}))
+def test_long_names_overlap_nothing(kind: str) -> None:
+    name = "resnet20_on_all_of_cifar100_finetuned"
+    data: Any
+    if kind in CURVES:
+        data = Results([curves(net=f"{name}{index}", k=k) for index in (0, 1, 2) for k in (0, 1)], {})
+    elif kind == "tradeoff":
+        data = Costs([efficiency(curves(net=f"{name}{index}")) for index in (0, 1, 2)])
+    else:
+        data = [replace(one, net=name + one.net) for one in grid(kind, 2)]
+    assert_nothing_overlaps(build(kind, data))
+
+
+@pytest.mark.parametrize("kind", ("firing", "lossless"))
+def test_one_layer_one_step_and_one_count(kind: str) -> None:
+    """Ticks are whole numbers, and none is outside of what is there."""
+    one = spikes("small", 0, 0, T=1)
+    few = replace(one, layers=one.layers[:1], positive=one.positive[:1], negative=one.negative[:1])
+    axes, *_, bar = (figure := build(kind, [replace(few, joint=np.array([[0], [0], [9]]))])).axes
+    figure.canvas.draw()
+    for axis in (axes.xaxis, axes.yaxis):
+        low, high = sorted(axis.get_view_interval())
+        labels = [axis.get_major_formatter()(tick) for tick in axis.get_majorticklocs() if low <= tick <= high]
+        assert labels in (["0"], ["1"])
+    assert not any("mathdefault" in text.get_text() for text in bar.get_yticklabels(minor=True))
+
+
+def test_no_two_precisions_look_alike() -> None:
+    precisions = [Precision("k", k) for k in range(9)] + [Precision("levels", 2**n - 1) for n in range(1, 11)]
+    looks = {tuple(sorted(look(one, precisions).items())) for one in precisions}
+    assert len(looks) == len(precisions)
+
+
+def test_negative_net_spikes_are_drawn() -> None:
+    (axes,) = build("sparsity", Results([replace(curves(), net_spikes=curves().net_spikes - 100)], {})).axes
+    assert axes.get_ylim()[0] < 0
+
+
+def test_a_network_that_was_not_trained_says_so() -> None:
+    one = History("small", 0, Precision("levels", 3), np.array([np.nan]), np.array([0.5]), np.array([0]))
+    figure = build("training", [one])
+    assert legends(figure)["small"] == ["3 levels: 50.00 % without training"]
+    assert figure.axes[1].lines[0].get_marker() != "None", "a line would not be seen"
 
 
 def assert_nothing_overlaps(figure: Figure) -> None:

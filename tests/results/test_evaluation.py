@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import shutil
 import weakref
 from collections.abc import Callable
 from dataclasses import replace
@@ -23,8 +24,10 @@ from negspike.data.dataset import Dataset, load_dataset, save_dataset
 from negspike.data.images import prepare_images
 from negspike.errors import InputError
 from negspike.precision import Precision
+from negspike.results.efficiency import read_efficiency
 from negspike.results.evaluation import Evaluation, NotLosslessError, describe_layers, evaluate
 from negspike.results.origin import check_belongs
+from negspike.results.spikes import read_spikes
 from negspike.spiking import dense
 from negspike.spiking.event import engine as event
 from negspike.spiking.event import state
@@ -405,6 +408,67 @@ def test_a_defective_engine_writes_nothing(
 
 
 # --- in shards ------------------------------------------------------------------------------------------------------
+
+
+def change_lines(change: Callable[[list[str]], list[str]]) -> Callable[[Path], None]:
+    def changed(folder: Path) -> None:
+        path = folder / "layer_steps.csv"
+        path.write_text("".join(f"{line}\n" for line in change(path.read_text().splitlines())))
+
+    return changed
+
+
+def another_network(folder: Path) -> None:
+    made = chain("1C3-2", (1, 2, 2), [np.ones((1, 1, 3, 3)), np.ones((2, 1, 2, 2))], [9, 9], [0, 0], np.ones((3, 2)))
+    made.save(folder / "spiking.npz")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        change_lines(lambda lines: lines[:1]),
+        change_lines(lambda lines: []),
+        change_lines(lambda lines: lines[:-1]),
+        change_lines(lambda lines: [line.replace("layer1", "other") for line in lines]),
+        another_network,
+    ],
+    ids=["no step", "empty", "cut off", "other layers", "another network"],
+)
+def test_energy_of_tables_that_do_not_belong_to_the_logs(
+    change: Callable[[Path], None], workspace: Workspace, tmp_path: Path
+) -> None:
+    folder = tmp_path / "tiny/seed1/k1"
+    shutil.copytree(workspace.directory, folder)
+    shutil.copy(workspace.spiking, folder / "spiking.npz")
+    (found,) = read_efficiency(tmp_path, [("tiny", 1, "k1")])
+    assert found.energy.shape == (2, TIMESTEPS)
+    change(folder)
+    with OneLine(InputError, "layer_steps.csv", "evaluate again"):
+        read_efficiency(tmp_path, [("tiny", 1, "k1")])
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"positive": np.ones((2, 5), int), "negative": np.ones((2, 5), int)},
+        {"differing_neurons": np.array(3)},
+        {"joint": np.full((3, 1), "text")},
+        {"joint": np.ones((3, 1), int)},
+    ],
+    ids=["layers", "no image", "text", "neurons"],
+)
+def test_spikes_that_do_not_belong_to_the_evaluation(
+    changed: dict[str, np.ndarray], workspace: Workspace, tmp_path: Path
+) -> None:
+    folder = tmp_path / "tiny/seed1/k1"
+    shutil.copytree(workspace.directory, folder)
+    (found,) = read_spikes(tmp_path, [("tiny", 1, "k1")])
+    assert found.positive.shape == (len(found.layers), TIMESTEPS)
+    with np.load(folder / "evaluation.npz") as stored:
+        np.savez(folder / "changed.npz", **(dict(stored) | changed))
+    (folder / "changed.npz").rename(folder / "evaluation.npz")
+    with OneLine(InputError, "evaluation.npz", "evaluate tiny, k1 again"):
+        read_spikes(tmp_path, [("tiny", 1, "k1")])
 
 
 def in_shards(workspace: Workspace, folder: Path, shards: int, timesteps: int | str, engines: tuple[str, ...]) -> Path:

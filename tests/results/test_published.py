@@ -88,6 +88,7 @@ def test_a_table_of_ones_own(tmp_path: Path) -> None:
         (HEADER + f"a,k0,{10**30},0.5,1,9\n", ("line 2", "time step")),
         (HEADER + "a,k0,,0.5,1,9\n", ("line 2", "time step")),
         (HEADER + "a,fp32,3,0.5,1,9\n", ("line 2", "fp32 has no time step")),
+        (HEADER + "a,fp32,,0.9,,\na,fp32,,0.5,,\n", ("line 3", "a in full precision is there twice")),
         (HEADER + "a,half,1,0.5,1,9\n", ("line 2", "'half' is unknown")),
         (HEADER + ",k0,1,0.5,1,9\n", ("line 2", "a net")),
         (HEADER + "a,k0,1,0.5,1,9\na,k0,2,,2,9\n", ("a, k = 0, step 2", "accuracy is missing")),

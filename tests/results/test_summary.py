@@ -91,6 +91,13 @@ def test_several_seeds(tmp_path: Path) -> None:
     assert {"98 of 100", "0.60, within", "0.25 / 2.50"} <= {cell for row in table[:header] for cell in row}
 
 
+def test_seeds_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    text, _ = summarize(tmp_path, [0.5] * 11)
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("|")]
+    seeds = [row[1] for row in rows[2:] if row[0] == "small" and row[1].isdigit()]
+    assert [int(seed) for seed in seeds] == sorted(int(seed) for seed in seeds) and "10" in seeds
+
+
 def test_one_seed(tmp_path: Path) -> None:
     text, rows = summarize(tmp_path, [0.75])
     assert "deviation" not in text and "published" not in text

@@ -96,7 +96,10 @@ def _tree(path: Path) -> Iterator[tuple[dict[str, int], Callable[[str], bytes]]]
             yield {entry.filename: entry.file_size for entry in archive.infolist()}, archive.read
     else:
         with tarfile.open(path, "r:*", tarinfo=BoundedTarInfo) as tar:
-            members = {member.name: member for member in tar_members(tar, path) if member.isfile()}
+            members = {member.name: member for member in tar_members(tar, path) if not member.isdir()}
+            if link := next((name for name, member in members.items() if member.islnk() or member.issym()), None):
+                raise InputError(f"{path}: {link} is a link; pack files, with tar --dereference --hard-dereference")
+            members = {name: member for name, member in members.items() if member.isfile()}
 
             def read(name: str) -> bytes:
                 stream = tar.extractfile(members[name])
@@ -143,8 +146,9 @@ def decode_image(content: bytes, spec: DatasetSpec, where: str) -> np.ndarray:
     with foreign_file(where, "a complete image"), Image.open(io.BytesIO(content), formats=[*_FORMATS]) as image:
         if image.width * image.height > _LARGEST_IMAGE:
             raise InputError(f"{where}: {image.height} x {image.width} pixels are more than {_LARGEST_IMAGE}")
-        if image.mode.startswith(("I", "F")):
-            raise InputError(f"{where}: mode {image.mode}, expected 8 bits a channel")
+        # Pillow reads colours of 16 bits as RGB and drops the lower half; how they are stored is in its tiles
+        if image.mode.startswith(("I", "F")) or any(f";16{order}" in str(image.tile) for order in "BLN"):
+            raise InputError(f"{where}: mode {image.mode} of more than 8 bits, expected 8 bits a channel")
         if image.size != (width, height) and not spec.resize:
             raise InputError(
                 f"{where}: {image.height} x {image.width} pixels, expected {height} x {width}, unless 'resize' is set"

@@ -129,10 +129,10 @@ def _read_npz(path: Path, split: str) -> tuple[np.ndarray, np.ndarray | None]:
             raise InputError(
                 f"{path}: it holds {', '.join(sorted(promised)) or 'no array'}; expected images or {split}_images"
             )
-        if promised[images].ndim not in (3, 4) or promised[images].dtype.kind not in "uf" or not len(promised[images]):
+        shape, kind = promised[images].shape, promised[images].dtype
+        if len(shape) not in (3, 4) or not shape[0] or (kind != np.uint8 and kind.kind != "f"):
             raise InputError(
-                f"{path}: {images} are {promised[images].dtype} {promised[images].shape}, expected uint8 or floats, "
-                "(N, channels, height, width)"
+                f"{path}: {images} are {kind} {shape}, expected uint8 or floats, (N, channels, height, width)"
             )
         return [name for name in (images, labels) if name is not None]
 

@@ -186,11 +186,10 @@ def _disk_problems(experiment: Experiment, results: float, data: float) -> Itera
 
 def look_for(source: Source, path: Path) -> tuple[str, str]:
     """What will happen to a file of a dataset, and what is wrong with it or nothing; no server is asked."""
-    parts = urlsplit(source.url)
     if path.is_file():
         file, state, problem = path, f"{path} is there", f"{path}: another checksum than the config's; delete it"
-    elif parts.scheme == "file":
-        file = Path(url2pathname(parts.path))
+    elif source.url.startswith("file:"):
+        file = Path(url2pathname(urlsplit(source.url).path))
         state, problem = f"{path} is to be copied", f"{source.url}: another size or checksum than the config's"
     else:
         size = "size unknown" if source.size is None else f"{source.size:,} bytes"
@@ -199,8 +198,8 @@ def look_for(source: Source, path: Path) -> tuple[str, str]:
         if source.size in (None, file.stat().st_size) and file_sha256(file) == source.sha256:
             return f"{state}, its checksum is right", ""
         return state, problem
-    except OSError as error:
-        return state, f"{path if file == path else source.url}: {error.strerror or error}"
+    except (OSError, ValueError) as error:  # a path with a null byte is a ValueError
+        return state, f"{path if file == path else source.url}: {getattr(error, 'strerror', None) or error}"
 
 
 def _existing(folder: Path | str) -> Path:

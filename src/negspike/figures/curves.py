@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from negspike.errors import InputError
-from negspike.figures.style import Named, arrange, canvas, grouped, line, look, marks, table, time_axis
+from negspike.figures.style import Named, arrange, canvas, grouped, line, look, marks, table, time_axis, title
 from negspike.precision import Precision
 from negspike.results.collect import Results, collect
 from negspike.results.metrics import Curves, Series
@@ -85,7 +85,7 @@ class Panel:
 
     def finish(self, ylabel: str, *, room: float = 1.0) -> None:
         """Title and axes; with room to the right of the last step, so many times it."""
-        self.axes.set_title(self.net, loc="left", fontweight="bold")
+        title(self.axes, self.net)
         time_axis(self.axes, self.last_step)
         self.axes.set_xlim(0.93, max(self.last_step, 2) * 1.08 * room)
         self.axes.set_ylabel(ylabel)

@@ -8,9 +8,19 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
-from negspike.figures.style import COLOUR_MAP, canvas, colour_bar, grouped, place, points, table, time_axis
+from negspike.figures.style import (
+    COLOUR_MAP,
+    canvas,
+    colour_bar,
+    grouped,
+    place,
+    points,
+    table,
+    time_axis,
+    title,
+    whole,
+)
 from negspike.results.spikes import Spikes
 from negspike.results.spikes import read_spikes as read
 
@@ -51,7 +61,7 @@ def build(every: Sequence[Spikes]) -> Figure:
                 _draw(axes, values, timesteps, norm)
                 axes.set_ylabel(f"{sign}\nlayer", fontsize=points(7))
                 if number == 0:
-                    axes.set_title(f"{net}, {precision}", loc="left", fontweight="bold", pad=points(4))
+                    title(axes, f"{net}, {precision}", _WIDTH + _GAP, pad=points(4))
                     axes.set_xlabel("")
                     axes.tick_params(labelbottom=False)
     extend = "min" if faintest < norm.vmin else "neither"  # type: ignore[operator]
@@ -78,7 +88,7 @@ def _draw(axes: Axes, values: np.ndarray, timesteps: int, norm: LogNorm) -> None
     )
     time_axis(axes, timesteps)
     axes.set(xlim=(0.5, timesteps + 0.5), ylim=(layers + 0.5, 0.5))
-    axes.yaxis.set_major_locator(MaxNLocator(min(layers, 8), integer=True))
+    axes.yaxis.set_major_locator(whole(min(layers, 8)))
 
 
 def numbers(every: Sequence[Spikes]) -> str:

@@ -9,9 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
-from negspike.figures.style import COLOUR_MAP, GREY, canvas, colour_bar, grouped, place, points, table
+from negspike.figures.style import COLOUR_MAP, GREY, canvas, colour_bar, grouped, place, points, table, title, whole
 from negspike.results.spikes import Spikes
 from negspike.results.spikes import read_spikes as read
 
@@ -37,7 +36,7 @@ def build(every: Sequence[Spikes]) -> Figure:
         left = precisions.index(precision) * (_LEFT + _SIDE + _GAP) + _LEFT
         place(axes, left, (len(nets) - row - 1) * height + _BOTTOM, _SIDE, _SIDE)
         _draw(axes, *cells, norm)
-        axes.set_title(f"{net}, {precision}", loc="left", fontweight="bold", pad=points(22))
+        title(axes, f"{net}, {precision}", _SIDE + _GAP, pad=points(22))
         axes.text(0, 1.04, _proof(runs), transform=axes.transAxes, fontsize=points(6.2), linespacing=1.3)
     colour_bar(figure, norm, "neurons of all images", right=_BAR - 0.04, top=_TOP)
     return figure
@@ -74,7 +73,7 @@ def _draw(axes: Axes, width: int, corners: np.ndarray, neurons: np.ndarray, norm
         cells.set(array=neurons[which], linewidth=points(thickness))
         axes.add_collection(cells, autolim=False)
     for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_locator(MaxNLocator(5, integer=True))
+        axis.set_major_locator(whole(5))
     axes.set_xlabel("activation of the integer ANN")
     axes.set_ylabel("net spike count" + (f" (cells of {width})" if width > 1 else ""))
 

@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from negspike.errors import InputError
-from negspike.figures.style import DASHED, GREY, canvas, grouped, place, points, table
+from negspike.figures.style import DASHED, GREY, canvas, grouped, place, points, table, title, whole
 from negspike.results.traces import TracedImage
 from negspike.results.traces import read_traces as read
 from negspike.spiking.trace import Trace
@@ -54,7 +53,7 @@ def build(every: Sequence[TracedImage]) -> Figure:
     if not columns:
         raise InputError("figure 'neuron': no neuron that is watched spikes")
     row = _TOP + _HEIGHT + _BOTTOM
-    figure.set_size_inches((_LEFT + _WIDTH + _GAP) * columns, row * len(every) + _LEGEND)
+    figure.set_size_inches((_LEFT + _WIDTH + _GAP) * max(columns, 2), row * len(every) + _LEGEND)
     for number, one in enumerate(every):
         bottom = (len(every) - number - 1) * row + _BOTTOM + _LEGEND
         for column, (why, m) in enumerate(chosen(one.trace).items()):
@@ -70,8 +69,8 @@ def build(every: Sequence[TracedImage]) -> Figure:
                 fontsize=points(6.5),
             )
             if column == 0:
-                title = f"{one.net}, {one.precision}: test image {one.image} (class {one.label})"
-                axes.set_title(title, loc="left", fontweight="bold", pad=points(24))
+                words = f"{one.net}, {one.precision}: test image {one.image} (class {one.label})"
+                title(axes, words, max(columns, 2) * (_LEFT + _WIDTH + _GAP) - _LEFT - _GAP, pad=points(24))
             else:
                 axes.set_ylabel("")
     handles, labels = figure.axes[0].get_legend_handles_labels()
@@ -111,8 +110,8 @@ def _draw(axes: Axes, trace: Trace, m: int) -> None:
     )
     axes.set(xlabel="time step", ylabel="potential in thresholds")
     axes.set_xlim(0, len(steps) - 0.5)
-    axes.xaxis.set_major_locator(MaxNLocator(7, integer=True))
-    axes.yaxis.set_major_locator(MaxNLocator(7, integer=True))
+    axes.xaxis.set_major_locator(whole(7))
+    axes.yaxis.set_major_locator(whole(7))
 
 
 def numbers(every: Sequence[TracedImage]) -> str:

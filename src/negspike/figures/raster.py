@@ -8,9 +8,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
 
-from negspike.figures.style import GREY, canvas, grouped, marks, place, points, table
+from negspike.figures.style import GREY, canvas, grouped, marks, place, points, table, title, whole
 from negspike.results.traces import TracedImage
 from negspike.results.traces import read_traces as read
 from negspike.spiking.trace import Trace
@@ -41,8 +40,8 @@ def build(every: Sequence[TracedImage]) -> Figure:
         axes = figure.add_axes((0, 0, 1, 1), label=one.net)
         place(axes, _LEFT, bottom + _BOTTOM, _WIDTH, height)
         _draw(axes, one.trace)
-        title = f"{one.net}, {one.precision}: test image {one.image} (class {one.label})"
-        axes.set_title(title, loc="left", fontweight="bold")
+        words = f"{one.net}, {one.precision}: test image {one.image} (class {one.label})"
+        title(axes, words, _WIDTH + _RIGHT)
     key = [Line2D([], [], linestyle="none", label=words, **marks(style, 2.2)) for words, _, style in _SIGNS.values()]
     key.append(Line2D([], [], color=GREY, linewidth=points(1.0), label="last spike of any neuron of the layer"))
     figure.legend(handles=key, loc="lower left", ncols=3, handletextpad=0.4, columnspacing=1.2)
@@ -77,7 +76,7 @@ def _draw(axes: Axes, trace: Trace) -> None:
         words = f"silent after {last[layer]}" if last[layer] < steps else f"still spiking at {steps}"
         axes.text(1.01, row + 0.5, words, transform=axes.get_yaxis_transform(), va="center", fontsize=points(6.5))
     axes.set(xlim=(0.3, steps + 0.7), ylim=(len(layers), 0), xlabel="time step")
-    axes.xaxis.set_major_locator(MaxNLocator(10, integer=True))
+    axes.xaxis.set_major_locator(whole(10))
     names = [trace.populations[layer] for layer in layers]
     sizes = [(int((trace.population == layer).sum()), int(trace.sizes[layer])) for layer in layers]
     tall = len(layers) == len(trace.populations) and len(layers) <= 12

@@ -35,7 +35,8 @@ def _draw_panel(panel: Panel) -> None:
     panel.axes.plot([], [], color=GREY, linestyle=DOTTED, label="net spikes, positive minus negative")
     if any("spikes_per_neuron" in curve.series for curve in panel.theirs.values()):
         panel.axes.plot([], [], color=GREY, label=f"thin: {panel.cited}", **marks(THIN))
-    panel.axes.set_ylim(bottom=0)
+    if panel.axes.dataLim.y0 >= 0:  # net spikes of signed quantisers can be negative
+        panel.axes.set_ylim(bottom=0)
     panel.finish("cumulative spikes\nper neuron and image")
 
 

@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
-from negspike.figures.style import DASHED, GREY, arrange, canvas, grouped, line, marks, points, table
+from negspike.figures.style import DASHED, GREY, arrange, canvas, grouped, line, marks, points, table, title, whole
 from negspike.results.streams import Streamed
 from negspike.results.streams import read_streams as read
 
@@ -41,7 +40,7 @@ def build(every: Sequence[Streamed]) -> Figure:
             )
         pixels.set(xlabel="changed pixels per frame", ylabel="SOPs per frame (thousands)")
         for axes in rows[-1]:
-            axes.set_title(f"{one.net}, {one.precision}", loc="left", fontweight="bold", pad=points(10))
+            title(axes, f"{one.net}, {one.precision}", pad=points(10))
             axes.set_ylim(bottom=0)
             axes.grid(True)
             axes.set_axisbelow(True)
@@ -69,7 +68,7 @@ def _draw_frames(axes: Axes, one: Streamed) -> None:
             axes.text(*at, kind, transform=axes.get_xaxis_transform(), ha="center", va="bottom", fontsize=points(6))
         start = end
     axes.set(xlim=(0.5, start), xlabel="frame", ylabel="SOPs per frame (thousands)")
-    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+    axes.xaxis.set_major_locator(whole(8))
 
 
 def numbers(every: Sequence[Streamed]) -> str:

@@ -16,7 +16,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap, LogNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 
 from negspike.errors import InputError
 from negspike.precision import Precision
@@ -144,7 +144,8 @@ def look(precision: Precision, precisions: Sequence[Precision]) -> dict[str, Any
     if precision.kind == "fp32":
         return {"color": GREY, "linestyle": DASHED}
     index = [one for one in precisions if one.kind != "fp32"].index(precision)
-    return {"color": _COLOURS[index % len(_COLOURS)], "marker": _MARKERS[index % len(_MARKERS)]}
+    round_again = index // len(_COLOURS)  # the same colours with other markers
+    return {"color": _COLOURS[index % len(_COLOURS)], "marker": _MARKERS[(index + round_again) % len(_MARKERS)]}
 
 
 def line(axes: Axes, x: np.ndarray, values: Sequence[np.ndarray], **style: Any) -> Line2D:
@@ -154,6 +155,18 @@ def line(axes: Axes, x: np.ndarray, values: Sequence[np.ndarray], **style: Any) 
         axes.fill_between(x, least, most, color=style["color"], alpha=0.2, linewidth=0)
     (drawn,) = axes.plot(x, np.mean(values, axis=0), **style)
     return drawn
+
+
+def whole(ticks: int) -> MaxNLocator:
+    """Ticks at whole numbers, about so many at most; one where there is only one."""
+    return MaxNLocator(ticks, integer=True, min_n_ticks=1)
+
+
+def title(axes: Axes, text: str, room: float = _WIDTH - _LEFT, **where: Any) -> None:
+    """A panel's title, in smaller letters where it is longer than so many inches."""
+    written = axes.set_title(text, loc="left", fontweight="bold", **where)
+    inches = written.get_window_extent().width / axes.get_figure(root=True).dpi / points(1)  # type: ignore[union-attr]
+    written.set_fontsize(float(written.get_fontsize()) * min(1.0, room / inches))
 
 
 def time_axis(axes: Axes, timesteps: int) -> None:
@@ -213,6 +226,7 @@ def colour_bar(figure: Figure, norm: LogNorm, label: str, *, right: float, top: 
     place(axes, width - right, height - top - length, 0.1, length)
     bar = figure.colorbar(ScalarMappable(norm, COLOUR_MAP), cax=axes, label=label, extend=extend)
     axes.yaxis.set_major_formatter(FuncFormatter(_power))
+    axes.yaxis.set_minor_formatter(NullFormatter())  # within a decade there would be labels, in mathematics
     bar.outline.set_linewidth(points(0.6))
 
 

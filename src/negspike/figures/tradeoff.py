@@ -13,7 +13,19 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from negspike.figures.curves import THIN, still_spiking, zoom
-from negspike.figures.style import GREY, Named, arrange, canvas, grouped, legend_label, look, marks, spread, table
+from negspike.figures.style import (
+    GREY,
+    Named,
+    arrange,
+    canvas,
+    grouped,
+    legend_label,
+    look,
+    marks,
+    spread,
+    table,
+    title,
+)
 from negspike.precision import Precision
 from negspike.results.efficiency import Efficiency, read_efficiency
 from negspike.results.published import Published, PublishedCurve, read_published
@@ -90,7 +102,7 @@ def build(costs: Costs) -> Figure:
         rows.append([figure.add_axes((0, 0, 1, 1), label=f"{net} {price.label}") for price in _PRICES])
         for axes, price in zip(rows[-1], _PRICES, strict=True):
             _draw(axes, price, groups, precisions)
-            axes.set_title(net, loc="left", fontweight="bold")
+            title(axes, net)
         scale = _scale(_PRICES[0], groups)[0]
         theirs = [curve for curve in costs.theirs if curve.net == net]
         for curve in theirs:

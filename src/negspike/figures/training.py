@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from negspike.errors import InputError
-from negspike.figures.style import arrange, canvas, grouped, legend_label, line, look, spread, table
+from negspike.figures.style import arrange, canvas, grouped, legend_label, line, look, spread, table, title, whole
 from negspike.precision import Precision
 from negspike.results.histories import History
 from negspike.results.histories import read_histories as read
@@ -40,9 +40,9 @@ def build(every: Sequence[History]) -> Figure:
         span = max(best - min(finals), 0.5)
         accuracy.set_ylim(max(0.0, best - 8 * span), min(best + 0.5 * span, 100 + 0.1 * span))
         for axes in rows[-1]:
-            axes.set_title(net, loc="left", fontweight="bold")
+            title(axes, net)
             axes.set_xlabel("epoch")
-            axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+            axes.xaxis.set_major_locator(whole(6))
             axes.grid(True)
             axes.set_axisbelow(True)
     arrange(figure, rows)
@@ -52,12 +52,14 @@ def build(every: Sequence[History]) -> Figure:
 def _draw(panels: Sequence[Axes], precision: Precision, runs: Sequence[History], precisions: list[Precision]) -> None:
     epochs = runs[0].epochs
     losses, accuracies = [run.loss for run in runs], [100 * run.accuracy for run in runs]
-    after = f"after epoch {epochs[-1]}"
+    trained = epochs[-1] > 0
+    after = f"after epoch {epochs[-1]}" if trained else "without training"
     ends = (
-        f"{spread([float(one[-1]) for one in losses], 4)} {after}",
+        f"{spread([float(one[-1]) for one in losses], 4)} {after}" if trained else "no training, no loss",
         f"{spread([float(one[-1]) for one in accuracies], 2)} % {after}",
     )
-    style = look(precision, precisions) | {"markevery": max(1, len(epochs) // 6)}
+    style = {"marker": "o"} if len(epochs) == 1 else {}  # of one point, a line would not be seen
+    style |= look(precision, precisions) | {"markevery": max(1, len(epochs) // 6)}
     for axes, values, end in zip(panels, (losses, accuracies), ends, strict=True):
         line(axes, epochs, values, label=legend_label(precision, end), **style)
 

@@ -27,29 +27,18 @@ class Efficiency:
     """One simulated network.
 
     Attributes:
+        net, seed, precision: which network it was.
         curves: over time.
         energy: (2, T) float64, picojoules an image up to each step: of arithmetic alone, and with memory.
         ann_energy: the same two of the quantised ANN.
     """
 
+    net: str
+    seed: int
+    precision: Precision
     curves: Curves
     energy: np.ndarray
     ann_energy: tuple[float, float]
-
-    @property
-    def net(self) -> str:
-        """Name of the net."""
-        return self.curves.net
-
-    @property
-    def seed(self) -> int:
-        """Training repetition."""
-        return self.curves.seed
-
-    @property
-    def precision(self) -> Precision:
-        """k or levels."""
-        return self.curves.precision
 
 
 def read_efficiency(directory: Path, runs: Iterable[tuple[str, int, str]]) -> list[Efficiency]:
@@ -72,7 +61,10 @@ def read_efficiency(directory: Path, runs: Iterable[tuple[str, int, str]]) -> li
                 rows = list(csv.DictReader(file))
             each = {name: np.array([int(row[name]) for row in rows]).reshape(layers, -1) for name in _COLUMNS}
             counts = {name: values.cumsum(1) / curves.images for name, values in each.items()}
-        if not np.isclose(counts["sops"][:, -1].sum(), curves.sops[-1]):
+            steps = len(rows) // layers
+            named = [row["layer"] for row in rows] == [layer.name for layer in network.layers for _ in range(steps)]
+        same = named and 1 <= steps <= curves.timesteps
+        if not same or not np.isclose(counts["sops"][:, -1].sum(), curves.sops[-1]):
             raise InputError(f"{path}: not of the same run as the logs; evaluate again")
         spikes = counts["positive_spikes"] + counts["negative_spikes"]
         spent = zip(network.layers, counts["sops"], spikes, strict=True)
@@ -80,7 +72,8 @@ def read_efficiency(directory: Path, runs: Iterable[tuple[str, int, str]]) -> li
         energy = np.sum(costs, 0)
         more = ((0, 0), (0, curves.timesteps - energy.shape[1]))
         ann = read_json(folder / "evaluation.json", _Evaluation).energy.quantised_ann
-        found.append(Efficiency(curves, np.pad(energy, more, "edge"), (ann.arithmetic, ann.with_memory)))
+        run = (curves.net, curves.seed, curves.precision, curves)
+        found.append(Efficiency(*run, np.pad(energy, more, "edge"), (ann.arithmetic, ann.with_memory)))
     return found
 
 

@@ -133,20 +133,9 @@ def save_evaluation(evaluation: Evaluation, labels: np.ndarray, ann_predictions:
     """
     log = evaluation.log
     assert log.correct is not None, "a test set has labels"
+    of_log = ("correct", "spikes", "net_spikes", "sops", "positive", "negative", "silent")
+    arrays = {name: getattr(log, name) for name in of_log}
+    arrays |= {"labels": labels, "spiking_predictions": log.predictions, "ann_predictions": ann_predictions}
+    arrays |= {name: getattr(evaluation, name) for name in ("integer_predictions", "differing_neurons", "joint")}
     with atomic_path(path) as temporary, open(temporary, "wb") as stream:
-        np.savez_compressed(
-            stream,
-            correct=log.correct,
-            spikes=log.spikes,
-            net_spikes=log.net_spikes,
-            sops=log.sops,
-            positive=log.positive,
-            negative=log.negative,
-            silent=log.silent,
-            labels=labels,
-            spiking_predictions=log.predictions,
-            integer_predictions=evaluation.integer_predictions,
-            ann_predictions=ann_predictions,
-            differing_neurons=evaluation.differing_neurons,
-            joint=evaluation.joint,
-        )
+        np.savez_compressed(stream, **arrays)

@@ -160,6 +160,8 @@ def _read_table(path: Path) -> tuple[dict[tuple[str, Precision], _Rows], dict[st
         if not complete or precision is None or (step is not None and not 1 <= step <= LARGEST_COUNT):
             raise InputError(f"{where}: expected a net, its precision and a time step from 1 on; fp32 has no time step")
         if step is None:
+            if row["net"] in fp32:
+                raise InputError(f"{where}: {row['net']} in full precision is there twice")
             fp32 |= {row["net"]: numbers["accuracy"]} if "accuracy" in numbers else {}
         elif steps.setdefault((row["net"], precision), {}).setdefault(step, numbers) is not numbers:
             raise InputError(f"{where}: step {step} of {row['net']}, {precision}, is there twice")

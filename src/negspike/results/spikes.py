@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from negspike.data.npz import read_npz
-from negspike.errors import InputError
+from negspike.errors import InputError, foreign_file
 from negspike.precision import Precision
 from negspike.results.collect import read_json
 from negspike.results.folders import run_files
@@ -58,19 +58,13 @@ def read_spikes(directory: Path, runs: Iterable[tuple[str, int, str]]) -> list[S
         advice = f"evaluate {net}, {precision.name} again"
         arrays = read_npz(path, lambda promised: _ARRAYS, kind, advice)
         layers = read_json(path.with_suffix(".json"), _Layers).layers
-        neurons = np.array([layer.neurons for layer in layers])[:, None] * len(arrays["differing_neurons"])
-        if arrays["joint"].shape[:1] != (3,) or arrays["joint"][2].sum() != neurons.sum():
-            raise InputError(f"{path}: not of the same network as evaluation.json; {advice}")
-        found.append(
-            Spikes(
-                *run,
-                tuple(layer.name for layer in layers),
-                arrays["positive"] / neurons,
-                arrays["negative"] / neurons,
-                arrays["differing_neurons"],
-                arrays["joint"],
-            )
-        )
+        with foreign_file(path, kind, advice):
+            neurons = np.array([layer.neurons for layer in layers])[:, None] * len(arrays["differing_neurons"])
+            positive, negative = (arrays[sign] / neurons for sign in ("positive", "negative"))
+            if arrays["joint"].shape[:1] != (3,) or arrays["joint"][2].sum() != neurons.sum():
+                raise InputError(f"{path}: not of the same network as evaluation.json; {advice}")
+        names = tuple(layer.name for layer in layers)
+        found.append(Spikes(*run, names, positive, negative, arrays["differing_neurons"], arrays["joint"]))
     return found
 
 

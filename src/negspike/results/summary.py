@@ -51,7 +51,7 @@ def write_summary(
     """
     facts = [read_json(one, _Evaluation) for one in evaluations]
     rows = [*_full_precision(results, path.parent), *_simulated(results, facts, path.parent)]
-    rows.sort(key=lambda row: row[:2])
+    rows.sort(key=lambda row: (row[0], int(row[1])))
     lines = markdown([HEADER, *rows])
     note = (
         "ANN: accuracy after the last epoch; 10 epochs: mean of the last ten. Lossless: images whose network fell\n"
