@@ -38,3 +38,11 @@ def whole(name: str, value: Any) -> int:
         return operator.index(value)
     except TypeError:
         raise InputError(f"{name} is {value!r}: it must be a whole number") from None
+
+
+def within(name: str, value: Any, low: int, high: int) -> int:
+    """A whole number from ``low`` to ``high``; errors as of :func:`whole`."""
+    number = whole(name, value)
+    if not low <= number <= high:
+        raise InputError(f"{name} is {number}: it must be from {low} to {high}")
+    return number

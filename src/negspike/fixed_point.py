@@ -9,6 +9,10 @@ from negspike.errors import InputError
 IMAGE_FRACTION_BITS = 16
 # Thresholds and bases have so many more than the weights, so that an integer comparison decides as real numbers would.
 THRESHOLD_EXTRA_BITS = 16
+# Thresholds and bases stay below these, so that T thresholds fit 63 bits for T up to 2,000. A channel with a tiny gain,
+# whose threshold would be larger, gets coarser weights instead: one unit of them is still 2^-36 of it.
+LARGEST_THETA = 1 << 52
+LARGEST_BASE = 1 << 61
 
 
 def integer_images(images: np.ndarray, fraction_bits: int = IMAGE_FRACTION_BITS) -> np.ndarray:

@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from oracle import outgoing
 
 from negspike import SpikingNetwork, simulate
-from negspike.conversion.arrays import LARGEST_BASE, LARGEST_THETA, from_network
+from negspike.conversion.arrays import from_network
 from negspike.data.augmentation import round_images
 from negspike.errors import InputError
-from negspike.fixed_point import THRESHOLD_EXTRA_BITS
+from negspike.fixed_point import LARGEST_BASE, LARGEST_THETA, THRESHOLD_EXTRA_BITS
 from negspike.spiking.bounds import check_potentials
 from negspike.spiking.nodes import Neurons, Readout
 from negspike.training.network import Network, predict

@@ -394,6 +394,75 @@ def test_a_stream_of_numbers_that_are_not_dyadic_decides_as_float64_does() -> No
     assert negspike.verify(network, x).lossless
 
 
+def at_random(model: nn.Module, weight_bits: int = 24) -> nn.Module:
+    """Norms of any numbers, and weights as conversion rounds them."""
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.normal_(module.weight)
+            nn.init.normal_(module.bias, 0, 0.3)
+            nn.init.normal_(module.running_mean, 0, 0.3)  # type: ignore[arg-type]
+            nn.init.uniform_(module.running_var, 0.5, 2)  # type: ignore[arg-type]
+    return negspike.round_weights(model.eval(), weight_bits)
+
+
+class Scaled(Residual):
+    """The stream and what is added to it have a factor each."""
+
+    def __init__(self, blocks: int, kept: float, added: float) -> None:
+        super().__init__(blocks, 8)
+        self.kept, self.added = kept, added
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x)
+        for norm, act, conv in zip(self.norms, self.acts, self.convs, strict=False):
+            x = self.kept * x + self.added * conv(act(norm(x)))
+        x = self.acts[-1](self.norms[-1](x))
+        return self.fc(F.adaptive_avg_pool2d(x, 1).flatten(1))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(("blocks", "kept", "added"), [(2, 2**-0.5, 2**-0.5), (2, 0.9, 1.0), (3, 0.5, 0.5)])
+def test_a_stream_with_factors(blocks: int, kept: float, added: float) -> None:
+    """The image brings 16 bits of its own: with 16 more a sum, the next factor would be rounded to nothing."""
+    torch.manual_seed(3)
+    model = at_random(Scaled(blocks, kept, added))
+    x = images((3, 8, 6), 12, seed=5)
+    check(model, x[decided(model, x, 2.0**-20)], tolerance=1e-6)
+
+
+class TwoStreams(nn.Module):
+    """One neuron reads two sums, each of them through a norm of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(nn.Conv2d(3, 8, 3, padding=1) for _ in range(2))
+        self.inner = nn.ModuleList(nn.Conv2d(8, 8, 3, padding=1) for _ in range(2))
+        self.norms = nn.ModuleList(nn.BatchNorm2d(8) for _ in range(4))
+        self.acts = nn.ModuleList(QuantReLU(step=0.25, levels=7) for _ in range(5))
+        self.fc = nn.Linear(8, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        first, second = (act(conv(x)) for act, conv in zip(self.acts[:2], self.convs, strict=True))
+        one, other = self.inner[0](first) + second, self.inner[1](second) + first
+        both = self.acts[2](self.norms[0](one) + self.norms[1](other))
+        both = both + self.acts[3](self.norms[2](one)) + self.acts[4](self.norms[3](other))
+        return self.fc(both.mean((2, 3)))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("weight_bits", [8, 16])
+def test_factors_of_sums_have_as_many_bits_as_there_is_room(weight_bits: int) -> None:
+    torch.manual_seed(0)
+    model = at_random(TwoStreams(), weight_bits)
+    x = images((3, 8, 6), 40, seed=5)
+    check(model, x[decided(model, x, 2.0**-20)], tolerance=1e-6, weight_bits=weight_bits)
+
+
+def test_two_sums_of_wide_weights_leave_no_room() -> None:
+    torch.manual_seed(0)
+    model = at_random(TwoStreams())
+    with OneLine(InputError, "acts.2: factors on a residual stream", "QuantIdentity", "fewer weight_bits"):
+        negspike.convert(model, images((3, 8, 6), 1))
+
+
 def test_dense_features_are_sums() -> None:
     network = check(prepared(Dense()), images((3, 8, 6)), tolerance=1e-12)
     assert sum(isinstance(node, Sum) for node in network.nodes) == 2

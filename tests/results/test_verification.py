@@ -52,6 +52,22 @@ def test_what_rounding_makes_different_is_counted_and_explained(model: nn.Module
     assert negspike.verify(network, images, other, engine="dense").float64_predictions < 30
 
 
+class Signs(nn.Module):
+    """0 or 1, in float32 whatever the input is."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return (x >= 0).float()
+
+
+def test_a_model_that_makes_float32_itself(images: torch.Tensor) -> None:
+    torch.manual_seed(0)
+    head = [nn.Conv2d(6, 8, 3), Signs(), nn.Flatten(), nn.Linear(8 * 16, 50)]
+    model = nn.Sequential(nn.Conv2d(1, 6, 3), Signs(), *head).eval()
+    network = negspike.convert(model, images[:1], weight_bits=4)
+    found = negspike.verify(network, images, model, engine="dense")
+    assert 0 < 60 - found.predictions["quantised model"] == found.float64_predictions
+
+
 def test_a_model_that_does_not_fit(model: nn.Module, images: torch.Tensor) -> None:
     network = negspike.convert(model, images[:1])
     with OneLine(InputError, "(60, 3)", "(60, 50)"):

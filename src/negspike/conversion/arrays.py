@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from negspike.arguments import whole
+from negspike.arguments import within
 from negspike.errors import InputError
-from negspike.fixed_point import IMAGE_FRACTION_BITS, THRESHOLD_EXTRA_BITS
+from negspike.fixed_point import IMAGE_FRACTION_BITS, LARGEST_BASE, LARGEST_THETA, THRESHOLD_EXTRA_BITS
 from negspike.spiking.graph import SpikingNetwork
 from negspike.spiking.nodes import INPUT, Neurons, Node, Readout, Synapses, Window
 from negspike.training.network import Block, Network
@@ -20,10 +20,6 @@ from negspike.training.quantization import weight_exponents
 from negspike.training.topology import Layer, Shape, Topology, parse_topology
 
 LARGEST_K = 8
-# Thresholds and bases stay below these, so that T thresholds fit 63 bits for T up to 2,000. A channel with a tiny
-# gamma, whose threshold would be larger, gets coarser weights instead: one unit of them is still 2^-36 of it.
-LARGEST_THETA = 2.0**52
-LARGEST_BASE = 2.0**61
 
 
 def from_network(network: Network, origin: Mapping[str, Any]) -> SpikingNetwork:
@@ -63,7 +59,7 @@ def from_batchnorm(
     weight_bits: int = 24,
 ) -> SpikingNetwork:
     """See :meth:`negspike.spiking.graph.SpikingNetwork.from_batchnorm`."""
-    k, weight_bits = _whole("k", k, 0, LARGEST_K), _whole("weight_bits", weight_bits, 2, 24)
+    k, weight_bits = within("k", k, 0, LARGEST_K), within("weight_bits", weight_bits, 2, 24)
     matrix = _floats("the classifier", classifier).T
     if matrix.ndim != 2 or matrix.size == 0:
         raise InputError(f"the classifier has shape {matrix.T.shape}, expected (features, classes)")
@@ -211,14 +207,6 @@ def _shape(sizes: Any) -> Shape:
     except (TypeError, ValueError) as error:
         raise InputError(f"input_shape is {sizes!r}: it must be (channels, height, width)") from error
     return channels, height, width
-
-
-def _whole(name: str, value: Any, low: int, high: int) -> int:
-    """A whole number of any integer type as ``int``."""
-    number = whole(name, value)
-    if not low <= number <= high:
-        raise InputError(f"{name} is {number}: it must be from {low} to {high}")
-    return number
 
 
 def _integers(weight: np.ndarray, exponent: np.ndarray, bits: int) -> np.ndarray:

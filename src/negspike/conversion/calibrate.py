@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from negspike.arguments import whole
+from negspike.arguments import within
 from negspike.conversion.reconstruct import Limits, outputs, reconstruct
 from negspike.conversion.rewrite import Quantiser, Rewriter
 from negspike.conversion.rounding import round_weights
@@ -58,12 +58,10 @@ def quantize(
         InputError: the model cannot be traced or has an activation that spikes cannot follow; it names the module.
     """
     check_module(model)
-    count, updates = whole("levels", levels), whole("reconstruction_steps", reconstruction_steps)
-    for name, number, least in (("levels", count, 1), ("reconstruction_steps", updates, 0)):
-        if not least <= number < 1 << 24:
-            raise InputError(f"{name} is {number}: it must be from {least} to {(1 << 24) - 1}")
-    if percentile is not None and not 0 < percentile <= 100:
-        raise InputError(f"percentile is {percentile}: it must be above 0 and at most 100")
+    count = within("levels", levels, 1, (1 << 24) - 1)
+    updates = within("reconstruction_steps", reconstruction_steps, 0, (1 << 24) - 1)
+    if percentile is not None and not (isinstance(percentile, int | float) and 0 < percentile <= 100):
+        raise InputError(f"percentile is {percentile!r}: it must be a number above 0 and at most 100")
     images = tensor_of(calibration)
     if images.dim() != 4 or 0 in images.shape:
         raise InputError(f"calibration images have shape {tuple(images.shape)}, expected (N, channels, height, width)")

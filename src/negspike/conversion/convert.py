@@ -6,13 +6,12 @@ from typing import Any
 
 from torch import nn
 
-from negspike.arguments import whole
+from negspike.arguments import within
 from negspike.conversion.fold import Folder
 from negspike.conversion.integers import IntegerBuilder
 from negspike.conversion.narrow import narrow_thresholds
 from negspike.conversion.simplify import simplify
 from negspike.conversion.trace import trace
-from negspike.errors import InputError
 from negspike.spiking.graph import SpikingNetwork
 
 
@@ -42,9 +41,7 @@ def convert(
     Raises:
         InputError: an operation cannot be converted; the line names the module and says what would be right.
     """
-    bits = whole("weight_bits", weight_bits)
-    if not 2 <= bits <= 24:
-        raise InputError(f"weight_bits is {bits}: it must be from 2 to 24")
+    bits = within("weight_bits", weight_bits, 2, 24)
     operations = simplify(trace(model, example))
     nodes = Folder().fold(operations)
     channels, height, width = operations[0].shape

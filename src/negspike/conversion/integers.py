@@ -7,166 +7,25 @@ scale u / U, the threshold is step / U and the base -(bias + step / 2) / U (docs
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
-from math import ceil, gcd, lcm, log2
+from math import ceil, gcd, lcm
 
 import numpy as np
-import torch
 
-from negspike.conversion.rounding import common_steps
+from negspike.conversion.branches import EXTRA, SMALLEST_EXPONENT, Branch, Emission
 from negspike.conversion.signals import Term
 from negspike.conversion.values import FloatNode
 from negspike.errors import InputError
-from negspike.fixed_point import IMAGE_FRACTION_BITS, THRESHOLD_EXTRA_BITS
+from negspike.fixed_point import IMAGE_FRACTION_BITS, LARGEST_BASE, LARGEST_THETA
 from negspike.spiking.nodes import INPUT, MaxPool, Neurons, Node, Readout, Sum, Synapses
-from negspike.training.quantization import weight_exponents
 
-# Thresholds and bases stay below these, so that many thresholds fit 63 bits. A channel with a tiny gain, whose
-# threshold would be larger, gets coarser weights instead: one unit of them is still 2^-36 of it.
-LARGEST_THETA = 1 << 52
-LARGEST_BASE = 1 << 61
 # Potentials stay below this where more digits than necessary are to be had, and below 2^63 in any case.
 LARGEST_POTENTIAL = 1 << 61
 # So many spikes of a neuron without a bound, and so large pixels, are reckoned with there.
 MOST_COUNTS, MOST_PIXEL = 1 << 11, 1 << 21
-EXTRA = THRESHOLD_EXTRA_BITS
-# Beyond them, so many more where branches of different scales meet.
+# Beyond 16 more bits than the weights have, so many where branches of different scales meet.
 SPARE = 12
-_SMALLEST_EXPONENT = -1000
-# Weights of more bits than these take engines longer.
-WIDE_BITS = 16
-
-
-@dataclass(frozen=True, eq=False)
-class Emission:
-    """What a node emits, channel by channel.
-
-    Attributes:
-        units: the real value of one.
-        extra: fractional bits beyond those of the weights in it, 16 for the image; None: whole spikes.
-        most: largest absolute sum of what it emits that potentials have room for.
-    """
-
-    units: list[Fraction]
-    extra: int | None
-    most: int
-
-
-@dataclass(eq=False)
-class Branch:
-    """One term on its way to become synapses.
-
-    Attributes:
-        term: where it comes from.
-        weight: (O, ...) float64 with the signs of the gains, or None.
-        exponents: (O,) int64 of the weights.
-        gains: (O,) value of a sum of 1, before the weights' exponents; above 0 where there are weights.
-        extra: fractional bits of the source beyond those of the weights; None: whole spikes, without weights.
-        most: as the source's.
-    """
-
-    term: Term
-    weight: np.ndarray | None
-    exponents: np.ndarray
-    gains: list[Fraction]
-    extra: int | None
-    most: int
-
-    @classmethod
-    def of(cls, term: Term, emission: Emission, bits: int, *, per_channel: bool = True) -> Branch:
-        """The branch of a term whose source emits that."""
-        ratios = [Fraction(a) / Fraction(b) for a, b in zip(term.numerator, term.denominator, strict=True)]
-        exponents = np.zeros(len(ratios), np.int64)
-        if term.weight is None:
-            gains = [ratio * emission.units[channel] for ratio, channel in zip(ratios, term.channels, strict=True)]
-            return cls(term, None, exponents, gains, emission.extra, emission.most)
-        # A channel with a negative gain would spike on small inputs: its weights are negated instead.
-        sign = np.array([-1.0 if ratio < 0 else 1.0 for ratio in ratios])
-        weight = term.weight * sign[:, None, None, None]
-        weight[[ratio == 0 for ratio in ratios]] = 0
-        exponents += weight_exponents(torch.from_numpy(weight), bits, per_channel).numpy()
-        if not per_channel and _rounds(weight, exponents).any():
-            own = weight_exponents(torch.from_numpy(weight), bits, True).numpy().astype(np.int64)
-            if not _rounds(weight, own).any():
-                exponents = own  # those of a layer that was taken for another one when its weights were rounded
-        # What weights read counts alike in all channels: only sums do not, and they are read without weights.
-        gains = [abs(ratio) * emission.units[0] for ratio in ratios]
-        # Those that were small integers times a scale become these integers again, where powers of two would round them
-        # or make them wide.
-        rounds = _rounds(weight, exponents)
-        rows = np.flatnonzero(rounds | (bits > WIDE_BITS))
-        for row, step in zip(rows, common_steps(weight[rows], bits), strict=True):
-            if not step:
-                continue
-            counts = np.rint(weight[row] / step)
-            # a few weights can be near to multiples by chance, and are to stay what they are
-            if rounds[row] or len(np.unique(np.abs(counts[counts != 0]))) > 2 or (counts * step == weight[row]).all():
-                weight[row], exponents[row] = counts, 0
-                gains[row] *= Fraction(step)
-        return cls(term, weight, exponents, gains, emission.extra or 0, emission.most)
-
-    def unit(self, row: int) -> Fraction:
-        """The value that one unit of the term's sum stands for."""
-        exponent = int(self.exponents[row])
-        return self.gains[row] / (1 << exponent) if exponent >= 0 else self.gains[row] * (1 << -exponent)
-
-    def alive(self, row: int) -> bool:
-        """Whether it can add anything."""
-        return bool(self.gains[row]) and (self.weight is None or bool(self.integer_row(row).any()))
-
-    def integer_row(self, row: int) -> np.ndarray:
-        """round(weight * 2^exponent) of one output channel, float64."""
-        assert self.weight is not None
-        rounded: np.ndarray = np.rint(np.ldexp(self.weight[row], int(self.exponents[row])))
-        return rounded
-
-    def largest(self, row: int) -> int:
-        """What its sum can come to."""
-        taps = self.term.window.kernel[0] * self.term.window.kernel[1]
-        if self.weight is None:
-            return taps * self.most
-        shared = taps if self.weight.shape[2:] == (1, 1) else 1
-        return int(np.abs(self.integer_row(row)).sum()) * shared * self.most
-
-    def finest(self, row: int, step: Fraction) -> Fraction | None:
-        """The coarsest unit of a potential that keeps 16 more fractional bits than the weights; None: any does."""
-        if self.extra is None:
-            return None
-        # The image brings 16 bits; what is missing is the step's share, since weights are on activations of about 1.
-        missing = max(0, ceil(-log2(step))) if self.term.source == INPUT else max(0, EXTRA - self.extra)
-        return abs(self.unit(row)) / (1 << missing)
-
-    def coarser(self, row: int, ratio: Fraction) -> None:
-        """Fewer fractional bits for the weights, so that a unit grows by at least this ratio."""
-        bits = max(0, ratio.numerator.bit_length() - ratio.denominator.bit_length() - 1)
-        while (1 << bits) < ratio:
-            bits += 1
-        self.exponents[row] = max(int(self.exponents[row]) - bits, _SMALLEST_EXPONENT)
-
-    def synapses(self, scale: list[int], bits: int, channels: int, sources: int) -> Synapses:
-        """With a scale for each output; ``channels`` and ``sources``: of the target and the source."""
-        term, weight = self.term, None
-        if self.weight is not None:
-            rounded = np.rint(np.ldexp(self.weight, self.exponents[:, None, None, None]))
-            weight = rounded.astype(np.int16 if bits <= 16 else np.int32)
-        return Synapses(
-            term.source,
-            term.window,
-            np.array(scale, np.int64),
-            weight,
-            1 if weight is None else term.groups,
-            None if np.array_equal(term.channels, np.arange(sources)) else term.channels.astype(np.int64),
-            None if np.array_equal(term.targets, np.arange(channels)) else term.targets.astype(np.int64),
-        )
-
-
-def _rounds(weight: np.ndarray, exponents: np.ndarray) -> np.ndarray:
-    """(O,) whether integers with these exponents are not what the weights of an output channel are."""
-    scaled = np.ldexp(weight, exponents[:, None, None, None])
-    found: np.ndarray = (scaled != np.rint(scaled)).any((1, 2, 3))
-    return found
-
 
 Row = tuple[Branch, int]
 
@@ -197,10 +56,10 @@ def common_unit(rows: list[Row], step: Fraction, offset: Fraction, most: int) ->
     # The potential in real numbers, at most.
     reach = sum(one * branch.largest(row) for one, (branch, row) in zip(units, rows, strict=True)) + (most + 1) * step
     if len(rows) > 1 and fine:
-        spare = min(SPARE, (LARGEST_POTENTIAL // max(1, ceil(reach / unit))).bit_length() - 1)
-        while spare > 0 and unit / (1 << spare) < smallest:
-            spare -= 1
-        unit /= 1 << max(0, spare)
+        # A sum brings the bits that its weights need, and none yet for the factor through which it is read.
+        spare = SPARE + EXTRA * any(branch.is_sum for branch, _ in rows)
+        room = min(LARGEST_POTENTIAL // max(1, ceil(reach / unit)), unit // smallest)
+        unit /= 1 << max(0, min(spare, room.bit_length() - 1))
     values = [*units, step, *([offset] if offset else [])]
     if all((value / unit).denominator == 1 for value in values):
         return unit
@@ -255,8 +114,12 @@ class IntegerBuilder:
         Raises:
             InputError: a number is out of proportion, or a sum is read in a way that it cannot be; it names the node.
         """
-        makers: dict[str, Callable[[FloatNode], Node]] = {}
-        makers |= {"neurons": self._neurons, "maxpool": self._maxpool, "sum": self._sum, "readout": self._readout}
+        makers: dict[str, Callable[[FloatNode], Node]] = {
+            "neurons": self._neurons,
+            "maxpool": lambda one: MaxPool(one.name, one.shape, one.signal.terms[0].source, one.window),
+            "sum": self._sum,
+            "readout": self._readout,
+        }
         return tuple(makers[node.kind](node) for node in self.nodes)
 
     def _branches(self, node: FloatNode, *, per_channel: bool = True) -> list[Branch]:
@@ -290,10 +153,10 @@ class IntegerBuilder:
                 # No input can change the outcome: a constant.
                 base[channel] = -_bounded(offset // step, node) << EXTRA
                 for branch, row in rows:
-                    branch.exponents[row] = _SMALLEST_EXPONENT
+                    branch.exponents[row] = SMALLEST_EXPONENT
                 continue
             for (number, row), (branch, _) in zip(places, rows, strict=True):
-                scales[number][row] = round(branch.unit(row) / unit)
+                scales[number][row] = _scale(node, branch, row, unit)
             theta[channel], base[channel] = round(step / unit), round(-offset / unit)
             if not 1 <= theta[channel] <= LARGEST_THETA or abs(base[channel]) > LARGEST_BASE:
                 raise InputError(f"{node.name}: the threshold or base of channel {channel} is out of proportion")
@@ -301,23 +164,17 @@ class IntegerBuilder:
         arrays = (np.array(theta, np.int64), np.array(base, np.int64))
         return Neurons(node.name, node.shape, synapses, *arrays, node.low, node.high, node.step)
 
-    def _maxpool(self, node: FloatNode) -> MaxPool:
-        return MaxPool(node.name, node.shape, node.signal.terms[0].source, node.window)
-
     def _sum(self, node: FloatNode) -> Sum:
         if node.name not in self.emissions:
             self._fix_stream(node)
         branches, units = self._branches(node), self.emissions[node.name].units
         scales = [
-            [round(branch.unit(row) / units[target]) for row, target in enumerate(branch.term.targets)]
+            [_scale(node, branch, row, units[target]) for row, target in enumerate(branch.term.targets)]
             for branch in branches
         ]
         reach = [0] * node.shape[0]
         for branch, scale in zip(branches, scales, strict=True):
             for row, target in enumerate(branch.term.targets):
-                wanted = branch.unit(row) / units[target]
-                if wanted and abs(scale[row] / wanted - 1) > Fraction(1, 1 << EXTRA - 1):
-                    raise InputError(f"{node.name}: factors on a residual stream are out of proportion; quantise it")
                 reach[target] += abs(scale[row]) * branch.largest(row)
         self.emissions[node.name] = replace(self.emissions[node.name], most=max(reach))
         return Sum(node.name, node.shape, self._synapses(node, branches, scales))
@@ -329,10 +186,9 @@ class IntegerBuilder:
             if any(_relays(term, node) and term.source in {one.name for one in stream} for term in node.signal.terms):
                 stream.append(node)
         several = len(stream) > 1 or len(first.signal.terms) > 1
+        extra = EXTRA if several else self.emissions[first.signal.terms[0].source].extra or 0
         # Of each channel: units, and the finest that those with weights want.
-        wanted: list[list[Fraction]] = [[] for _ in range(first.shape[0])]
-        weighted: list[list[Fraction]] = [[] for _ in range(first.shape[0])]
-        spikes: list[list[Fraction]] = [[] for _ in range(first.shape[0])]
+        wanted, weighted, spikes = (list[list[Fraction]]([] for _ in range(first.shape[0])) for _ in range(3))
         for term in (term for node in stream for term in node.signal.terms if term.source in self.emissions):
             branch = Branch.of(term, self.emissions[term.source], self.bits)
             for row, target in enumerate(term.targets):
@@ -360,7 +216,7 @@ class IntegerBuilder:
                     unit /= 2
             units.append(unit)
         for node in stream:
-            self.emissions[node.name] = Emission(units, EXTRA if several else 0, 0)
+            self.emissions[node.name] = Emission(units, extra, 0)
 
     def _readout(self, node: FloatNode) -> Readout:
         branches = self._branches(node, per_channel=False)
@@ -379,6 +235,19 @@ class IntegerBuilder:
         scales = [[round(branch.unit(row) / unit) for row in range(len(branch.gains))] for branch in branches]
         bias = np.array([round(bias / unit) for bias in biases], np.int64)
         return Readout(node.name, node.shape, self._synapses(node, branches, scales), bias, float(unit))
+
+
+def _scale(node: FloatNode, branch: Branch, row: int, unit: Fraction) -> int:
+    """The factor of an output channel in whole units; of a sum, or to one, it must not lose what its weights bring."""
+    wanted = branch.unit(row) / unit
+    scale = round(wanted)
+    lost = bool(wanted) and abs(scale / wanted - 1) > Fraction(1, 1 << EXTRA - 1)
+    if lost and (branch.is_sum or node.kind == "sum"):
+        raise InputError(
+            f"{node.name}: factors on a residual stream are out of proportion; put a QuantIdentity behind "
+            f"{branch.term.source}, or convert with fewer weight_bits"
+        )
+    return scale
 
 
 def _relays(term: Term, node: FloatNode) -> bool:

@@ -13,7 +13,7 @@ from math import ceil, gcd
 
 import numpy as np
 
-from negspike.arguments import whole
+from negspike.arguments import within
 from negspike.errors import InputError
 from negspike.spiking.graph import SpikingNetwork
 from negspike.spiking.nodes import INPUT, Layer, MaxPool, Neurons, Readout, Sum, Synapses
@@ -36,9 +36,9 @@ def narrow_thresholds(network: SpikingNetwork, threshold_bits: int) -> SpikingNe
     Raises:
         InputError: a threshold would be rounded to nothing; it names the node and the least number that would do.
     """
-    bits = whole("threshold_bits", threshold_bits)
-    if not 2 <= bits <= WIDEST:
-        raise InputError(f"threshold_bits is {bits}: it must be from 2 to {WIDEST}")
+    if not isinstance(network, SpikingNetwork):
+        raise InputError(f"{type(network).__name__}: expected a SpikingNetwork; convert it first")
+    bits = within("threshold_bits", threshold_bits, 2, WIDEST)
     return network if network.threshold_bits <= bits else _Narrowing(network, bits).narrowed()
 
 

@@ -76,56 +76,36 @@ def expanded(
     weight: np.ndarray, taps: np.ndarray, first: Window, second: Window, inner_groups: int, groups: int
 ) -> np.ndarray:
     """Weights of the joint window: ``weight`` (O, M / groups, ...) over ``taps`` (M, I / inner groups, ...)."""
-    sizes, gaps = zip(*(_joint(first, second, axis) for axis in (0, 1)), strict=True)
-    shape = _product(weight[:, :, 0, 0], taps[:, :, 0, 0], inner_groups, groups).shape
-    full = np.zeros((*shape, *sizes))
-    for a in range(weight.shape[2]):
-        for b in range(weight.shape[3]):
-            outer = weight[:, :, a, b]
-            for c in range(taps.shape[2]):
-                for d in range(taps.shape[3]):
-                    y = (a * second.dilation[0] * first.stride[0] + c * first.dilation[0]) // gaps[0]
-                    x = (b * second.dilation[1] * first.stride[1] + d * first.dilation[1]) // gaps[1]
-                    full[:, :, y, x] += _product(outer, taps[:, :, c, d], inner_groups, groups)
-    return full
-
-
-def _product(outer: np.ndarray, inner: np.ndarray, inner_groups: int, groups: int) -> np.ndarray:
-    """One tap of each: the matrix that both are."""
-    if inner_groups == len(inner) and inner.shape[1] == 1:
-        # channel by channel inside: (O, M / groups) times a factor for each of the M
-        factors = inner[:, 0].reshape(groups, 1, -1)
-        result: np.ndarray = (outer.reshape(groups, -1, outer.shape[1]) * factors).reshape(outer.shape)
-    elif groups > 1:  # channel by channel outside
-        result = outer * np.repeat(inner, len(outer) // len(inner), 0)
-    else:
-        result = outer @ inner
-    return result
+    steps = _two([a * b for a, b in zip(first.stride, second.dilation, strict=True)])
+    gaps = [_joint(first, second, axis)[1] for axis in (0, 1)]
+    return _through(weight, taps, steps, first.dilation, inner_groups, groups)[:, :, :: gaps[0], :: gaps[1]]
 
 
 def transposed(
     weight: np.ndarray, taps: np.ndarray, first: Window, shape: Shape, inner_groups: int, groups: int
 ) -> np.ndarray:
     """Weights over a whole source of ``shape`` of a map over all of what ``first`` gives; exact, edges included."""
-    inputs = shape[1:]
-    between = first.out_size(*inputs)
-    per_group = len(taps) // groups
-    blocks = []
-    for group in range(groups):
-        rows = slice(group * per_group, (group + 1) * per_group)
-        part = torch.from_numpy(np.ascontiguousarray(weight.reshape(groups, -1, *weight.shape[1:])[group]))
-        inner = torch.from_numpy(np.array(taps[rows]))
-        spread = F.conv_transpose2d(
-            part, inner, stride=first.stride, dilation=first.dilation, groups=max(1, inner_groups // groups)
-        ).numpy()
-        blocks.append(spread)
-    full = np.concatenate(blocks)
+    full = _through(weight, taps, first.stride, first.dilation, inner_groups, groups)
     (top, _), (left, _) = first.padding
-    result = np.zeros((*full.shape[:2], *inputs))
-    seen = full[:, :, top : top + inputs[0], left : left + inputs[1]]
+    result = np.zeros((*full.shape[:2], *shape[1:]))
+    seen = full[:, :, top : top + shape[1], left : left + shape[2]]
     result[:, :, : seen.shape[2], : seen.shape[3]] = seen
-    assert full.shape[2] == (between[0] - 1) * first.stride[0] + first.dilation[0] * (first.kernel[0] - 1) + 1
     return result
+
+
+def _through(
+    weight: np.ndarray, taps: np.ndarray, stride: Pair, dilation: Pair, inner_groups: int, groups: int
+) -> np.ndarray:
+    """``weight`` spread over the inputs of ``taps``, whose windows are ``stride`` apart."""
+    blocks = [
+        F.conv_transpose2d(*block, stride=stride, dilation=dilation, groups=max(1, inner_groups // groups)).numpy()
+        for block in zip(
+            torch.from_numpy(np.array(weight)).chunk(groups),
+            torch.from_numpy(np.array(taps)).chunk(groups),
+            strict=True,
+        )
+    ]
+    return np.concatenate(blocks)
 
 
 def spread_weight(weight: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:

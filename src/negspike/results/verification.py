@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.overrides import TorchFunctionMode
 
 from negspike.arguments import as_array
 from negspike.conversion.rounding import round_weights
@@ -111,7 +112,12 @@ def verify(
     exact = 0
     if model is not None and others.any():
         in_float64 = round_weights(copy.deepcopy(model).cpu(), network.weight_bits).double()
-        exact = int((_predict(in_float64, array[others], network.classes) == spiking[others]).sum())
+        try:
+            found = _predict(in_float64, array[others], network.classes)
+        except InputError:  # it makes some numbers float32 itself, as (x > 0).float() does
+            with _InFloat64():
+                found = _predict(in_float64, array[others], network.classes)
+        exact = int((found == spiking[others]).sum())
     return Verification(
         images=len(array),
         silent_images=int(silent.sum()),
@@ -122,6 +128,16 @@ def verify(
         predictions={name: int(alike.sum()) for name, alike in equal.items()},
         float64_predictions=exact,
     )
+
+
+class _InFloat64(TorchFunctionMode):
+    """What a model makes float32 itself, as ``(x > 0).float()`` does, is float64."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        wide = {name: torch.float64 if one is torch.float32 else one for name, one in (kwargs or {}).items()}
+        func = torch.Tensor.double if func is torch.Tensor.float else func
+        found = func(*(torch.float64 if one is torch.float32 else one for one in args), **wide)
+        return found.double() if isinstance(found, torch.Tensor) and found.dtype == torch.float32 else found
 
 
 @torch.no_grad()
