@@ -303,6 +303,8 @@ def _resolve(definition: Definition, experiment: Experiment) -> None:
     )
     if not definition.schedule and definition.weights is None:
         raise InputError(".phases' is []: expected at least 1 entry, or 'weights' of a trained net")
+    if not definition.schedule and not all(map(definition.from_fp32, definition.quantization)):
+        raise InputError(".phases' is []: k from scratch takes at least 1 entry; or 'init: fp32'")
     for number, phase in enumerate(definition.finetuning):
         if phase.temperature != 1 and not phase.distillation:
             raise InputError(f".finetuning[{number}].temperature' belongs to 'distillation', of which there is none")

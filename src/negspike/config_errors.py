@@ -70,7 +70,9 @@ def explain(errors: Sequence[Any], config: Mapping[str, Any]) -> str:
         return f"config key '{_dotted(*path, context['key'])}' is unknown{suggest(context['key'], context['known'])}"
     if kind == "missing":
         # A preset that misspells a net's name begins a new definition, in which nearly everything is missing.
-        nets = set(config["definitions"]) - {path[-1]} if path[:-1] == ["definitions"] else ()
+        # One that says what the net is, is meant.
+        begins = path[:-1] == ["definitions"] and not {"topology", "model"} & set(config["definitions"][path[-1]])
+        nets = set(config["definitions"]) - {path[-1]} if begins else ()
         close = difflib.get_close_matches(path[-1], sorted(nets), n=1) if nets else []
         hint = f": did you mean '{close[0]}' instead of '{path[-1]}'?" if close else ""
         return f"config key '{_dotted(*path, *last)}' is missing{hint}"

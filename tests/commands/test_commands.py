@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import subprocess
@@ -87,6 +88,24 @@ def test_from_a_model_to_a_proved_network(here: Path, capsys: pytest.CaptureFixt
     assert len((here / "logs/accuracy.txt").read_text().splitlines()) == 2 * steps
 
 
+def test_logs_of_ones_own_network_are_drawn(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(CONVERT)
+    for out in ("logs/mine/levels15", "logs/mine/seed1/levels15", "other"):
+        assert main(["simulate", "net.npz", "--data", "images", "--out", out, "--batch-size", "4"]) == 0
+    assert not (here / "other/evaluation.json").exists(), "it is not known of which net and levels"
+    assert main(["figures", "logs", "--out", "figures"]) == 0
+    with open(here / "figures/table.csv", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [(row["net"], row["seed"], row["levels"]) for row in rows] == [("mine", "0", "15"), ("mine", "1", "15")]
+    assert (here / "figures/sops.png").exists()
+    (here / "logs/mine/levels15/evaluation.npz").touch()
+    before = (here / "logs/mine/levels15/sop_num.txt").read_bytes()
+    capsys.readouterr()
+    assert main(["simulate", "net.npz", "--data", "images", "--out", "logs/mine/levels15"]) == 1
+    assert "an evaluation of the workflow" in capsys.readouterr().err
+    assert (here / "logs/mine/levels15/sop_num.txt").read_bytes() == before
+
+
 def test_images_are_prepared_as_in_conversion_unless_told_otherwise(here: Path) -> None:
     main([*CONVERT, "--size", "24x40", "--crop", "12x20", *NORMALISED])
     stored = SpikingNetwork.load(here / "net.npz").origin["preprocessing"]
@@ -132,6 +151,12 @@ def test_what_images_may_be(here: Path) -> None:
 def test_each_error_is_one_line(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(CONVERT)
     torch.save({"other": torch.zeros(2)}, here / "other.pt")
+    state = torch.load(here / "w.pt", weights_only=True)["state_dict"]
+    torch.save({f"module.{name}": value for name, value in state.items()}, here / "parallel.pt")
+    torch.save(state | {"more": torch.zeros(2)}, here / "more.pt")
+    torch.save(torch.nn.ReLU(), here / "whole.pt")
+    np.savez(here / "floats.npz", images=np.zeros((4, 3, 12, 20), np.float32))
+    before = {path: path.read_bytes() for path in here.iterdir() if path.is_file()}
     (here / "empty").mkdir()
     Image.new("RGB", (9, 9)).save(here / "empty/small.png")
     (here / "empty/none").mkdir()
@@ -146,8 +171,12 @@ def test_each_error_is_one_line(here: Path, capsys: pytest.CaptureFixture[str]) 
         ("my_nets.py:build", "my_nets.py:broken", ["RuntimeError: no weights here nor there"]),
         ("my_nets.py:build", "my_nets.py:answer", ["no function answer"]),
         ("my_nets.py:build", "torchvision.models.nope", ["torchvision.models has no function nope"]),
+        ("my_nets.py:build", "my_nets.build", ["No module named", "write my_nets.py:build"]),
         ("my_nets.py:build", "garbage", ["garbage", "my_nets.py:build or package.module.build"]),
         ("w.safetensors", "other.pt", ["other.pt", "weights of another net"]),
+        ("w.safetensors", "parallel.pt", ["weights of another net", "0.bias", "is missing"]),
+        ("w.safetensors", "more.pt", ["weights of another net", "has no more"]),
+        ("w.safetensors", "whole.pt", ["whole.pt: more than tensors", "never unpickled", "state_dict"]),
         ("w.safetensors", "broken.npz", ["broken.npz", "no state dict"]),
         ("w.safetensors", "none.pt", ["none.pt", "No such file"]),
         ("images/", "nothing", ["nothing", "no such folder"]),
@@ -165,6 +194,13 @@ def test_each_error_is_one_line(here: Path, capsys: pytest.CaptureFixture[str]) 
         (["verify", "net.npz", "--data", "empty"], ["small.png", "9 x 9 pixels"]),
         (["info", "w.pt"], ["w.pt"]),
         (["simulate", "net.npz", "--data", "images/cat", "--out", "x"], ["need labels"]),
+        (["simulate", "net.npz", "--data", "images", "--out", "w.pt"], ["w.pt: a file", "into a folder"]),
+        (["simulate", "net.npz", "--data", "floats.npz", *NORMALISED], ["floats.npz: floats", "--mean is of pixels"]),
+        ([*CONVERT, "--per-image", *NORMALISED], ["--per-image takes", "leave --mean and --std out"]),
+        ([*CONVERT[:-1], "empty"], ["empty: a folder"]),
+        ([*CONVERT[:-1], "w.safetensors"], ["w.safetensors: what this command reads"]),
+        ([*CONVERT[:-1], "my_nets.py"], ["my_nets.py: what this command reads"]),
+        (["export", "net.npz", "--json", "net.npz"], ["net.npz: what this command reads"]),
         (["figures", "images", "--out", "x"], ["no logs here"]),
         (["compare", "images"], ["no logs here"]),
         (["check", "nothing.yaml"], ["nothing.yaml", "no such file"]),
@@ -172,6 +208,7 @@ def test_each_error_is_one_line(here: Path, capsys: pytest.CaptureFixture[str]) 
         assert main(arguments) == 1, arguments
         error = capsys.readouterr().err
         assert len(error.splitlines()) == 1 and all(word in error for word in words), error
+    assert {path: path.read_bytes() for path in before} == before
     for arguments in (
         [],
         ["convert"],

@@ -564,6 +564,8 @@ def test_refused() -> None:
         negspike.quantize(model, x, levels=1.5)  # type: ignore[arg-type]
     with OneLine(InputError, "reconstruction_steps is -1"):
         negspike.quantize(model, x, reconstruction_steps=-1)
+    with OneLine(InputError, "percentile is '99'", "a number"):
+        negspike.quantize(model, x, percentile="99")  # type: ignore[arg-type]
     with OneLine(InputError, "percentile is 0"):
         negspike.quantize(model, x, percentile=0)
     with OneLine(InputError, "calibration images have shape (3, 8, 6)"):
@@ -578,3 +580,30 @@ def test_refused() -> None:
         negspike.quantize(nn.Sequential(nn.Conv2d(3, 3, 1), nn.LayerNorm(6)), x)
     with OneLine(InputError, "Untraceable: torch.fx cannot trace it", "QuantReLU"):
         negspike.quantize(Untraceable(), x)
+
+
+class Rounding(nn.Module):
+    """A quantiser of somebody's own."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.round(torch.clamp(x, 0, 3))
+
+
+def test_a_quantised_model_is_not_quantised_again() -> None:
+    """Its levels would be ignored, or a second quantiser be put on each of its own."""
+    x = images()
+    quantised = negspike.quantize(Uses(F.relu), x, levels=15)
+    with OneLine(InputError, "all of its activations are quantised already", "convert it as it is"):
+        negspike.quantize(quantised, x, levels=3)
+    own = nn.Sequential(nn.Conv2d(3, 4, 3), Rounding(), nn.Conv2d(4, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(32, 3))
+    with OneLine(InputError, "1: round", "quantisers of its own"):
+        negspike.quantize(own, x)
+
+
+def test_a_model_is_no_network() -> None:
+    quantised: Any = negspike.quantize(Uses(F.relu), images())
+    for use in (negspike.simulate, negspike.verify):
+        with OneLine(InputError, "expected a SpikingNetwork", "negspike.convert"):
+            use(quantised, images())
+    with OneLine(InputError, "Uses: expected", "convert it first"):
+        negspike.narrow_thresholds(quantised, 16)

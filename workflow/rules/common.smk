@@ -39,7 +39,12 @@ def typed(value, given):
     return yaml.safe_load(value) if isinstance(value, str) else value
 
 
+# Whether this is the workflow that was called, and not a module of another one.
+CALLED = Path(workflow.main_snakefile).resolve() in {CONFIG.parent / "Snakefile", CONFIG.parent / "workflow/Snakefile"}
 GIVEN = workflow.config_settings.config
+if not CALLED:  # what is meant for this one stands below a key of the other's choice, and all of it is text
+    inner = {key: entry for below in GIVEN.values() if isinstance(below, dict) for key, entry in below.items()}
+    config, GIVEN = {key: typed(entry, inner.get(key)) for key, entry in config.items()}, {}
 # A workflow that uses this one as a module needs to say only what differs from the published experiment.
 published = yaml.safe_load(CONFIG.read_text(encoding="utf-8"))
 update_config(published, config)
@@ -48,10 +53,17 @@ config = {
     for key, value in published.items()
 }
 
+
+class Refused(WorkflowError):
+    """Something that the user gave is wrong. Its line is the last one: without this Snakemake adds places in these files."""
+
+    __traceback__ = None
+
+
 try:
     EXPERIMENT = resolve_config(config)
 except InputError as error:
-    raise WorkflowError(str(error)) from None
+    raise Refused(str(error)) from None
 
 # Files that the configuration names lie in the current folder, or beside one of the files of configuration.
 folders = [str(Path(path).absolute().parent) for path in reversed(workflow.configfiles)]
@@ -60,17 +72,25 @@ os.environ[FOLDERS] = os.pathsep.join(dict.fromkeys([*folders, *filter(None, inh
 
 
 def config_file(key, name):
-    """A file or folder that the configuration names."""
+    """A file or folder that the configuration names; relative below the current folder, so that both may be moved."""
     try:
-        return find_file(name)
+        path = find_file(name)
     except InputError as error:
-        raise WorkflowError(f"config key '{key}': {error}") from None
+        raise Refused(f"config key '{key}': {error}") from None
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_absolute() and path.is_relative_to(here) else path
 
 
 def model_file(net):
-    """Of a model in a file of the user's, what is in it."""
-    name, colon, _ = (EXPERIMENT.definitions[net].model or "").rpartition(":")
-    return {"sha256": file_sha256(config_file(f"definitions.{net}.model", name))} if colon else {}
+    """Of a model in a file of the user's, or in a module of the current folder, what is in it."""
+    model = EXPERIMENT.definitions[net].model or ""
+    name, colon, _ = model.rpartition(":")
+    if colon:
+        return {"sha256": file_sha256(config_file(f"definitions.{net}.model", name))}
+    # a job finds modules of the current folder as it finds installed ones, which are not looked at
+    stem = "/".join(model.split(".")[:-1])
+    found = [path for path in (f"{stem}.py", f"{stem}/__init__.py") if stem and Path(path).is_file()]
+    return {"sha256": file_sha256(found[-1])} if found else {}
 
 
 for net in EXPERIMENT.nets:
@@ -105,7 +125,7 @@ wildcard_constraints:
     dataset="|".join(EXPERIMENT.sources),
     file="[a-z_]+",
     net="|".join(EXPERIMENT.definitions),
-    seed=r"\d+",
+    seed=r"0|[1-9]\d{0,9}",
     precision=r"fp32|k[0-8]|levels[1-9]\d{0,7}",
     quantized=r"k[0-8]|levels[1-9]\d{0,7}",
     scatteritem=r"\d+-of-\d+",
@@ -168,7 +188,8 @@ def start_weights(wildcards):
     if not definition(wildcards).starts(quantization(wildcards)):
         return []
     if wildcards.precision == "fp32":
-        return [str(config_file(f"definitions.{wildcards.net}.weights", definition(wildcards).weights))]
+        # local: the prefix of a workflow that uses this one as a module is not the user's
+        return [local(str(config_file(f"definitions.{wildcards.net}.weights", definition(wildcards).weights)))]
     return [weights(wildcards.net, wildcards.seed, "fp32")]
 
 
@@ -217,7 +238,7 @@ def published_numbers(name):
 try:
     PUBLISHED = published_numbers(EXPERIMENT.published) if EXPERIMENT.published else None
 except InputError as error:
-    raise WorkflowError(f"config key 'published': {error}") from None
+    raise Refused(f"config key 'published': {error}") from None
 
 # Whose neurons are drawn: the first seed, and the finest of its quantised versions.
 TRACED = [(net, SEEDS[0], EXPERIMENT.definitions[net].quantization[-1].name) for net in NETS]

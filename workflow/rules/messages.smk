@@ -30,7 +30,7 @@ def check_targets():
     for target in (one if os.path.isabs(one) else os.path.relpath(one) for one in targets):
         made = any(target == rule.name or rule.is_producer(target) for rule in workflow.rules)
         if not made and not Path(target).exists():
-            raise WorkflowError(unknown_target(target))
+            raise Refused(unknown_target(target))
 
 
 def what_failed(logs):
@@ -50,8 +50,9 @@ def say_last(lines):
     atexit.register(lambda: (sys.stderr.write(text), sys.stderr.flush()))
 
 
-# this process is Snakemake as its user called it, not a job, and not another program
-if workflow.is_main_process and Path(sys.argv[0]).stem in ("snakemake", "__main__"):
+# This process is Snakemake as its user called it, not a job, and not another program. Of a workflow that uses this one as
+# a module the rules are not all read yet.
+if CALLED and workflow.is_main_process and Path(sys.argv[0]).stem in ("snakemake", "__main__"):
     check_targets()
 
 

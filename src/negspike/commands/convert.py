@@ -10,7 +10,7 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-from negspike.commands.images import add_image_options, add_model_options, read_model, read_prepared
+from negspike.commands.images import add_image_options, add_model_options, check_output, read_model, read_prepared
 from negspike.errors import InputError
 
 
@@ -37,6 +37,7 @@ def run(options: argparse.Namespace) -> int:
     from negspike.conversion.narrow import narrow_thresholds
     from negspike.results.differences import differences
 
+    check_output(options.out, Path(options.model.rpartition(":")[0]), options.weights, options.calibration)
     model = read_model(options.model, options.weights)
     samples, preprocessing = read_prepared(options.calibration, options, split="train")
     if is_quantised(model, samples.images[:1]):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from negspike.commands.images import add_image_options, positive, read_prepared
+from negspike.commands.images import add_image_options, check_output, positive, read_prepared
 from negspike.errors import InputError
 
 
@@ -45,6 +45,11 @@ def run(options: argparse.Namespace) -> int:
 
     if not (options.json or options.nir or options.qonnx):
         raise InputError("nothing to write: name a file with --json, --nir or --qonnx")
+    given = [path for path in (options.json, options.nir, options.qonnx) if path]
+    if len({path.resolve() for path in given}) < len(given):
+        raise InputError("--json, --nir and --qonnx are to name different files")
+    for path in given:
+        check_output(path, options.network, options.data)
     network, images = SpikingNetwork.load(options.network), None
     if options.data:
         images = read_prepared(options.data, options, split="test", network=network)[0].images
@@ -54,9 +59,6 @@ def run(options: argparse.Namespace) -> int:
         if images is not None:
             found = f"{differences(whole, network, images)} from the network as it was"
         print(f"levels cap: {found}")
-    given = [path for path in (options.json, options.nir, options.qonnx) if path]
-    if len({path.resolve() for path in given}) < len(given):
-        raise InputError("--json, --nir and --qonnx are to name different files")
     with ExitStack() as stack:  # all of the files are written, or none
         files = {path: stack.enter_context(atomic_path(path)) for path in given}
         said = []

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from negspike.spiking.graph import SpikingNetwork
 
 
+# Options that prepare pixels.
+_PREPARATION = ("size", "crop", "channels", "mean", "std", "per_image")
+
+
 def add_model_options(parser: argparse.ArgumentParser, *, positional: bool) -> None:
     """A model by name, and its weights."""
     what = "my_nets.py:build or package.module.build, a function that makes it"
@@ -85,8 +89,25 @@ def read_prepared(
         wanted |= {"standardize": True, "mean": (), "std": ()}
     elif wanted.get("mean") or wanted.get("std"):
         wanted["standardize"] = False
+    if options.per_image and (options.mean is not None or options.std is not None):
+        raise InputError("--per-image takes each image's own mean and deviation; leave --mean and --std out")
     spec = _spec({**stored, **wanted})
-    return read_samples(path, spec, split, options.limit), preprocessing_of(spec)
+    samples = read_samples(path, spec, split, options.limit)
+    given = [name for name in _PREPARATION if getattr(options, name) is not None]
+    if samples.prepared and given:
+        raise InputError(
+            f"{path}: floats are taken as the network sees them, and --{given[0].replace('_', '-')} is of pixels; "
+            "leave it out, or store the pixels as uint8"
+        )
+    return samples, preprocessing_of(spec)
+
+
+def check_output(out: Path, *read: Path | None) -> None:
+    """Refuse a file to be written that cannot be, or that the command reads, before anything is computed."""
+    if out.is_dir():
+        raise InputError(f"{out}: a folder; name a file in it")
+    if out.exists() and any(one is not None and one.exists() and out.samefile(one) for one in read):
+        raise InputError(f"{out}: what this command reads would be overwritten; name another file")
 
 
 def _stored(network: SpikingNetwork) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Run a spiking network over images.
 
 With labels (folders of images, one a class, or an .npz with labels) and --out, the four log files are written as well.
+Into DIR/NET/levels15, or k1, they are what `negspike figures DIR` draws, beside those of other networks.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from negspike.errors import InputError
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
     add_simulation_options(parser)
-    parser.add_argument("--out", type=Path, metavar="DIR", help="where the four log files go")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where the four log files go, DIR/NET/levels15 say")
     parser.add_argument(
         "--batch-size", type=int, default=50, metavar="N", help="images a batch of the logs (default: 50)"
     )
@@ -23,10 +24,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print what was counted, and what it would cost."""
+    from negspike.files import write_json
+    from negspike.results.collect import run_named
     from negspike.results.energy import energy
+    from negspike.results.evaluation import log_facts
     from negspike.spiking.graph import SpikingNetwork
     from negspike.spiking.simulation import simulate
 
+    if options.out and options.out.exists() and not options.out.is_dir():
+        raise InputError(f"{options.out}: a file; the four log files go into a folder")
+    if options.out and (options.out / "evaluation.npz").exists():
+        raise InputError(f"{options.out}: an evaluation of the workflow is in it; name another folder")
     network = SpikingNetwork.load(options.network)
     samples, _ = read_prepared(options.data, options, split="test", network=network)
     if samples.folders is not None and len(samples.folders) != network.classes:
@@ -41,5 +49,11 @@ def run(options: argparse.Namespace) -> int:
     print(log, energy(network, log), sep="\n")
     if options.out:
         log.write(options.out)
-        print(f"{options.out}: accuracy.txt, spike_num.txt, spike_collect.txt, sop_num.txt")
+        written = "accuracy.txt, spike_num.txt, spike_collect.txt, sop_num.txt"
+        if run := run_named(options.out):
+            net, seed, precision = run
+            about = {"net": net, "seed": seed, "k": precision.k, "levels": precision.levels}
+            write_json(options.out / "evaluation.json", about | log_facts(network, log))
+            written += ", and evaluation.json, by which negspike figures knows them"
+        print(f"{options.out}: {written}")
     return 0

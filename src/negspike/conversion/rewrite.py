@@ -54,6 +54,9 @@ _REFUSED_FUNCTIONS = {
 }
 
 
+_ROUNDING = {"round", "floor", "ceil", "fake_quantize_per_tensor_affine", "quantize_per_tensor"}
+
+
 def _function(node: fx.Node) -> str:
     """The name of a function or method."""
     return node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
@@ -98,6 +101,7 @@ class Rewriter:
                 node.args, node.kwargs = (node.kwargs["input"],), rest
         for node in nodes:
             self._refuse(node)
+        self._refuse_quantised(nodes)
         order = {node: number for number, node in enumerate(self.module.graph.nodes)}
         for node in nodes:
             if self._is_in_place(node):  # what comes later reads the result
@@ -136,6 +140,19 @@ class Rewriter:
             path = self._path(node)
             kind = type(self.original.get_submodule(path)).__name__
             raise InputError(f"{path or 'the model'}: {name} of {kind} {_REFUSED[_NOT_LINEAR]}")
+
+    def _refuse_quantised(self, nodes: list[fx.Node]) -> None:
+        """A second quantiser on top of the model's own would be another network, and other levels be ignored."""
+        for node in nodes:
+            if node.op != "call_module" and (name := _function(node).rstrip("_")) in _ROUNDING:
+                path = self._path(node) or "the model"
+                raise InputError(f"{path}: {name}: it has quantisers of its own; convert it as it is")
+        quantised = any(isinstance(self._module(node), Quantiser) for node in nodes)
+        if quantised and all(self._limits(node) is None for node in nodes):
+            raise InputError(
+                f"{type(self.original).__name__}: all of its activations are quantised already; convert it as it is, "
+                "or quantise the float model anew"
+            )
 
     def _limits(self, node: fx.Node) -> Limits | None:
         """(low, high) that an activation function clips to; None for anything else."""

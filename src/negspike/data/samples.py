@@ -26,11 +26,13 @@ class Samples:
         images: (N, C, H, W) float32.
         labels: (N,) integers, or None where they are not known.
         folders: of classes, which labels number in alphabetical order; None where labels are not made of them.
+        prepared: whether the file held floats, which are as the network sees them already.
     """
 
     images: np.ndarray
     labels: np.ndarray | None
     folders: tuple[str, ...] | None = None
+    prepared: bool = False
 
 
 def sample_shape(path: Path, split: str) -> tuple[int, int, int]:
@@ -68,7 +70,7 @@ def read_samples(path: Path, spec: DatasetSpec, split: str = "test", limit: int 
         chosen = _evenly(len(images), limit)
         images, labels = images[chosen], None if labels is None else labels[chosen]
         if images.dtype != np.uint8:
-            return Samples(images.astype(np.float32), labels)
+            return Samples(images.astype(np.float32), labels, prepared=True)
         images = images[:, None] if images.ndim == 3 else images
         if images.ndim == 4 and images.shape[1] != spec.image_shape[0] == images.shape[3]:
             images = images.transpose(0, 3, 1, 2)

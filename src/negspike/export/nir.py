@@ -22,7 +22,7 @@ from negspike.spiking import storage
 from negspike.spiking.graph import SpikingNetwork
 from negspike.spiking.nodes import INPUT, MaxPool, Neurons, Node, Readout, Shape, Sum, Synapses, Window
 
-RULES = """Input: the image times 2^16, rounded, in the first time step; zeros afterwards.
+RULES = """Input: the image times 2^image_fraction_bits, rounded, halves to even, in the first time step; then zeros.
 IF: v starts at -base. In each time step, after its sources: v += input; spike +1 if v >= theta and n < high; -1 if
 v < 0 and n > low; else 0; v -= spike * theta; n += spike, from 0. Without low or high there is no such bound.
 SumPool2d with a window: not a sum, but by how much the largest n of each window has changed.

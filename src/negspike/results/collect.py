@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 # float64 holds every count
 _Count = Annotated[int, Field(ge=1, le=1 << 53)]
 _Number = Annotated[int, Field(ge=0, le=1 << 53)]
+_RUN = re.compile(r"(?P<net>[^/]+)/(seed(?P<seed>\d+)/)?(?P<name>k\d{1,2}|levels\d{1,8})")
 _Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
@@ -92,6 +93,14 @@ def collect(
     return Results(curves, fp32)
 
 
+def run_named(folder: Path) -> tuple[str, int, Precision] | None:
+    """Net, seed and precision that the logs in a folder are about, by its name; None if it says nothing of it."""
+    parts = folder.resolve().parts
+    with_seed = len(parts) > 2 and re.fullmatch(r"seed\d+", parts[-2])
+    match = _RUN.fullmatch("/".join(parts[-3 if with_seed else -2 :]))
+    return match and (match["net"], int(match["seed"] or 0), Precision.parse(match["name"]))
+
+
 def _logs_folder(directory: Path, net: str, seed: int, precision: Precision) -> Path:
     with_seed = run_folder(directory, net, seed, precision.name)
     without = directory / net / precision.name
@@ -102,10 +111,7 @@ def _find_runs(directory: Path) -> dict[tuple[str, int, Precision], Path]:
     """Every folder with at least one of the four logs, sorted by (net, seed, precision)."""
     found: dict[tuple[str, int, Precision], Path] = {}
     for path in (*directory.glob("*/*"), *directory.glob("*/seed*/*")):
-        match = re.fullmatch(
-            r"(?P<net>[^/]+)/(seed(?P<seed>\d+)/)?(?P<name>k\d{1,2}|levels\d{1,8})",
-            path.relative_to(directory).as_posix(),
-        )
+        match = _RUN.fullmatch(path.relative_to(directory).as_posix())
         if match and any((path / f"{name}.txt").exists() for name in NAMES):
             if not match["net"].isprintable():
                 raise InputError(f"{str(path)!a}: the name of a net is text that can be printed; rename its folder")
@@ -155,7 +161,10 @@ def _read_run(
         images = logs.batches * batch_size if images is None else images
     else:
         there = ", ".join(definitions) or "none"
-        raise InputError(f"{folder}: no evaluation.json here, and net '{net}' has no definition (there are: {there})")
+        raise InputError(
+            f"{folder}: no evaluation.json here, and net '{net}' has no definition (there are: {there});"
+            " a file of configuration with one is given by --config"
+        )
     if math.ceil(images / batch_size) != logs.batches:
         raise InputError(
             f"{folder}: the logs have {logs.batches} batches, but {images} images make"

@@ -103,6 +103,19 @@ def evaluate(
     return Evaluation(log, integer_predictions, differing, join_histograms(histograms))
 
 
+def log_facts(network: SpikingNetwork, log: SimulationLog) -> dict[str, Any]:
+    """What it takes to read the four logs: of how many images, steps and neurons they tell."""
+    return {
+        "images": len(log.predictions),
+        "timesteps": log.timesteps,
+        "latency_bound": network.latency_bound,
+        "signed": network.signed,
+        "batch_size": log.batch_size,
+        "neurons": network.neurons,
+        "reference_operations": network.reference_operations,
+    }
+
+
 def describe_layers(network: SpikingNetwork, log: SimulationLog) -> list[dict[str, Any]]:
     """Per population: size, spikes per image, and the bounds that make the engines' 32 bits exact.
 

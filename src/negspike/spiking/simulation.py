@@ -78,6 +78,11 @@ def make_engine(
     Raises:
         InputError: as :func:`choose_engine`, or there is less than one thread.
     """
+    if not isinstance(network, SpikingNetwork):
+        raise InputError(
+            f"the network is a {type(network).__name__}, expected a SpikingNetwork, as negspike.convert and "
+            "negspike.load give one"
+        )
     if threads is not None and whole("threads", threads) < 1:
         raise InputError(f"threads is {threads}: it must be at least 1")
     chosen = choose_engine(network, engine, device=device)

@@ -20,7 +20,7 @@ from negspike.devices import choose_device, environment
 from negspike.errors import InputError
 from negspike.files import atomic_path, file_sha256, write_json
 from negspike.results.energy import energy
-from negspike.results.evaluation import Evaluation, describe_layers, evaluate, save_evaluation
+from negspike.results.evaluation import Evaluation, describe_layers, evaluate, log_facts, save_evaluation
 from negspike.results.layers import write_layers
 from negspike.results.origin import check_belongs
 from negspike.spiking.graph import SpikingNetwork
@@ -193,14 +193,8 @@ def _write(
             "seed": run.seed,
             "k": run.quantization.k,
             "levels": run.quantization.levels,
-            "images": len(labels),
-            "timesteps": log.timesteps,
+            **log_facts(network, log),
             "until_silent": simulation.timesteps == UNTIL_SILENT,
-            "latency_bound": network.latency_bound,
-            "signed": network.signed,
-            "batch_size": simulation.batch_size,
-            "neurons": network.neurons,
-            "reference_operations": network.reference_operations,
             "accuracy": {
                 "float32_ann": float((ann_predictions == labels).mean()),
                 "integer_ann": float((integer == labels).mean()),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import pickle
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -82,6 +83,10 @@ def load_state(model: nn.Module, path: Path) -> None:
             state = read_tensors(path)
             for key in ("state_dict", "weights"):  # a checkpoint of a usual shape, or weights.pt of this workflow
                 state = inner if isinstance(inner := state.get(key), dict) else state
+    except pickle.UnpicklingError as error:
+        raise InputError(
+            f"{path}: more than tensors, a whole model say, and never unpickled; save model.state_dict()"
+        ) from error
     except Exception as error:
         raise InputError(f"{path}: no state dict in .safetensors or of torch.save ({_kind(error)})") from error
     strange = [name for name, value in state.items() if not isinstance(value, torch.Tensor)]
@@ -104,7 +109,9 @@ def _function(name: str) -> Any:
     except InputError as error:
         raise InputError(f"model {name}: {error}") from error
     except Exception as error:
-        raise InputError(f"model {name}: {where} cannot be imported, {_kind(error)}") from error
+        file = Path(*where.split(".")).with_suffix(".py")
+        hint = f"; for the file in this folder write {file.as_posix()}:{attribute}" if file.is_file() else ""
+        raise InputError(f"model {name}: {where} cannot be imported, {_kind(error)}{hint}") from error
     if not callable(function := getattr(module, attribute, None)):
         there = [key for key, value in vars(module).items() if callable(value) and value.__module__ == module.__name__]
         known = f"; there are {', '.join(there[:10])}" if there else ""

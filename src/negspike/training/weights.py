@@ -83,6 +83,10 @@ def check_shapes(network: nn.Module, weights: Mapping[str, torch.Tensor], path: 
         if expected.get(name) != found.get(name):
             (shape, dtype), (needed, wanted) = found.get(name, (None, None)), expected.get(name, (None, None))
             of = getattr(getattr(network, "topology", None), "text", type(network).__name__)
+            if shape is None:
+                raise InputError(f"{path}: weights of another net: {name}, {needed}, is missing; {of} needs it")
+            if needed is None:
+                raise InputError(f"{path}: weights of another net: {of} has no {name}")
             raise InputError(
                 f"{path}: weights of another net: {name} has shape {shape}, {of} needs {needed}"
                 f"{f', and is {dtype}, not {wanted}' if shape == needed else ''}"
