@@ -90,6 +90,24 @@ def test_a_max_pool_shares_its_costs() -> None:
     assert (activity.fan_outs[0] == 5 / 4).all() and activity.macs == 160
 
 
+def test_pools_as_modules_and_arguments_by_name() -> None:
+    """An average pool's module gives all of its arguments by place, the divisor too; a window of any pool shares."""
+
+    class Named(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.act, self.weight = QuantReLU(k=0), nn.Parameter(torch.ones(3, 2, 1, 1))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = nn.functional.adaptive_max_pool2d(self.act(x), 2)
+            return nn.functional.conv2d(input=x, weight=self.weight, bias=None)
+
+    activity = Activity(Named(), (2, 8, 8))
+    assert (activity.fan_outs[0] == 3 / 16).all() and activity.macs == 2 * 3 * 4
+    averaged = nn.Sequential(nn.Conv2d(1, 2, 1), QuantReLU(k=0), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(32, 5))
+    assert (Activity(averaged, SHAPE).fan_outs[0] == 5).all()
+
+
 def test_gradients_lower_activations_that_there_are_and_their_fan_out_weighs() -> None:
     model = nn.Sequential(nn.Conv2d(1, 3, 1), QuantReLU(step=0.5, levels=3), nn.Conv2d(3, 7, 2), QuantReLU(k=0))
     model.append(nn.Flatten()).append(nn.Linear(7 * 49, 2))

@@ -71,6 +71,14 @@ def test_what_does_not_take_smaller_images_is_told() -> None:
     refused = OneLine(InputError, "phase 1", "12x12", "initial_resolution 0.5", "adaptive pooling")
     with refused, smaller_images(flat, HALF, (3, 24, 24)):
         pytest.fail("it does not take them")
+
+    class Particular(nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            assert x.shape[-1] == 24, "wrong image width"  # as vision transformers of torchvision do
+            return super().forward(x)
+
+    with OneLine(InputError, "12x12", "wrong image width"), smaller_images(Particular(24, 9), HALF, (3, 24, 24)):
+        pytest.fail("it does not take them")
     deep = Network(parse_topology("4C5-P2-4C5-8", (3, 24, 24), "valid"))
     quarter = Phase(1, 1, 1e-3, 20, initial_resolution=0.25)
     with OneLine(InputError, "phase 1", "6x6"), smaller_images(deep, quarter, (3, 24, 24)):

@@ -97,17 +97,26 @@ class _Ones(TorchFunctionMode):
             return args[0]
         if name == "max_pool2d":
             func, args, kwargs = torch.nn.functional.avg_pool2d, *_window(*args, **kwargs)
-        elif name == "avg_pool2d":
-            kwargs = {**kwargs, "divisor_override": 1}
+        elif name == "adaptive_max_pool2d":
+            return torch.nn.functional.adaptive_avg_pool2d(*args[:2])
+        elif name == "avg_pool2d":  # its module gives every argument by its place, the divisor last
+            args, kwargs = args[:6], {**kwargs, "divisor_override": 1}
         elif name in _WEIGHTED:
-            weight, rest = torch.ones_like(args[1]), {key: one for key, one in kwargs.items() if key != "bias"}
-            found = func(args[0], weight, None, *args[3:], **rest)
-            if args[0].requires_grad:  # else it is on the image
+            x, weight, args, kwargs = _weighted(*args, **kwargs)
+            found = func(x, torch.ones_like(weight), None, *args, **kwargs)
+            if x.requires_grad:  # else it is on the image
                 self.sums.append(found.sum())
                 self.macs += found[0].numel() * weight[0].numel()
             return torch.zeros_like(found)
         found = func(*args, **kwargs)
         return found * (args[0].numel() / found.numel()) if name in _MEANS else found
+
+
+def _weighted(
+    input: torch.Tensor, weight: torch.Tensor, bias: Any = None, *args: Any, **kwargs: Any
+) -> tuple[torch.Tensor, torch.Tensor, tuple[Any, ...], dict[str, Any]]:
+    """What is weighted, by what, and the rest of the arguments but for the bias, however they were given."""
+    return input, weight, args, kwargs
 
 
 def _window(

@@ -56,7 +56,7 @@ def smaller_images(network: nn.Module, phase: Phase, shape: tuple[int, int, int]
         try:
             with torch.no_grad():
                 network.eval()(smallest)
-        except RuntimeError as error:
+        except Exception as error:  # whatever a model of the user's says of another size
             height, width = smallest.shape[2:]
             raise InputError(
                 f"phase {phase.number}: images of {height}x{width}, from initial_resolution "
