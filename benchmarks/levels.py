@@ -171,7 +171,7 @@ def draw(rows: Rows, study: Study) -> None:
         accuracies, operations, steps = figure.subplots(1, 3)
         accuracies.axhline(fp32, color=GREY, linestyle=DASHED, label=f"FP32: {fp32:.2f} %; ANN: 3 operations a MAC")
         operations.axhline(1.0, color=GREY, linestyle=DASHED)
-        bounds = [int(rows[one, 0]["latency_bound"]) for one in levels]
+        bounds = [float(rows[one, 0]["latency_bound"]) for one in levels]
         for axes in (steps, accuracies):
             axes.plot(levels, bounds, color="black", linestyle=DOTTED, marker="^", label="certified latency")
             bounds = [np.nan] * len(levels)  # once more for the legend alone

@@ -40,14 +40,6 @@ LARGEST_GAIN = 6.0  # in the exponential distribution that gains are drawn from
 # Of natural images: amplitudes fall as 1 / frequency, and the three colours rise and fall together.
 SPECTRAL_SLOPE = 1.0
 COLOUR_CORRELATION = 0.9
-# Million synaptic operations an image, the mean of the 10,000 test images. Source: the public logs of C. Zou et al.,
-# "Towards a Lossless Conversion for Spiking Neural Networks with Negative-Spike Dynamics", Advanced Intelligent
-# Systems, 2023.
-PUBLISHED_SOPS = {
-    f"{net} k{k}": millions
-    for net, values in {"cnn1": (270.2, 414.2, 730.9), "cnn2": (425.9, 649.2, 1175.2)}.items()
-    for k, millions in enumerate(values)
-}
 
 
 @dataclass(frozen=True)

@@ -8,16 +8,23 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+import numpy as np
 from matplotlib.figure import Figure
 
 from benchmarks.contestants import CONTESTANTS
-from benchmarks.networks import PUBLISHED_SOPS
 from negspike.figures.style import STYLE, canvas
 from negspike.files import atomic_path
-from negspike.tables import write_csv
+from negspike.results.published import read_published
+from negspike.tables import markdown, write_csv
 
 # They do something else than add these spikes' rows.
 OTHER_DYNAMICS = {one.name for one in CONTESTANTS.values() if one.kind in ("ann", "check", "library")}
+# Million synaptic operations an image, the mean of the 10,000 test images.
+PUBLISHED = {
+    f"{net} {precision.name}": f"{curve.series['sops_per_image'][-1] / 1e6:.1f}"
+    for net, curves in read_published("zou2023").curves.items()
+    for precision, curve in curves.items()
+}
 
 
 @dataclass
@@ -86,23 +93,23 @@ def table(rows: Sequence[Row], limits: Mapping[int, float], absent: Mapping[str,
         f"Row additions, threads {threads}: {rate / 1e9:.1f} * 10^9 SOPs/s at most." for threads, rate in limits.items()
     ]
     for case in dict.fromkeys(row.case for row in rows):
-        mine = [row for row in rows if row.case == case]
+        mine = sorted((row for row in rows if row.case == case), key=lambda row: row.seconds_median / row.timesteps)
         sops = next((row.sops_per_image for row in mine if row.sops_per_image is not None), None)
-        published = PUBLISHED_SOPS.get(case) if sops is not None else None
         work = "" if sops is None else f", {sops / 1e6:.1f} million SOPs an image"
-        work += "" if published is None else f" (published: {published})"
-        lines += [f"\n## {case}{work}\n", "| " + " | ".join(COLUMNS) + " |", "|" + " --- |" * len(COLUMNS)]
-        for row in sorted(mine, key=lambda row: row.seconds_median / row.timesteps):
-            rate = row.sops_per_second
-            cells = (
-                *(row.contestant, row.threads, row.timesteps, f"{row.seconds_best:.4g}", f"{row.seconds_median:.4g}"),
-                "" if row.ann_passes is None else f"{row.ann_passes:.3g}",
-                *("" if rate is None else f"{rate / 1e9:.3g}", "" if not row.limit_share else f"{row.limit_share:.2g}"),
-                *(f"{row.setup_seconds:.2f}", f"{row.peak_bytes / 1e6:.0f}", row.variant, row.note),
-            )
-            lines.append("| " + " | ".join(map(str, cells)) + " |")
+        work += f" (published: {PUBLISHED[case]})" if work and case in PUBLISHED else ""
+        lines += [f"\n## {case}{work}\n", *markdown([COLUMNS, *map(_cells, mine)], left=1)]
     lines += [f"\nTook no part: {name}, {reason}" for name, reason in absent.items()]
     return "\n".join(lines) + "\n"
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    rate = row.sops_per_second
+    return (
+        *(row.contestant, str(row.threads), str(row.timesteps), f"{row.seconds_best:.4g}", f"{row.seconds_median:.4g}"),
+        "" if row.ann_passes is None else f"{row.ann_passes:.3g}",
+        *("" if rate is None else f"{rate / 1e9:.3g}", "" if not row.limit_share else f"{row.limit_share:.2g}"),
+        *(f"{row.setup_seconds:.2f}", f"{row.peak_bytes / 1e6:.0f}", row.variant, row.note),
+    )
 
 
 def write_summary(rows: Sequence[Row], path: Path) -> None:
@@ -143,34 +150,28 @@ def plot(rows: Sequence[Row], limit: float, folder: Path) -> None:
     if not drawn:
         return
     nets = list(dict.fromkeys(row.net for row in drawn))
-    with matplotlib.rc_context(STYLE | {"lines.linewidth": 1.1, "lines.markersize": 5.0}):
+    with matplotlib.rc_context(STYLE):
         figure = canvas()
         figure.set_size_inches(5.6, 5.0)
-        lines = len({row.contestant for row in drawn}) // 2 + 1  # of the legend, the limit in it
-        bottom = 0.123 + 0.037 * lines
-        axes = figure.add_axes((0.11, bottom, 0.86, 0.945 - bottom), xscale="log", yscale="log")
+        figure.set_layout_engine("constrained")
+        axes = figure.add_subplot(xscale="log", yscale="log")
         for name, (label, colour, marker) in SERIES.items():
             for net in nets:
                 mine = [row for row in drawn if (row.contestant, row.net) == (name, net)]
                 points = sorted((row.sops_per_image or 0.0, row.seconds_best) for row in mine)
                 look: dict[str, Any] = {"color": colour, "marker": marker, "mfc": colour if net == nets[0] else "white"}
                 if points:
-                    axes.plot(*zip(*points, strict=True), label=label, **look)
-                label = "_"
+                    axes.plot(*zip(*points, strict=True), label=label, lw=1.1, ms=5, **look)
+                    label = "_"
         for row in {row.case: row for row in drawn}.values():
             at, above = (row.sops_per_image or 0.0, 1), (0, 2 + 8 * nets.index(row.net))
             axes.annotate(*(row.case, at, above, ("data", "axes fraction"), "offset points"), ha="center", fontsize=6.5)
-        ends = [min(row.sops_per_image or 0.0 for row in drawn), max(row.sops_per_image or 0.0 for row in drawn)]
-        axes.plot(
-            ends,
-            [end / limit for end in ends],
-            "k--",
-            lw=0.6,
-            label=f"rows of 16 bits added, {limit / 1e9:.0f} billion/s",
-        )
+        sops = [row.sops_per_image or 0.0 for row in drawn]
+        ends, label = np.array([min(sops), max(sops)]), f"rows of 16 bits added, {limit / 1e9:.0f} billion/s"
+        axes.plot(ends, ends / limit, "k--", lw=0.6, label=label)
         axes.set_xlabel("synaptic operations per image")
         axes.set_ylabel("seconds per image")
-        figure.legend(loc="lower left", bbox_to_anchor=(0.06, 0.005), ncols=2)
+        figure.legend(loc="outside lower left", ncols=2)
         save(figure, folder / "time", ("pdf", "svg", "png"))
 
 

@@ -1,14 +1,14 @@
 """The same network in plain float32, no exactness asked, everything for speed; and with other libraries' neurons.
 
-Batch norm is folded away, so that every threshold is 1; activations lie channels last in memory; a time step is five
-passes over a layer's neurons beside the convolution. Sums round as they like, so a neuron near its threshold may spike
-a step earlier or later than the exact one, or not at all.
+Batch norm is folded away; activations lie channels last in memory; a time step is five passes over a layer's neurons
+beside the convolution. Sums round as they like, so a neuron near its threshold may spike a step earlier or later than
+the exact one, or not at all.
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -19,82 +19,64 @@ from benchmarks.contestants import LIBRARIES
 from negspike import SpikingNetwork
 from negspike.errors import InputError
 from negspike.spiking.floats import sum_floats
-from negspike.spiking.nodes import INPUT, MaxPool, Neurons, Node, Readout, Sum, Synapses, sources
+from negspike.spiking.nodes import INPUT, Layer, MaxPool, Neurons, Readout
 from negspike.spiking.pooling import largest_values
 
 Tensors = list[torch.Tensor]
 
 
-def chain(network: SpikingNetwork) -> list[tuple[Neurons | Readout, Synapses, np.ndarray]]:
-    """Nodes with their synapses and weights, where every population listens to all of the one before it.
+class FloatSums:
+    """What each node of a network adds up, in float32.
 
-    Raises:
-        InputError: the network is another one; it names the first node that does not fit.
-    """
-    found: list[tuple[Neurons | Readout, Synapses, np.ndarray]] = []
-    for node, source in zip(network.nodes, [INPUT, *(node.name for node in network.nodes)], strict=False):
-        if isinstance(node, Readout) or (isinstance(node, Neurons) and (node.low, node.high) == (0, None)):
-            for one in node.synapses:
-                if one.source == source and one.weight is not None and one.channels is None and one.targets is None:
-                    found.append((node, one, one.weight))
-        if [item.source for _, item, _ in found[-1:]] != [source] or len(sources(node)) != 1:
-            raise InputError(f"{node.name}: float32 simulations are written for chains of populations without bounds")
-    return found
-
-
-class ForwardPass(nn.Module):
-    """The network's own ANN in float32, batch norm folded away, ReLU where neurons count: what a time to rest is worth.
-
-    Without bounds above and without rounding, as the float model that was quantised; identities are plain additions.
+    Args:
+        network: the integer network.
+        in_steps: an activation is worth its quantiser's step for each count, else 1: a threshold.
+        dtype: of the weights between populations.
     """
 
-    def __init__(self, network: SpikingNetwork) -> None:
-        super().__init__()
-        self.network, self.weights = network, nn.ParameterDict()
+    def __init__(self, network: SpikingNetwork, *, in_steps: bool, dtype: torch.dtype = torch.float32) -> None:
+        # a bias of each node, and weights or factors of its synapses by their number
+        self.network, self.kept = network, dict[tuple[str, int | str], nn.Parameter]()
         units = {INPUT: 2.0**-network.image_fraction_bits}
         for node in network.nodes:
             if isinstance(node, MaxPool):
                 units[node.name] = units[node.source]
                 continue
-            units[node.name] = node.step if isinstance(node, Neurons) else getattr(node, "unit", 1.0)
-            out = units[node.name] / (node.theta if isinstance(node, Neurons) else 1.0)
-            # Half a step is in the base, so that counting down rounds.
-            start = -node.base - node.theta / 2 if isinstance(node, Neurons) else getattr(node, "bias", np.zeros(1))
-            self._keep(f"{node.name}.bias", start * out)
+            own, start = getattr(node, "unit", 1.0), getattr(node, "bias", np.zeros(1))
+            theta: Any = 1.0
+            if isinstance(node, Neurons):
+                # Half a step is in the base, so that counting down rounds.
+                own, theta, start = node.step if in_steps else 1.0, node.theta, -node.base - node.theta / 2
+            units[node.name] = own
+            self._keep((node.name, "bias"), start * (own / theta))
             for number, one in enumerate(node.synapses):
-                own = np.broadcast_to(out, node.shape[0])[slice(None) if one.targets is None else one.targets]
-                factor = (one.scale * own / units[one.source])[:, None, None]
+                worth = np.broadcast_to(own / theta, node.shape[0])[... if one.targets is None else one.targets]
+                factor = (one.scale * worth / units[one.source])[:, None, None]
                 if one.weight is not None:
-                    self._keep(f"{node.name}.{number}", one.weight * factor[..., None])
+                    kind = dtype if isinstance(node, Neurons) and one.source != INPUT else torch.float32
+                    # What sees all of its source at once is used as a matrix.
+                    matrix = one.weight.shape[2:] == network.shapes[one.source][1:]
+                    layout = torch.contiguous_format if matrix else torch.channels_last
+                    self._keep((node.name, number), one.weight * factor[..., None], kind, layout)
                 elif not np.allclose(factor, 1.0):
-                    self._keep(f"{node.name}.{number}", factor)
+                    self._keep((node.name, number), factor)
 
-    def _keep(self, name: str, values: np.ndarray) -> None:
-        weight = torch.from_numpy(values).float()
-        layout = torch.channels_last if weight.dim() == 4 else torch.contiguous_format
-        self.weights[name.replace(".", "/")] = nn.Parameter(weight.contiguous(memory_format=layout), False)
+    def _keep(
+        self,
+        key: tuple[str, int | str],
+        values: np.ndarray,
+        dtype: torch.dtype = torch.float32,
+        layout: torch.memory_format = torch.contiguous_format,
+    ) -> None:
+        weight = torch.from_numpy(values).to(dtype).contiguous(memory_format=layout)
+        self.kept[key] = nn.Parameter(weight, requires_grad=False)  # a compiler freezes parameters
 
-    def _weight(self, node: Node, part: int | str) -> torch.Tensor | None:
-        name = f"{node.name}.{part}".replace(".", "/")
-        return dict(self.weights).get(name)
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """(N, C, H, W) standardised floats to (N, classes) logits."""
-        values = {INPUT: images}
-        for node in self.network.nodes:
-            if isinstance(node, MaxPool):
-                values[node.name] = largest_values(node.window, values[node.source])
-                continue
-            total = self._sum(node, values)
-            values[node.name] = total.relu_() if isinstance(node, Neurons) and node.low == 0 else total
-        return values[self.network.readout.name][:, :, 0, 0]
-
-    def _sum(self, node: Neurons | Sum | Readout, values: dict[str, torch.Tensor]) -> torch.Tensor:
-        bias: torch.Tensor | None = self._weight(node, "bias")
+    def add_up(self, node: Layer, values: Mapping[str, torch.Tensor], bias: torch.Tensor | None) -> torch.Tensor:
+        """(N, channels, height, width) of what its sources emit, by their names, and a bias."""
         total: torch.Tensor | None = None
         # Convolutions first: the bias is added by one of them, and the rest to what it makes.
         for number, one in sorted(enumerate(node.synapses), key=lambda pair: pair[1].weight is None):
-            weight, factor = self._weight(node, number), None
+            weight, factor = self.kept.get((node.name, number)), None
             if one.weight is None:
                 weight, factor = None, weight
             first = bias if weight is not None and one.targets is None else None
@@ -108,6 +90,36 @@ class ForwardPass(nn.Module):
         return total if bias is None else total + bias[:, None, None]
 
 
+class ForwardPass(FloatSums):
+    """The network's own ANN in float32, ReLU where neurons count: what a time to rest is worth.
+
+    Without bounds above and without rounding, as the float model that was quantised; identities are plain additions.
+    """
+
+    def __init__(self, network: SpikingNetwork) -> None:
+        super().__init__(network, in_steps=True)
+
+    def start(self, images: np.ndarray) -> tuple[torch.Tensor]:
+        """What it is called with for (N, C, H, W) standardised floats."""
+        return (channels_last(images),)
+
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        """(N, C, H, W) standardised floats to (N, classes) logits."""
+        values = {INPUT: images}
+        for node in self.network.nodes:
+            if isinstance(node, MaxPool):
+                values[node.name] = largest_values(node.window, values[node.source])
+                continue
+            total = self.add_up(node, values, self.kept[node.name, "bias"])
+            values[node.name] = total.relu_() if isinstance(node, Neurons) and node.low == 0 else total
+        return values[self.network.readout.name][:, :, 0, 0]
+
+
+def channels_last(images: np.ndarray) -> torch.Tensor:
+    """(N, C, H, W) floats as float32 in this layout."""
+    return torch.from_numpy(np.ascontiguousarray(images, np.float32)).contiguous(memory_format=torch.channels_last)
+
+
 def fire(residual: torch.Tensor, debt: torch.Tensor) -> torch.Tensor:
     """Spikes, -1, 0 or 1, of residuals and of debts, which are minus the net counts; both are updated in place."""
     # A debt of 0 is a count of 0, which forbids the negative spike; any other debt is -1 or below and forbids nothing.
@@ -117,38 +129,35 @@ def fire(residual: torch.Tensor, debt: torch.Tensor) -> torch.Tensor:
     return spikes
 
 
-class FloatNetwork(nn.Module):
+class FloatNetwork(FloatSums):
     """A dense simulation. A neuron's residual is (z - base) / theta - n: 1 and above it spikes, below 0 it spikes back.
 
     Args:
-        network: the integer network, a :func:`chain`.
+        network: the integer network, in which every population listens to all of the one before it.
         dtype: of weights and spikes behind the first layer; residuals are float32.
+
+    Raises:
+        InputError: the network is another one; it names the first node that does not fit.
     """
 
     def __init__(self, network: SpikingNetwork, dtype: torch.dtype = torch.float32) -> None:
-        super().__init__()
+        for node, before in zip(network.nodes, [INPUT, *(node.name for node in network.nodes)], strict=False):
+            known = isinstance(node, Readout) or (isinstance(node, Neurons) and (node.low, node.high) == (0, None))
+            heard = node.synapses if known and not isinstance(node, MaxPool) else ()
+            plain = [one for one in heard if one.source == before and one.channels is None and one.targets is None]
+            if len(heard) != 1 or not plain or plain[0].weight is None:
+                raise InputError(
+                    f"{node.name}: float32 simulations are written for chains of populations without bounds"
+                )
+        super().__init__(network, in_steps=False, dtype=dtype)
         self.dtype, self.shapes = dtype, [population.shape for population in network.populations]
-        self.synapses, self.weights, self.bases = list[Synapses](), nn.ParameterList(), Tensors()
-        for node, synapses, integers in chain(network):
-            scale, kept = synapses.scale.astype(np.float64), torch.float32
-            if isinstance(node, Neurons):
-                scale /= node.theta
-                self.bases.append(torch.from_numpy(node.base / node.theta).float()[:, None, None])
-            if synapses.source == INPUT:
-                scale *= 2.0**network.image_fraction_bits
-            elif isinstance(node, Neurons):
-                kept = dtype
-            weight = torch.from_numpy(integers * scale[:, None, None, None]).to(kept)
-            if weight.shape[2:] != network.shapes[synapses.source][1:]:  # else it is used as a matrix
-                weight = weight.contiguous(memory_format=torch.channels_last)
-            self.weights.append(nn.Parameter(weight, requires_grad=False))
-            self.synapses.append(synapses)
 
     def current(self, number: int, spikes: torch.Tensor) -> torch.Tensor:
         """What a layer's (n, channels, height, width) input adds to its residuals, in thresholds."""
-        return sum_floats(self.synapses[number], spikes, self.weights[number])
+        node = self.network.layers[number]
+        return self.add_up(node, {node.synapses[0].source: spikes}, None)
 
-    def forward(self, residuals: Tensors, debts: Tensors) -> torch.Tensor:
+    def __call__(self, residuals: Tensors, debts: Tensors) -> torch.Tensor:
         """One time step of all layers, also of those at rest; updates both lists in place. (N, classes) logits."""
         spikes = fire(residuals[0], debts[0])
         for number in range(1, len(debts)):
@@ -158,19 +167,19 @@ class FloatNetwork(nn.Module):
 
     def logits(self, counts: torch.Tensor) -> torch.Tensor:
         """(N, classes), of the last layer's net counts."""
-        return self.current(len(self.shapes), counts)[:, :, 0, 0]
+        readout = self.network.readout
+        return self.add_up(readout, {readout.synapses[0].source: counts}, self.kept[readout.name, "bias"])[:, :, 0, 0]
 
     def first_current(self, images: np.ndarray) -> torch.Tensor:
         """What (N, C, H, W) standardised floats add to the first layer's residuals."""
-        pixels = torch.from_numpy(np.ascontiguousarray(images, np.float32))
-        return self.current(0, pixels.contiguous(memory_format=torch.channels_last))
+        return self.current(0, channels_last(images))
 
     def start(self, images: np.ndarray) -> tuple[Tensors, Tensors]:
         """Residuals and debts before the first step, the image in the first residuals. The caller sets the mode."""
-        residuals = [
-            torch.empty((len(images), *shape), memory_format=torch.channels_last).copy_(-base)
-            for shape, base in zip(self.shapes, self.bases, strict=True)
-        ]
+        residuals = Tensors()
+        for population in self.network.populations:
+            empty = torch.empty((len(images), *population.shape), memory_format=torch.channels_last)
+            residuals.append(empty.copy_((self.kept[population.name, "bias"] + 0.5)[:, None, None]))
         residuals[0] += self.first_current(images)
         return residuals, [torch.zeros_like(residual) for residual in residuals]
 
@@ -216,8 +225,8 @@ def make_neuron(library: str) -> Any:
     return lambda currents: leaky(currents[0])[None]
 
 
-def present(floats: FloatNetwork, neurons: list[Any], images: np.ndarray, at_once: int) -> Callable[[], torch.Tensor]:
-    """Simulate (N, C, H, W) standardised images with other neurons, one for each population.
+def present(floats: FloatNetwork, library: str, images: np.ndarray, at_once: int) -> Callable[[], torch.Tensor]:
+    """Simulate (N, C, H, W) standardised images with another library's neurons.
 
     The image's current is convolved once and then given in every step, as a constant input is, so that the first layer
     costs them no more than it costs us.
@@ -225,6 +234,7 @@ def present(floats: FloatNetwork, neurons: list[Any], images: np.ndarray, at_onc
     Returns:
         What simulates the next ``at_once`` time steps and gives (N, classes) logits after them.
     """
+    neurons = [make_neuron(library) for _ in floats.shapes]
     with torch.inference_mode():
         current, counts = floats.first_current(images), torch.zeros((len(images), *floats.shapes[-1]))
 

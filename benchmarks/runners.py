@@ -140,22 +140,30 @@ def _median_seconds(call: Advance, seconds: float, least: int = 3) -> float:
     return median(times)
 
 
-def _module_variants(
-    task: Task, module: torch.nn.Module, inputs: Callable[[int], Any], sizes: list[int], tried: dict[float, Variant]
+def module_variants(
+    task: Task, network: SpikingNetwork, images: np.ndarray, sizes: list[int], _: Recording, tried: dict[float, Variant]
 ) -> Iterator[Variant]:
-    """A module as it is, and compiled by TorchInductor with frozen weights."""
-    steps = task.timesteps if task.contestant.kind == "ann" else 1
+    """As it is, and compiled by TorchInductor with frozen weights.
+
+    One time step of the float32 or bfloat16 simulation, nothing left out; or one forward pass of the network's own ANN,
+    which stands for all time steps.
+    """
+    module: ForwardPass | FloatNetwork
+    if task.contestant.kind == "ann":
+        module, steps = ForwardPass(network), task.timesteps
+    else:
+        module, steps = FloatNetwork(network, getattr(torch, task.contestant.engine)), 1
 
     def build(size: int, compiled: bool) -> Advance:
         # Compiled code refuses inference mode's tensors.
         mode: Any = torch.no_grad if compiled else torch.inference_mode
         call: Any = module
         with mode():
-            given = inputs(size)
+            given = module.start(images[:size])
             if compiled:
                 torch.compiler.reset()
                 # Traced to one graph of tensors first: of a network's own objects the compiler takes pieces only.
-                call = torch.compile(make_fx(module)(*inputs(size)), dynamic=False, fullgraph=True)
+                call = torch.compile(make_fx(module)(*module.start(images[:size])), dynamic=False, fullgraph=True)
         advance: Advance = mode()(partial(call, *given))
         return advance
 
@@ -167,25 +175,6 @@ def _module_variants(
         # A compilation takes long, so it is only tried where the others do well.
         for rate in sorted(tried)[-2:]:
             yield Variant("compiled", tried[rate].size, steps, partial(build, tried[rate].size, True))
-
-
-def dense_variants(
-    task: Task, network: SpikingNetwork, images: np.ndarray, sizes: list[int], _: Recording, tried: dict[float, Variant]
-) -> Iterator[Variant]:
-    """Float32 or bfloat16, step after step, nothing left out."""
-    floats = FloatNetwork(network, getattr(torch, task.contestant.engine)).eval()
-    return _module_variants(task, floats, lambda size: floats.start(images[:size]), sizes, tried)
-
-
-def ann_variants(
-    task: Task, network: SpikingNetwork, images: np.ndarray, sizes: list[int], _: Recording, tried: dict[float, Variant]
-) -> Iterator[Variant]:
-    """One forward pass of the network's own ANN; it stands for all time steps."""
-
-    def inputs(size: int) -> tuple[torch.Tensor]:
-        return (torch.from_numpy(images[:size]).contiguous(memory_format=torch.channels_last),)
-
-    return _module_variants(task, ForwardPass(network).eval(), inputs, sizes, tried)
 
 
 def skipping_variants(
@@ -219,7 +208,7 @@ def library_variants(
     def build(size: int, at_once: int) -> Advance:
         # Presented in every step, not once, the image needs no factor of 2^k.
         pixels = images[:size] * network.populations[0].step
-        return present(floats, [make_neuron(library) for _ in floats.shapes], pixels, at_once)
+        return present(floats, library, pixels, at_once)
 
     for at_once, size in itertools.product(LIBRARIES[library][1], sizes):
         if at_once * size <= 40:  # more activations than that leave the caches by far
@@ -227,8 +216,8 @@ def library_variants(
 
 
 VARIANTS: dict[str, Callable[..., Iterator[Variant]]] = {
-    "dense": dense_variants,
-    "ann": ann_variants,
+    "dense": module_variants,
+    "ann": module_variants,
     "skipping": skipping_variants,
     "library": library_variants,
 }

@@ -31,7 +31,7 @@ from benchmarks.contestants import CONTESTANTS, Task
 from benchmarks.networks import NETS, make_graph, make_images, make_network
 from benchmarks.report import Row, compare, table
 from benchmarks.rivals import FloatNetwork, ForwardPass
-from benchmarks.runners import dense_variants
+from benchmarks.runners import module_variants
 from benchmarks.worker import Worker
 
 pytestmark = pytest.mark.slow
@@ -240,7 +240,7 @@ def test_steps_without_leaving_anything_out(tiny: SpikingNetwork) -> None:
     images = make_images(2, NETS["tiny"][1])
     task = Task(CONTESTANTS["torch-float32"], Path(), Path(), 20, 1, quick=True)
     expected, _ = FloatNetwork(tiny).run(images, 20)
-    for variant in dense_variants(task, tiny, images, [1, 2], {}, {}):
+    for variant in module_variants(task, tiny, images, [1, 2], {}, {}):
         advance = variant.build()
         found = np.stack([advance().argmax(1).numpy() for _ in range(20)], 1)
         assert (found != expected[: variant.size]).mean() < 0.05, variant.size
