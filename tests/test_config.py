@@ -373,6 +373,15 @@ def own(**changes: Any) -> dict[str, Any]:
     return {key: value for key, value in entry.items() if value is not None}
 
 
+def test_k_from_scratch_needs_a_phase(config: dict[str, Any]) -> None:
+    """Weights are the FP32 net's, and a topology's quantised ones begin anew."""
+    config["definitions"]["cnn1"] |= {"phases": [], "weights": "w.safetensors"}
+    with OneLine(InputError, "'definitions.cnn1.phases' is []", "k from scratch", "'init: fp32'"):
+        resolve_config(config)
+    config["definitions"]["cnn1"]["init"] = "fp32"
+    assert resolve_config(config).definitions["cnn1"].phases(Precision("k", 1)) == ()
+
+
 def test_a_model_on_data_of_ones_own(config: dict[str, Any]) -> None:
     config["datasets"]["leaves"] = own(resize=True, crop=[20, 32], mean=[0.5] * 3, std=[0.2] * 3)
     config["definitions"]["mine"] = {

@@ -200,6 +200,7 @@ def test_each_error_is_one_line(here: Path, capsys: pytest.CaptureFixture[str]) 
         ([*CONVERT[:-1], "empty"], ["empty: a folder"]),
         ([*CONVERT[:-1], "w.safetensors"], ["w.safetensors: what this command reads"]),
         ([*CONVERT[:-1], "my_nets.py"], ["my_nets.py: what this command reads"]),
+        (["export", "net.npz", "--json", "a.json", "--size", "9"], ["belong to --data"]),
         (["export", "net.npz", "--json", "net.npz"], ["net.npz: what this command reads"]),
         (["figures", "images", "--out", "x"], ["no logs here"]),
         (["compare", "images"], ["no logs here"]),

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from conftest import OneLine
 from torch import nn
+from torch.nn.utils import prune
 
 import negspike
 from negspike import QuantIdentity, QuantReLU
@@ -607,3 +608,12 @@ def test_a_model_is_no_network() -> None:
             use(quantised, images())
     with OneLine(InputError, "Uses: expected", "convert it first"):
         negspike.narrow_thresholds(quantised, 16)
+
+
+def test_pruned_weights_are_made_permanent_first() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(96, 3))
+    prune.l1_unstructured(model.eval()[0], "weight", 0.5)  # type: ignore[no-untyped-call]
+    with OneLine(InputError, "Sequential: it cannot be copied", "prune.remove"):
+        negspike.quantize(model, images())
+    prune.remove(model[0], "weight")  # type: ignore[no-untyped-call]
+    assert negspike.convert(negspike.quantize(model, images()), images()[:1]).populations

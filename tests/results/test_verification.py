@@ -68,6 +68,14 @@ def test_a_model_that_makes_float32_itself(images: torch.Tensor) -> None:
     assert 0 < 60 - found.predictions["quantised model"] == found.float64_predictions
 
 
+def test_a_head_of_convolutions(images: torch.Tensor) -> None:
+    torch.manual_seed(0)
+    head = [nn.AdaptiveAvgPool2d(1), nn.Conv2d(6, 50, 1)]
+    model = nn.Sequential(nn.Conv2d(1, 6, 3), negspike.QuantReLU(step=0.2, levels=7), *head).eval()
+    found = negspike.verify(negspike.convert(model, images[:1]), images, model)
+    assert found.lossless and found.predictions["quantised model"] == 60
+
+
 def test_a_model_that_does_not_fit(model: nn.Module, images: torch.Tensor) -> None:
     network = negspike.convert(model, images[:1])
     with OneLine(InputError, "(60, 3)", "(60, 50)"):

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 import yaml
 from conftest import ROOT
-from workflow_runs import TINY, Finished, succeed
+from workflow_runs import TINY, Finished, planned_jobs, run, succeed
 
 from negspike.figures import KINDS
 
@@ -279,6 +279,20 @@ def test_another_workflow_uses_this_one_as_a_module(tmp_path: Path) -> None:
     (tmp_path / "Snakefile").write_text(OUTER)
     succeed(tmp_path)
     assert "Nothing to be done" in succeed(tmp_path, "--dry-run")
+    assert "Nothing to be done" in succeed(tmp_path, "--dry-run", "best.txt"), "a target of the other workflow"
+    unknown = run(tmp_path, "--dry-run", "worst.txt")
+    assert unknown.returncode and "worst.txt" in unknown.stdout and "nothing makes" not in unknown.stdout
+    wider = succeed(tmp_path, "--dry-run", "best.txt", "--config", "spiking={seeds: [0, 1], weight_bits: 8}")
+    assert "negspike_train tiny/seed1/k1" in planned_jobs(wider), "numbers of --config are numbers"
+    refused = run(tmp_path, "--dry-run", "best.txt", "--config", "spiking={seeds: [a]}")
+    assert "config key 'seeds[0]' is 'a': expected a whole number" in refused.stdout.splitlines()[-1]
+    # a file that the configuration names lies beside it, not below the prefix
+    shutil.copy(tmp_path / "spiking/results/tiny/seed0/fp32/weights.pt", tmp_path / "w.pt")
+    trained = "spiking={definitions: {tiny: {weights: w.pt, init: fp32, phases: []}}}"
+    assert "negspike_train tiny/seed0/fp32" in planned_jobs(
+        succeed(tmp_path, "--dry-run", "best.txt", "--config", trained)
+    )
+    (tmp_path / "w.pt").unlink()
     with open(tmp_path / "best.txt") as stream:
         (row,) = csv.DictReader(stream)
     assert (row["net"], row["seed"], row["k"]) == ("tiny", "0", "1")

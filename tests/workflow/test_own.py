@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.torch import save_file
 from workflow_runs import planned_jobs, snakemake, write_config
 
 from negspike.files import file_sha256
@@ -156,3 +157,22 @@ def test_a_file_that_is_not_there_is_one_clear_line(key: str, tmp_path: Path) ->
     lines = [line for line in told.stdout.splitlines() if name in line]
     assert told.returncode != 0 and len(lines) == 1 and "no such file" in lines[0], told.stdout
     assert str(tmp_path) in lines[0] and "Traceback" not in told.stdout
+    assert name in told.stdout.splitlines()[-1], "its line is the last one"
+
+
+@pytest.mark.slow
+def test_a_folder_with_weights_beside_the_configuration_is_moved(tmp_path: Path) -> None:
+    here = tmp_path / "here"
+    (here / "my").mkdir(parents=True)
+    config = own_config(here)
+    config |= {"nets": ["trees"]}
+    config["definitions"]["trees"]["weights"] = "w.safetensors"
+    namespace: dict[str, Any] = {}
+    exec(NETS, namespace)
+    save_file(namespace["build"](width=4).state_dict(), here / "my/w.safetensors")
+    target = "results/own/trees/seed0/fp32/weights.pt"
+    told = snakemake(here, target, "--configfile", write_config(here / "my", config))
+    assert told.returncode == 0, told.stdout
+    moved = here.rename(tmp_path / "moved")
+    told = snakemake(moved, target, "--dry-run", "--configfile", str(moved / "my/tiny.yaml"))
+    assert planned_jobs(told.stdout) == set(), told.stdout

@@ -249,6 +249,20 @@ def test_a_net_less_only_redraws(finished: Finished) -> None:
     assert finished.planned(config=finished.changed(lambda config: config.update(nets=["tiny"]))) == ALL
 
 
+def test_a_model_in_a_module_of_the_folder(finished: Finished) -> None:
+    """Named with a dot it is found as well, and what is in it counts as much."""
+    code = "from torch import nn\n\ndef build():\n    return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))\n"
+    (finished.folder / "flat.py").write_text(code)
+    mine = {"dataset": "digits", "model": "flat.build", "timesteps": 9, "batch_size": 50}
+    mine |= {"phases": [{"epochs": 1, "learning_rate": 1e-3}], "quantization": [{"levels": 3}]}
+    config = finished.changed(lambda config: config.update(nets=["mine"], definitions={"mine": mine}))
+    target = "results/tiny/mine/seed0/fp32/weights.pt"
+    finished.snakemake("--", target, config=config)
+    assert finished.planned("--", target, config=config) == set()
+    with finished.appended("flat.py"):
+        assert finished.planned("--", target, config=config) == {"train mine/seed0/fp32"}
+
+
 def test_what_makes_no_difference_runs_nothing(finished: Finished, tmp_path: Path) -> None:
     """All of it at once: Snakemake gives its reason where one of them would count."""
     # comments, the order of keys, another address of the same archive

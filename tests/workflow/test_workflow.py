@@ -103,6 +103,7 @@ def test_a_run_ends_with_its_table(finished_copy: Finished) -> None:
         (["--config", "published=zou", "--"], ["config key 'published': zou: there is no such file"]),
         (["--config", "published=.", "--"], ["config key 'published': . is a folder"]),
         (["--config", "threshold_bits=1", "--"], ["'threshold_bits' is 1"]),
+        (["results/tiny/tiny/seed01/k1/accuracy.txt"], ["did you mean results/tiny/tiny/seed0/k1/accuracy.txt?"]),
         (["results/tiny/tiny/seed0/levels0/weights.pt"], ["nothing makes results/tiny/tiny/seed0/levels0/weights.pt"]),
     ],
 )

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from negspike.commands.images import add_image_options, check_output, positive, read_prepared
+from negspike.commands.images import PREPARATION, add_image_options, check_output, positive, read_prepared
 from negspike.errors import InputError
 
 
@@ -50,6 +50,8 @@ def run(options: argparse.Namespace) -> int:
         raise InputError("--json, --nir and --qonnx are to name different files")
     for path in given:
         check_output(path, options.network, options.data)
+    if not options.data and any(getattr(options, name) is not None for name in (*PREPARATION, "limit")):
+        raise InputError("options about images belong to --data, of which there is none")
     network, images = SpikingNetwork.load(options.network), None
     if options.data:
         images = read_prepared(options.data, options, split="test", network=network)[0].images

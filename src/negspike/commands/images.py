@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 # Options that prepare pixels.
-_PREPARATION = ("size", "crop", "channels", "mean", "std", "per_image")
+PREPARATION = ("size", "crop", "channels", "mean", "std", "per_image")
 
 
 def add_model_options(parser: argparse.ArgumentParser, *, positional: bool) -> None:
@@ -93,7 +93,7 @@ def read_prepared(
         raise InputError("--per-image takes each image's own mean and deviation; leave --mean and --std out")
     spec = _spec({**stored, **wanted})
     samples = read_samples(path, spec, split, options.limit)
-    given = [name for name in _PREPARATION if getattr(options, name) is not None]
+    given = [name for name in PREPARATION if getattr(options, name) is not None]
     if samples.prepared and given:
         raise InputError(
             f"{path}: floats are taken as the network sees them, and --{given[0].replace('_', '-')} is of pixels; "

@@ -79,6 +79,12 @@ class Rewriter:
         self.levels = levels
         try:
             self.original = copy.deepcopy(model).eval()
+        except Exception as error:
+            raise InputError(
+                f"{type(model).__name__}: it cannot be copied ({one_line(error)[:200]}); make pruned or normed weights "
+                "permanent first, with torch.nn.utils.prune.remove or remove_weight_norm"
+            ) from error
+        try:
             graph = _Tracer().trace(self.original)
         except Exception as error:
             raise InputError(

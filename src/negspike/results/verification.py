@@ -156,7 +156,7 @@ def _predict(model: torch.nn.Module, images: np.ndarray, classes: int) -> np.nda
         raise InputError(f"the model cannot take images of shape {images.shape[1:]}: {one_line(error)}") from error
     finally:
         model.train(training)
-    logits = torch.cat(batches)
+    logits = torch.cat(batches).flatten(1)  # (N, classes, 1, 1) of a head of convolutions
     if logits.shape != (len(images), classes):
         raise InputError(f"the model gives {tuple(logits.shape)}, the network {(len(images), classes)}")
     return logits.argmax(1).cpu().numpy()
