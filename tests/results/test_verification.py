@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import nn
 
 import negspike
 from negspike.errors import InputError
+from negspike.spiking.nodes import Neurons
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +39,7 @@ def test_lossless(model: nn.Module, images: torch.Tensor) -> None:
     assert found.latency_bound == network.latency_bound == 14 and 0 < found.latest_silent_step <= 14
     assert found.predictions["integer ANN"] == found.predictions["quantised model"] == 60
     assert found.predictions["float model"] < 60
+    assert found.model_neurons == found.equal_model_neurons == 60 * network.neurons
     assert "float64" not in repr(found) and repr(found).startswith("lossless\n")
 
 
@@ -50,6 +53,26 @@ def test_what_rounding_makes_different_is_counted_and_explained(model: nn.Module
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     other = nn.Sequential(nn.Flatten(), nn.Linear(64, 50))
     assert negspike.verify(network, images, other, engine="dense").float64_predictions < 30
+
+
+def test_a_conversion_that_is_wrong_shows(model: nn.Module, images: torch.Tensor) -> None:
+    """The network is lossless for its own integer ANN, which is another one than the model."""
+    network = negspike.convert(model, images[:1])
+    first, *others = network.nodes
+    assert isinstance(first, Neurons)
+    wrong = replace(network, nodes=(replace(first, theta=first.theta * 2), *others))
+    found = negspike.verify(wrong, images, model)
+    assert found.lossless and 0 < found.equal_model_neurons < found.model_neurons == 60 * network.neurons
+    assert re.search(rf"neurons equal to the quantised model +{found.equal_model_neurons:,} of 14,880\n", repr(found))
+
+
+def test_each_use_of_a_quantiser_is_compared(images: torch.Tensor) -> None:
+    torch.manual_seed(0)
+    act = negspike.QuantReLU(step=0.2, levels=7)
+    model = nn.Sequential(nn.Conv2d(1, 6, 3), act, nn.Conv2d(6, 8, 3), act, nn.Flatten(), nn.Linear(128, 50)).eval()
+    network = negspike.convert(negspike.round_weights(model), images[:1])
+    found = negspike.verify(network, images, model)
+    assert found.model_neurons == found.equal_model_neurons == 60 * network.neurons
 
 
 class Signs(nn.Module):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +20,7 @@ from negspike.results.evaluation import evaluate
 from negspike.spiking.graph import SpikingNetwork
 from negspike.spiking.simulation import UNTIL_SILENT, make_engine
 from negspike.tables import Table
+from negspike.training.quantizers import QuantIdentity, QuantReLU
 
 MODEL_BATCH = 50
 QUANTISED, FLOAT = "quantised model", "float model"
@@ -36,7 +39,11 @@ class Verification(Table):
         latency_bound: the certified number of these steps, or None.
         predictions: images predicted alike by the spiking network and the integer ANN, and by each model given.
         float64_predictions: of the images that the quantised model predicts otherwise, those that it predicts alike in
-            float64, on weights rounded as the network's: there the rounding of floats made the difference.
+            float64: there the rounding of floats made the difference.
+        model_neurons: activations of the quantised model's QuantReLU and QuantIdentity in all images, computed in
+            float64 on weights rounded as the network's; 0 without a model.
+        equal_model_neurons: of these, those that are the integer ANN's. Where conversion is right, others are nearer to
+            a tie than the integers' scales can tell.
     """
 
     images: int
@@ -47,6 +54,8 @@ class Verification(Table):
     latency_bound: int | None
     predictions: dict[str, int] = field(hash=False)
     float64_predictions: int = 0
+    model_neurons: int = 0
+    equal_model_neurons: int = 0
 
     @property
     def lossless(self) -> bool:
@@ -61,6 +70,11 @@ class Verification(Table):
         rows = [
             ("images silent", f"{self.silent_images:,} of {self.images:,}"),
             ("neurons equal to the integer ANN", f"{self.equal_neurons:,} of {self.neurons:,}"),
+            *(
+                [("neurons equal to the quantised model", f"{self.equal_model_neurons:,} of {self.model_neurons:,}")]
+                if self.model_neurons
+                else []
+            ),
             ("latest silent step", f"{self.latest_silent_step if self.silent_images else 'none'} ({bound})"),
         ]
         for name, equal in self.predictions.items():
@@ -84,10 +98,13 @@ def verify(
 ) -> Verification:
     """Prove neuron by neuron that the spiking network computes what the quantised network does.
 
+    Two steps: each silent neuron has the integer ANN's activation, which is exact; and the integer ANN has the model's,
+    computed in float64, which says whether conversion was right.
+
     Args:
         network: the integer spiking network.
         images: (N, C, H, W) standardised floats, array or tensor.
-        model: the quantised model that was converted, to compare its predictions too.
+        model: the quantised model that was converted, to compare the activations of its quantisers and its predictions.
         float_model: the model before it was quantised, likewise.
         timesteps, engine, device, threads: as in :func:`negspike.simulate`.
 
@@ -109,15 +126,7 @@ def verify(
         if one is not None:
             equal[name] = _predict(one, array, network.classes) == spiking
     others = ~equal.get(QUANTISED, np.ones(len(array), bool))
-    exact = 0
-    if model is not None and others.any():
-        in_float64 = round_weights(copy.deepcopy(model).cpu(), network.weight_bits).double()
-        try:
-            found = _predict(in_float64, array[others], network.classes)
-        except InputError:  # it makes some numbers float32 itself, as (x > 0).float() does
-            with _InFloat64():
-                found = _predict(in_float64, array[others], network.classes)
-        exact = int((found == spiking[others]).sum())
+    exact = _InFloat64(network, array, model) if model is not None else None
     return Verification(
         images=len(array),
         silent_images=int(silent.sum()),
@@ -126,12 +135,61 @@ def verify(
         latest_silent_step=int(log.silent.max(initial=0)),
         latency_bound=network.latency_bound,
         predictions={name: int(alike.sum()) for name, alike in equal.items()},
-        float64_predictions=exact,
+        float64_predictions=0 if exact is None else int((exact.predictions == spiking)[others].sum()),
+        model_neurons=0 if exact is None else exact.neurons,
+        equal_model_neurons=0 if exact is None else exact.equal,
     )
 
 
-class _InFloat64(TorchFunctionMode):
-    """What a model makes float32 itself, as ``(x > 0).float()`` does, is float64."""
+class _InFloat64:
+    """What the quantised model computes in float64, on weights rounded as the network's.
+
+    Attributes:
+        predictions: (N,) classes.
+        neurons: activations of its quantisers in all images.
+        equal: of these, those that are the integer ANN's.
+    """
+
+    def __init__(self, network: SpikingNetwork, images: np.ndarray, model: torch.nn.Module) -> None:
+        exact = round_weights(copy.deepcopy(model).cpu(), network.weight_bits).double()
+        quantisers = {
+            name: module
+            for name, module in exact.named_modules(remove_duplicate=False)
+            if isinstance(module, QuantReLU | QuantIdentity)
+        }
+        # Populations are called as their quantisers are, the second use of one with a number.
+        populations: dict[QuantReLU | QuantIdentity, list[str]] = {module: [] for module in quantisers.values()}
+        for one in network.populations:
+            if module := quantisers.get(one.name) or quantisers.get(re.sub(r"_\d+$", "", one.name)):
+                populations[module].append(one.name)
+        seen: dict[QuantReLU | QuantIdentity, list[torch.Tensor]] = {module: [] for module in populations}
+        for module in populations:
+            module.register_forward_hook(lambda one, _, output: seen[one].append(output))
+
+        def compare(part: slice) -> None:
+            activations = network.activations(images[part])
+            for module, outputs in seen.items():
+                for name, output in zip(populations[module], outputs, strict=False):
+                    counts = (output / module.step).round().numpy()
+                    # one that conversion has moved, in front of a max pool say, has another shape
+                    if counts.size == activations[name].size:
+                        self.neurons += counts.size
+                        self.equal += int((counts == activations[name].reshape(counts.shape)).sum())
+                outputs.clear()
+
+        try:
+            self.neurons = self.equal = 0
+            self.predictions = _predict(exact, images, network.classes, compare)
+        except InputError:  # it makes some numbers float32 itself, as (x > 0).float() does
+            self.neurons = self.equal = 0
+            for outputs in seen.values():
+                outputs.clear()
+            with _Wide():
+                self.predictions = _predict(exact, images, network.classes, compare)
+
+
+class _Wide(TorchFunctionMode):
+    """What is made float32 is float64."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         wide = {name: torch.float64 if one is torch.float32 else one for name, one in (kwargs or {}).items()}
@@ -141,17 +199,19 @@ class _InFloat64(TorchFunctionMode):
 
 
 @torch.no_grad()
-def _predict(model: torch.nn.Module, images: np.ndarray, classes: int) -> np.ndarray:
+def _predict(
+    model: torch.nn.Module, images: np.ndarray, classes: int, each: Callable[[slice], None] = lambda part: None
+) -> np.ndarray:
     """Classes that a model in eval mode predicts for (N, C, H, W) images, rounded as the network sees them, (N,)."""
     parameter = next(model.parameters(), torch.zeros((), dtype=torch.float32, device="cpu"))
     rounded = integer_images(images) / 2.0**IMAGE_FRACTION_BITS
     training = model.training
     model.eval()
     try:
-        batches = [
-            model(torch.from_numpy(rounded[first : first + MODEL_BATCH]).to(parameter.device, parameter.dtype))
-            for first in range(0, len(rounded), MODEL_BATCH)
-        ]
+        batches = []
+        for part in (slice(first, first + MODEL_BATCH) for first in range(0, len(rounded), MODEL_BATCH)):
+            batches.append(model(torch.from_numpy(rounded[part]).to(parameter.device, parameter.dtype)))
+            each(part)
     except RuntimeError as error:
         raise InputError(f"the model cannot take images of shape {images.shape[1:]}: {one_line(error)}") from error
     finally:
