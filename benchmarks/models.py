@@ -34,7 +34,8 @@ HEAD = f"""# Models of torchvision
 Every classification model of `torchvision.models`, with random weights, as `python -m benchmarks.models` tries them:
 batch norms see {CALIBRATION} random images, then `quantize(model, images, levels={LEVELS})`, `convert` and `verify`,
 which simulates {IMAGES} images until they are silent. Each is converted, and **every neuron of every image equals the
-quantised ANN**, or it is refused with the line that is shown. Images are 64x64, or the least that the model takes.
+integer ANN**, or it is refused with the line that is shown. Images are 64x64, or the least that the model takes.
+"Differ" are activations of the quantised model, computed by PyTorch in float64, that are not the integer ANN's.
 Seconds are wall time, all of it together, on one core of a busy machine. Random weights say nothing about accuracy.
 Where float32 predicts otherwise than the network, it has rounded a neuron the other way
 ([conversion.md](conversion.md)).
@@ -42,10 +43,10 @@ Where float32 predicts otherwise than the network, it has rounded a neuron the o
 """
 COLUMNS = {
     "converted": "| model | side | populations | neurons | MACs | certified latency | silent after "
-    "| predictions equal in float32 | or else in float64 | seconds |",
+    "| differ in float64 | predictions equal in float32 | or else in float64 | seconds |",
     "refused": "| model | the line |",
 }
-RULES = {"converted": "| --- |" + " ---: |" * 9, "refused": "| --- | --- |"}
+RULES = {"converted": "| --- |" + " ---: |" * 10, "refused": "| --- | --- |"}
 
 
 @command
@@ -96,7 +97,8 @@ def attempt(name: str) -> str:
         return f"| {name} | FAILED: {one_line(ValueError(checked))} |"
     bound, latest = checked.latency_bound, checked.latest_silent_step
     alike = checked.predictions["quantised model"]
-    equal = f"{alike} of {IMAGES} | {alike + checked.float64_predictions} of {IMAGES}"
+    differing = f"{checked.model_neurons - checked.equal_model_neurons:,} of {checked.model_neurons:,}"
+    equal = f"{differing} | {alike} of {IMAGES} | {alike + checked.float64_predictions} of {IMAGES}"
     counted = f"{len(network.populations)} | {network.neurons:,} | {network.macs:,} | {bound} | {latest} | {equal}"
     return f"| {name} | {side} | {counted} | {time.perf_counter() - start:.0f} |"
 
