@@ -88,8 +88,9 @@ def model_file(net):
     if colon:
         return {"sha256": file_sha256(config_file(f"definitions.{net}.model", name))}
     # a job finds modules of the current folder as it finds installed ones, which are not looked at
-    stem = "/".join(model.split(".")[:-1])
-    found = [path for path in (f"{stem}.py", f"{stem}/__init__.py") if stem and Path(path).is_file()]
+    *package, stem = model.split(".")[:-1] or [""]
+    files = (Path(*package, f"{stem}.py"), Path(*package, stem, "__init__.py"))
+    found = [path for path in files if stem and path.is_file()]
     return {"sha256": file_sha256(found[-1])} if found else {}
 
 
