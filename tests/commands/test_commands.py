@@ -176,7 +176,7 @@ def test_each_error_is_one_line(here: Path, capsys: pytest.CaptureFixture[str]) 
         ("w.safetensors", "other.pt", ["other.pt", "weights of another net"]),
         ("w.safetensors", "parallel.pt", ["weights of another net", "0.bias", "is missing"]),
         ("w.safetensors", "more.pt", ["weights of another net", "has no more"]),
-        ("w.safetensors", "whole.pt", ["whole.pt: more than tensors", "never unpickled", "state_dict"]),
+        ("w.safetensors", "whole.pt", ["whole.pt: no state dict but more than tensors", "never unpickled"]),
         ("w.safetensors", "broken.npz", ["broken.npz", "no state dict"]),
         ("w.safetensors", "none.pt", ["none.pt", "No such file"]),
         ("images/", "nothing", ["nothing", "no such folder"]),

@@ -41,7 +41,7 @@ class Verification(Table):
         float64_predictions: of the images that the quantised model predicts otherwise, those that it predicts alike in
             float64: there the rounding of floats made the difference.
         model_neurons: activations of the quantised model's QuantReLU and QuantIdentity in all images, computed in
-            float64 on weights rounded as the network's; 0 without a model.
+            float64 on weights rounded as the network's; 0 without a model, or where it cannot be computed in float64.
         equal_model_neurons: of these, those that are the integer ANN's. Where conversion is right, others are nearer to
             a tie than the integers' scales can tell.
     """
@@ -126,7 +126,15 @@ def verify(
         if one is not None:
             equal[name] = _predict(one, array, network.classes) == spiking
     others = ~equal.get(QUANTISED, np.ones(len(array), bool))
-    exact = _InFloat64(network, array, model) if model is not None else None
+    exact = None
+    if model is not None and (
+        others.any() or any(isinstance(one, QuantReLU | QuantIdentity) for one in model.modules())
+    ):
+        try:
+            exact = _InFloat64(network, array, model)
+        except InputError:
+            if others.any():
+                raise
     return Verification(
         images=len(array),
         silent_images=int(silent.sum()),

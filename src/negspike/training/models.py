@@ -85,7 +85,7 @@ def load_state(model: nn.Module, path: Path) -> None:
                 state = inner if isinstance(inner := state.get(key), dict) else state
     except pickle.UnpicklingError as error:
         raise InputError(
-            f"{path}: more than tensors, a whole model say, and never unpickled; save model.state_dict()"
+            f"{path}: no state dict but more than tensors, a whole model say, never unpickled; save model.state_dict()"
         ) from error
     except Exception as error:
         raise InputError(f"{path}: no state dict in .safetensors or of torch.save ({_kind(error)})") from error
