@@ -62,6 +62,7 @@ def test_a_conversion_that_is_wrong_shows(model: nn.Module, images: torch.Tensor
     assert isinstance(first, Neurons)
     wrong = replace(network, nodes=(replace(first, theta=first.theta * 2), *others))
     found = negspike.verify(wrong, images, model)
+    assert found.equal_model_neurons is not None
     assert found.lossless and 0 < found.equal_model_neurons < found.model_neurons == 60 * network.neurons
     assert re.search(rf"neurons equal to the quantised model +{found.equal_model_neurons:,} of 14,880\n", repr(found))
 
@@ -89,6 +90,22 @@ def test_a_model_that_makes_float32_itself(images: torch.Tensor) -> None:
     network = negspike.convert(model, images[:1], weight_bits=4)
     found = negspike.verify(network, images, model, engine="dense")
     assert 0 < 60 - found.predictions["quantised model"] == found.float64_predictions
+
+
+class InFloat32(nn.Module):
+    """Runs in float32 alone, as some operations of PyTorch do."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if x.dtype == torch.float64:
+            raise RuntimeError("expected scalar type Float but found Double")
+        return x
+
+
+def test_where_float64_cannot_be_computed_it_says_so(model: nn.Module, images: torch.Tensor) -> None:
+    network = negspike.convert(model, images[:1])
+    found = negspike.verify(network, images, nn.Sequential(InFloat32(), model).eval())
+    assert found.lossless and found.model_neurons == 0 and found.equal_model_neurons is None
+    assert "neurons equal to the quantised model      unknown: it cannot be computed in float64\n" in repr(found)
 
 
 def test_a_head_of_convolutions(images: torch.Tensor) -> None:

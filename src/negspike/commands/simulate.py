@@ -25,9 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print what was counted, and what it would cost."""
     from negspike.files import write_json
-    from negspike.results.collect import run_named
     from negspike.results.energy import energy
     from negspike.results.evaluation import log_facts
+    from negspike.results.folders import run_named
     from negspike.spiking.graph import SpikingNetwork
     from negspike.spiking.simulation import simulate
 

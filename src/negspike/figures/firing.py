@@ -19,7 +19,7 @@ from negspike.figures.style import (
     table,
     time_axis,
     title,
-    whole,
+    whole_ticks,
 )
 from negspike.results.spikes import Spikes
 from negspike.results.spikes import read_spikes as read
@@ -88,7 +88,7 @@ def _draw(axes: Axes, values: np.ndarray, timesteps: int, norm: LogNorm) -> None
     )
     time_axis(axes, timesteps)
     axes.set(xlim=(0.5, timesteps + 0.5), ylim=(layers + 0.5, 0.5))
-    axes.yaxis.set_major_locator(whole(min(layers, 8)))
+    axes.yaxis.set_major_locator(whole_ticks(min(layers, 8)))
 
 
 def numbers(every: Sequence[Spikes]) -> str:

@@ -10,7 +10,18 @@ from matplotlib.collections import PolyCollection
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
-from negspike.figures.style import COLOUR_MAP, GREY, canvas, colour_bar, grouped, place, points, table, title, whole
+from negspike.figures.style import (
+    COLOUR_MAP,
+    GREY,
+    canvas,
+    colour_bar,
+    grouped,
+    place,
+    points,
+    table,
+    title,
+    whole_ticks,
+)
 from negspike.results.spikes import Spikes
 from negspike.results.spikes import read_spikes as read
 
@@ -73,7 +84,7 @@ def _draw(axes: Axes, width: int, corners: np.ndarray, neurons: np.ndarray, norm
         cells.set(array=neurons[which], linewidth=points(thickness))
         axes.add_collection(cells, autolim=False)
     for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_locator(whole(5))
+        axis.set_major_locator(whole_ticks(5))
     axes.set_xlabel("activation of the integer ANN")
     axes.set_ylabel("net spike count" + (f" (cells of {width})" if width > 1 else ""))
 

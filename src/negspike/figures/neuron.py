@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from negspike.errors import InputError
-from negspike.figures.style import DASHED, GREY, canvas, grouped, place, points, table, title, whole
+from negspike.figures.style import DASHED, GREY, canvas, grouped, place, points, table, title, whole_ticks
 from negspike.results.traces import TracedImage
 from negspike.results.traces import read_traces as read
 from negspike.spiking.trace import Trace
@@ -110,8 +110,8 @@ def _draw(axes: Axes, trace: Trace, m: int) -> None:
     )
     axes.set(xlabel="time step", ylabel="potential in thresholds")
     axes.set_xlim(0, len(steps) - 0.5)
-    axes.xaxis.set_major_locator(whole(7))
-    axes.yaxis.set_major_locator(whole(7))
+    axes.xaxis.set_major_locator(whole_ticks(7))
+    axes.yaxis.set_major_locator(whole_ticks(7))
 
 
 def numbers(every: Sequence[TracedImage]) -> str:

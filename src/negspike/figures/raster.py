@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from negspike.figures.style import GREY, canvas, grouped, marks, place, points, table, title, whole
+from negspike.figures.style import GREY, canvas, grouped, marks, place, points, table, title, whole_ticks
 from negspike.results.traces import TracedImage
 from negspike.results.traces import read_traces as read
 from negspike.spiking.trace import Trace
@@ -76,7 +76,7 @@ def _draw(axes: Axes, trace: Trace) -> None:
         words = f"silent after {last[layer]}" if last[layer] < steps else f"still spiking at {steps}"
         axes.text(1.01, row + 0.5, words, transform=axes.get_yaxis_transform(), va="center", fontsize=points(6.5))
     axes.set(xlim=(0.3, steps + 0.7), ylim=(len(layers), 0), xlabel="time step")
-    axes.xaxis.set_major_locator(whole(10))
+    axes.xaxis.set_major_locator(whole_ticks(10))
     names = [trace.populations[layer] for layer in layers]
     sizes = [(int((trace.population == layer).sum()), int(trace.sizes[layer])) for layer in layers]
     tall = len(layers) == len(trace.populations) and len(layers) <= 12

@@ -10,7 +10,19 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from negspike.figures.style import DASHED, GREY, arrange, canvas, grouped, line, marks, points, table, title, whole
+from negspike.figures.style import (
+    DASHED,
+    GREY,
+    arrange,
+    canvas,
+    grouped,
+    line,
+    marks,
+    points,
+    table,
+    title,
+    whole_ticks,
+)
 from negspike.results.streams import Streamed
 from negspike.results.streams import read_streams as read
 
@@ -68,7 +80,7 @@ def _draw_frames(axes: Axes, one: Streamed) -> None:
             axes.text(*at, kind, transform=axes.get_xaxis_transform(), ha="center", va="bottom", fontsize=points(6))
         start = end
     axes.set(xlim=(0.5, start), xlabel="frame", ylabel="SOPs per frame (thousands)")
-    axes.xaxis.set_major_locator(whole(8))
+    axes.xaxis.set_major_locator(whole_ticks(8))
 
 
 def numbers(every: Sequence[Streamed]) -> str:

@@ -157,7 +157,7 @@ def line(axes: Axes, x: np.ndarray, values: Sequence[np.ndarray], **style: Any) 
     return drawn
 
 
-def whole(ticks: int) -> MaxNLocator:
+def whole_ticks(ticks: int) -> MaxNLocator:
     """Ticks at whole numbers, about so many at most; one where there is only one."""
     return MaxNLocator(ticks, integer=True, min_n_ticks=1)
 

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from negspike.errors import InputError
-from negspike.figures.style import arrange, canvas, grouped, legend_label, line, look, spread, table, title, whole
+from negspike.figures.style import arrange, canvas, grouped, legend_label, line, look, spread, table, title, whole_ticks
 from negspike.precision import Precision
 from negspike.results.histories import History
 from negspike.results.histories import read_histories as read
@@ -42,7 +42,7 @@ def build(every: Sequence[History]) -> Figure:
         for axes in rows[-1]:
             title(axes, net)
             axes.set_xlabel("epoch")
-            axes.xaxis.set_major_locator(whole(6))
+            axes.xaxis.set_major_locator(whole_ticks(6))
             axes.grid(True)
             axes.set_axisbelow(True)
     arrange(figure, rows)

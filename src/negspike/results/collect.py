@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from negspike.errors import InputError, foreign_file
 from negspike.precision import Precision
-from negspike.results.folders import run_folder
+from negspike.results.folders import RUN, run_folder
 from negspike.results.metrics import Curves, curves_from_logs
 from negspike.spiking.logs import NAMES, read_logs
 
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 # float64 holds every count
 _Count = Annotated[int, Field(ge=1, le=1 << 53)]
 _Number = Annotated[int, Field(ge=0, le=1 << 53)]
-_RUN = re.compile(r"(?P<net>[^/]+)/(seed(?P<seed>\d+)/)?(?P<name>k\d{1,2}|levels\d{1,8})")
 _Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
@@ -93,14 +91,6 @@ def collect(
     return Results(curves, fp32)
 
 
-def run_named(folder: Path) -> tuple[str, int, Precision] | None:
-    """Net, seed and precision that the logs in a folder are about, by its name; None if it says nothing of it."""
-    parts = folder.resolve().parts
-    with_seed = len(parts) > 2 and re.fullmatch(r"seed\d+", parts[-2])
-    match = _RUN.fullmatch("/".join(parts[-3 if with_seed else -2 :]))
-    return match and (match["net"], int(match["seed"] or 0), Precision.parse(match["name"]))
-
-
 def _logs_folder(directory: Path, net: str, seed: int, precision: Precision) -> Path:
     with_seed = run_folder(directory, net, seed, precision.name)
     without = directory / net / precision.name
@@ -111,7 +101,7 @@ def _find_runs(directory: Path) -> dict[tuple[str, int, Precision], Path]:
     """Every folder with at least one of the four logs, sorted by (net, seed, precision)."""
     found: dict[tuple[str, int, Precision], Path] = {}
     for path in (*directory.glob("*/*"), *directory.glob("*/seed*/*")):
-        match = _RUN.fullmatch(path.relative_to(directory).as_posix())
+        match = RUN.fullmatch(path.relative_to(directory).as_posix())
         if match and any((path / f"{name}.txt").exists() for name in NAMES):
             if not match["net"].isprintable():
                 raise InputError(f"{str(path)!a}: the name of a net is text that can be printed; rename its folder")

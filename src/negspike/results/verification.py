@@ -41,9 +41,9 @@ class Verification(Table):
         float64_predictions: of the images that the quantised model predicts otherwise, those that it predicts alike in
             float64: there the rounding of floats made the difference.
         model_neurons: activations of the quantised model's QuantReLU and QuantIdentity in all images, computed in
-            float64 on weights rounded as the network's; 0 without a model, or where it cannot be computed in float64.
-        equal_model_neurons: of these, those that are the integer ANN's. Where conversion is right, others are nearer to
-            a tie than the integers' scales can tell.
+            float64 on weights rounded as the network's; 0 without a model.
+        equal_model_neurons: of these, those that are the integer ANN's; None: it cannot be computed in float64. Where
+            conversion is right, others are nearer to a tie than the integers' scales can tell.
     """
 
     images: int
@@ -55,7 +55,7 @@ class Verification(Table):
     predictions: dict[str, int] = field(hash=False)
     float64_predictions: int = 0
     model_neurons: int = 0
-    equal_model_neurons: int = 0
+    equal_model_neurons: int | None = 0
 
     @property
     def lossless(self) -> bool:
@@ -70,13 +70,13 @@ class Verification(Table):
         rows = [
             ("images silent", f"{self.silent_images:,} of {self.images:,}"),
             ("neurons equal to the integer ANN", f"{self.equal_neurons:,} of {self.neurons:,}"),
-            *(
-                [("neurons equal to the quantised model", f"{self.equal_model_neurons:,} of {self.model_neurons:,}")]
-                if self.model_neurons
-                else []
-            ),
             ("latest silent step", f"{self.latest_silent_step if self.silent_images else 'none'} ({bound})"),
         ]
+        if self.model_neurons or self.equal_model_neurons is None:
+            known = "unknown: it cannot be computed in float64"
+            if self.equal_model_neurons is not None:
+                known = f"{self.equal_model_neurons:,} of {self.model_neurons:,}"
+            rows.insert(2, ("neurons equal to the quantised model", known))
         for name, equal in self.predictions.items():
             rows.append((f"predictions equal to the {name}", f"{equal:,} of {self.images:,}"))
             if name == QUANTISED and equal < self.images:
@@ -126,15 +126,14 @@ def verify(
         if one is not None:
             equal[name] = _predict(one, array, network.classes) == spiking
     others = ~equal.get(QUANTISED, np.ones(len(array), bool))
-    exact = None
-    if model is not None and (
-        others.any() or any(isinstance(one, QuantReLU | QuantIdentity) for one in model.modules())
-    ):
+    exact, computable = None, True
+    if model is not None and (others.any() or _quantisers(model)):
         try:
             exact = _InFloat64(network, array, model)
         except InputError:
             if others.any():
                 raise
+            computable = False
     return Verification(
         images=len(array),
         silent_images=int(silent.sum()),
@@ -145,8 +144,14 @@ def verify(
         predictions={name: int(alike.sum()) for name, alike in equal.items()},
         float64_predictions=0 if exact is None else int((exact.predictions == spiking)[others].sum()),
         model_neurons=0 if exact is None else exact.neurons,
-        equal_model_neurons=0 if exact is None else exact.equal,
+        equal_model_neurons=None if not computable else 0 if exact is None else exact.equal,
     )
+
+
+def _quantisers(model: torch.nn.Module) -> dict[str, QuantReLU | QuantIdentity]:
+    """By all of their names."""
+    every = model.named_modules(remove_duplicate=False)
+    return {name: module for name, module in every if isinstance(module, QuantReLU | QuantIdentity)}
 
 
 class _InFloat64:
@@ -160,11 +165,7 @@ class _InFloat64:
 
     def __init__(self, network: SpikingNetwork, images: np.ndarray, model: torch.nn.Module) -> None:
         exact = round_weights(copy.deepcopy(model).cpu(), network.weight_bits).double()
-        quantisers = {
-            name: module
-            for name, module in exact.named_modules(remove_duplicate=False)
-            if isinstance(module, QuantReLU | QuantIdentity)
-        }
+        quantisers = _quantisers(exact)
         # Populations are called as their quantisers are, the second use of one with a number.
         populations: dict[QuantReLU | QuantIdentity, list[str]] = {module: [] for module in quantisers.values()}
         for one in network.populations:
