@@ -14,7 +14,7 @@ from negspike.arguments import within
 from negspike.conversion.reconstruct import Limits, outputs, reconstruct
 from negspike.conversion.rewrite import Quantiser, Rewriter
 from negspike.conversion.rounding import round_weights
-from negspike.conversion.trace import check_module, tensor_of
+from negspike.conversion.trace import AXES, check_module, tensor_of
 from negspike.errors import InputError, one_line
 
 # What the error of a step is measured on, and how many steps are tried in each of two rounds.
@@ -41,8 +41,8 @@ def quantize(
 
     Args:
         model: made of what ``torch.fx`` can trace; it is left as it is.
-        calibration: (N, C, H, W) floats, some dozens to hundreds of images as the model is used with; steps are chosen
-            by at most 512 of them, spread evenly.
+        calibration: (N, C, H, W) floats, some dozens to hundreds of images as the model is used with, or (N, C, L) or
+            (N, F); steps are chosen by at most 512 of them, spread evenly.
         levels: largest count L; 15 makes activations of 4 bits. A QuantIdentity has as many values, half
             below 0 unless it is given sums of ReLUs.
         percentile: the largest count stands for this percentile of the positive inputs; None: the step with the least
@@ -63,7 +63,7 @@ def quantize(
     if percentile is not None and not (isinstance(percentile, int | float) and 0 < percentile <= 100):
         raise InputError(f"percentile is {percentile!r}: it must be a number above 0 and at most 100")
     images = tensor_of(calibration)
-    if images.dim() != 4 or 0 in images.shape:
+    if images.dim() not in AXES or 0 in images.shape:
         raise InputError(f"calibration images have shape {tuple(images.shape)}, expected (N, channels, height, width)")
     parameter = next(model.parameters(), None)
     if parameter is not None:
@@ -71,7 +71,7 @@ def quantize(
     with torch.device("cpu"):  # not where the caller's new tensors would be, but where the model is
         rewriter = Rewriter(model, count)
         rewritten = rewriter.rewrite().eval()
-        _check_trace(rewriter, images[:2])
+        _check_trace(rewriter, images)
         quantised = round_weights(rewritten).to(images.device)
     chosen = images[:: -(-len(images) // CALIBRATION_IMAGES)]
     _calibrate(quantised, chosen, percentile, rewriter.activations)
@@ -87,9 +87,10 @@ def quantize(
 
 
 @torch.no_grad()
-def _check_trace(rewriter: Rewriter, images: torch.Tensor) -> None:
+def _check_trace(rewriter: Rewriter, calibration: torch.Tensor) -> None:
     """Modules may do something else with what is no tensor: transforms of torchvision let it pass."""
-    with _fitting(), outputs(rewriter.module, rewriter.activations):
+    images = calibration[:2]
+    with _fitting(calibration), outputs(rewriter.module, rewriter.activations):
         expected, found = rewriter.original(images.clone()), rewriter.module(images.clone())
     name = type(rewriter.original).__name__
     if not isinstance(expected, torch.Tensor):
@@ -103,13 +104,15 @@ def _check_trace(rewriter: Rewriter, images: torch.Tensor) -> None:
 
 
 @contextmanager
-def _fitting() -> Iterator[None]:
+def _fitting(images: torch.Tensor) -> Iterator[None]:
     try:
         yield
     except InputError:
         raise
     except Exception as error:
-        raise InputError(f"the calibration images do not fit the model: {one_line(error)[:200]}") from error
+        raise InputError(
+            f"calibration images have shape {tuple(images.shape)} and do not fit the model: {one_line(error)[:200]}"
+        ) from error
 
 
 # --- steps ------------------------------------------------------------------------------------------------------------
@@ -130,7 +133,7 @@ def _calibrate(
         for name, (low, high) in activations.items()
     ]
     try:
-        with _fitting():
+        with _fitting(images):
             model(images.clone())
     finally:
         for handle in handles:

@@ -13,6 +13,7 @@ from negspike.conversion.narrow import narrow_thresholds
 from negspike.conversion.simplify import simplify
 from negspike.conversion.trace import trace
 from negspike.spiking.graph import SpikingNetwork
+from negspike.spiking.nodes import image_shape
 
 
 def is_quantised(model: nn.Module, example: Any) -> bool:
@@ -31,7 +32,8 @@ def convert(
         model: in evaluation mode, with a quantiser wherever it is not linear: a :class:`negspike.QuantReLU` or
             :class:`negspike.QuantIdentity`, as :func:`negspike.quantize` puts them, or one written in PyTorch's
             operations, as its quantisation-aware training and Brevitas do (docs/conversion.md). It is left as it is.
-        example: (N, C, H, W) floats; the network takes images of this size.
+        example: (N, C, H, W) floats, (N, C, L) or (N, F); the network takes images of this size, of height 1 or of
+            one pixel.
         weight_bits: width of the integer weights, 2 to 24. A model whose forward pass rounds its weights itself keeps
             them as they are if this is not less; integers times a scale, of at most 12 bits, become these integers;
             for others 24 keeps predictions.
@@ -44,7 +46,7 @@ def convert(
     bits = within("weight_bits", weight_bits, 2, 24)
     operations = simplify(trace(model, example))
     nodes = Folder().fold(operations)
-    channels, height, width = operations[0].shape
-    built = IntegerBuilder(nodes, channels, bits).build()
-    network = SpikingNetwork((channels, height, width), built, bits, {"model": type(model).__name__})
+    shape = image_shape(operations[0].shape)
+    built = IntegerBuilder(nodes, shape[0], bits).build()
+    network = SpikingNetwork(shape, built, bits, {"model": type(model).__name__})
     return network if threshold_bits is None else narrow_thresholds(network, threshold_bits)

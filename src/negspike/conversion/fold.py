@@ -16,7 +16,7 @@ from negspike.conversion.calls import Operation
 from negspike.conversion.signals import Signal, Term, Unquantised
 from negspike.conversion.values import FloatNode, Value
 from negspike.errors import InputError
-from negspike.spiking.nodes import INPUT, Pair, Shape, Window
+from negspike.spiking.nodes import INPUT, Pair, Shape, Window, image_shape
 
 # Where Brevitas and PyTorch's quantisation-aware training keep the quantiser of a module.
 _INSIDE = re.compile(r"\.(act_quant(\..*)?|activation_post_process)$")
@@ -58,15 +58,13 @@ class Folder:
 
     def _evaluate(self, operation: Operation) -> Value:
         if operation.kind == "input":
-            if len(operation.shape) != 3:
-                raise InputError(f"the image has shape {operation.shape}, expected (channels, height, width)")
-            return Value.of(Signal.of(INPUT, _shape(operation.shape)))
+            return Value.of(Signal.of(INPUT, image_shape(operation.shape)), axes=len(operation.shape) - 1)
         values = [self.values[name] for name in operation.inputs]
         if operation.kind not in ("quantize", "maxpool", "clip", "affine", *_ROUTING):
             for value in values:
                 _check_settled(value.signal, operation.kind)
         result = _HANDLERS[operation.kind](self, operation, *values)
-        dims = result.index.shape + (result.signal.out_shape[1:] if result.spatial else ())
+        dims = result.index.shape + result.signal.out_shape[3 - result.axes :]
         size = prod(result.signal.out_shape)
         if operation.shape != ((size,) if result.flat else dims):
             raise InputError(f"{operation.kind} gives {dims}, the model {operation.shape}; it cannot be converted")
@@ -155,7 +153,7 @@ class Folder:
             result = Signal((signal.shape[0], *size), tuple(terms), signal.bias)
         else:
             result = replace(signal, pools=(*signal.pools, (window, np.ones(signal.shape[0], bool))))
-        return Value.of(result).reshaped(operation.shape)
+        return Value.of(result, axes=value.axes).reshaped(operation.shape)
 
     def _counted(self) -> dict[str, FloatNode]:
         """What emits counts, with the neurons whose counts they are."""
@@ -244,7 +242,7 @@ def _convolution(folder: Folder, operation: Operation, value: Value) -> Value:
     _check_channels(value, spatial=True)
     signal, window = value.plain(), values["window"]
     signal = folder.unbiased(signal) if window.is_padded else signal
-    return Value.of(signal.convolved(values["weight"], values["bias"], window, values["groups"]))
+    return Value.of(signal.convolved(values["weight"], values["bias"], window, values["groups"]), axes=value.axes)
 
 
 def _linear(_: Folder, operation: Operation, value: Value) -> Value:
@@ -253,20 +251,21 @@ def _linear(_: Folder, operation: Operation, value: Value) -> Value:
         _check_channels(value, spatial=False)
     signal = value.plain()
     weight = weight.reshape(len(weight), *signal.shape)
-    return Value.of(signal.convolved(weight, bias, Window(signal.shape[1:])), spatial=False)
+    return Value.of(signal.convolved(weight, bias, Window(signal.shape[1:])), axes=0)
 
 
 def _concatenate(_: Folder, operation: Operation, *values: Value) -> Value:
     for value in values:
-        _check_channels(value, spatial=values[0].spatial)
-    return Value.of(Signal.joined([value.plain() for value in values]), spatial=values[0].spatial)
+        _check_channels(value, spatial=bool(values[0].axes))
+    return Value.of(Signal.joined([value.plain() for value in values]), axes=values[0].axes)
 
 
 def _pool(folder: Folder, operation: Operation, value: Value) -> Value:
     _check_channels(value, spatial=True)
     signal, window = value.plain(), operation.values["window"]
     signal = folder.unbiased(signal) if window.is_padded else signal
-    return Value.of(signal.pooled(window, operation.values.get("divisor", 1.0))).reshaped(operation.shape)
+    pooled = signal.pooled(window, operation.values.get("divisor", 1.0))
+    return Value.of(pooled, axes=value.axes).reshaped(operation.shape)
 
 
 def _spread(folder: Folder, operation: Operation, value: Value) -> Value:
@@ -274,7 +273,7 @@ def _spread(folder: Folder, operation: Operation, value: Value) -> Value:
     signal, matrices = value.plain(), (operation.values["rows"], operation.values["columns"])
     if not all(np.allclose(matrix.sum(1), 1) for matrix in matrices):
         signal = folder.unbiased(signal)
-    return Value.of(signal.spread(*matrices)).reshaped(operation.shape)
+    return Value.of(signal.spread(*matrices), axes=value.axes).reshaped(operation.shape)
 
 
 def _permute(_: Folder, operation: Operation, value: Value) -> Value:
@@ -294,7 +293,7 @@ def _pick(_: Folder, operation: Operation, value: Value) -> Value:
         raise InputError("a slice without any channel")
     # Only what is chosen is kept, so that nothing else is copied along.
     signal = value.signal.picked(chosen.reshape(-1))
-    return Value(signal, np.arange(chosen.size).reshape(chosen.shape), value.spatial)
+    return Value(signal, np.arange(chosen.size).reshape(chosen.shape), value.axes)
 
 
 def _clip(_: Folder, operation: Operation, value: Value) -> Value:
@@ -347,14 +346,9 @@ def _named(operation: Operation, otherwise: str) -> str:
 def _check_channels(value: Value, *, spatial: bool) -> None:
     if value.flat:
         raise InputError("what was flattened over height and width can be read by a linear layer alone")
-    if value.index.ndim != 1 or value.spatial != spatial:
-        axes = "(N, channels, height, width)" if spatial else "(N, features)"
-        raise InputError(f"expected an input of shape {axes}")
-
-
-def _shape(values: tuple[int, ...]) -> Shape:
-    channels, height, width = values
-    return (channels, height, width)
+    if value.index.ndim != 1 or bool(value.axes) != spatial:
+        expected = "(N, channels, height, width) or (N, channels, length)" if spatial else "(N, features)"
+        raise InputError(f"expected an input of shape {expected}")
 
 
 def _added(first: Any, second: Any) -> Any:

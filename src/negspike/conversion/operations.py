@@ -15,12 +15,24 @@ import torch
 from negspike.conversion.activations import ACTIVATIONS, truth
 from negspike.conversion.calls import Activation, Call, Chain, Comparison, Entry
 from negspike.conversion.windows import matrix
-from negspike.spiking.nodes import Pair, Window
+from negspike.spiking.nodes import Pair, Window, image_shape
 
 
-def _pair(value: Any) -> Pair:
+def _pair(call: Call, name: str, *, flat: int = 1) -> Pair:
+    """An argument along (height, width); ``flat`` is the height's where the operation is on lines."""
+    value = call.arguments[name]
     sizes = [int(one) for one in (value if isinstance(value, list | tuple) else [value])]
-    return (sizes[0], sizes[-1])
+    return (flat if _is_on_lines(call) else sizes[0], sizes[-1])
+
+
+def _is_on_lines(call: Call) -> bool:
+    """Whether it takes (N, channels, length) in place of (N, channels, height, width)."""
+    return "1d" in call.short
+
+
+def _size(shape: tuple[int, ...]) -> Pair:
+    """(height, width) of a tensor, of lines (1, length)."""
+    return image_shape(shape)[1:]
 
 
 # --- linear maps ----------------------------------------------------------------------------------------------------
@@ -29,13 +41,15 @@ def _pair(value: Any) -> Pair:
 def _convolution(call: Call) -> Entry:
     x, weight, bias = call.activation("input"), call.constant("weight"), call.constant("bias")
     assert weight is not None
-    stride, dilation = _pair(call.arguments["stride"]), _pair(call.arguments["dilation"])
-    padding = call.arguments["padding"]
-    if padding == "same":
+    if _is_on_lines(call):
+        weight = weight[:, :, None]
+    stride, dilation = _pair(call, "stride"), _pair(call, "dilation")
+    if call.arguments["padding"] == "same":
         total = [dilation[axis] * (weight.shape[2 + axis] - 1) for axis in (0, 1)]
         sides = [(size // 2, size - size // 2) for size in total]
     else:
-        sides = [(size, size) for size in _pair(0 if padding == "valid" else padding)]
+        valid = call.arguments["padding"] == "valid"
+        sides = [(size, size) for size in ((0, 0) if valid else _pair(call, "padding", flat=0))]
     window = Window((weight.shape[2], weight.shape[3]), stride, (sides[0], sides[1]), dilation)
     return "conv", [x], {"weight": weight, "bias": bias, "window": window, "groups": int(call.arguments["groups"])}
 
@@ -128,7 +142,8 @@ def _zero_pad(call: Call) -> Entry:
     x, padding = call.activation("self"), [int(size) for size in call.arguments["pad"]]
     if call.arguments.get("mode", "constant") != "constant" or (call.arguments.get("value") or 0) != 0:
         raise call.refuse("only padding with zeros can be converted")
-    if min(padding) < 0 or any(padding[4:]) or len(x.shape) != 3:
+    axes = len(x.shape) - 1
+    if min(padding) < 0 or any(padding[2 * axes :]) or not axes:
         raise call.refuse(f"padding {padding} crops or goes beyond height and width; it cannot be converted")
     left, right, top, bottom = (*padding, 0, 0)[:4]
     return "pad", [x], {"window": Window(padding=((top, bottom), (left, right)))}
@@ -137,13 +152,13 @@ def _zero_pad(call: Call) -> Entry:
 # --- pools ----------------------------------------------------------------------------------------------------------
 
 
-def _window(call: Call, sizes: tuple[int, ...]) -> Window:
+def _window(call: Call, sizes: Pair) -> Window:
     """The window of a pool; in ceil_mode the last one may reach over the edge."""
-    kernel = _pair(call.arguments["kernel_size"])
-    stride = _pair(call.arguments["stride"]) if call.arguments["stride"] else kernel
-    dilation, before = _pair(call.arguments.get("dilation", 1)), _pair(call.arguments["padding"])
+    kernel, before = _pair(call, "kernel_size"), _pair(call, "padding", flat=0)
+    stride = _pair(call, "stride") if call.arguments["stride"] else kernel
+    dilation = _pair(call, "dilation") if "dilation" in call.arguments else (1, 1)
     sides = []
-    for axis, (size, outputs) in enumerate(zip(sizes, call.shape[1:], strict=True)):
+    for axis, (size, outputs) in enumerate(zip(sizes, _size(call.shape), strict=True)):
         over = (outputs - 1) * stride[axis] + dilation[axis] * (kernel[axis] - 1) + 1 - size - before[axis]
         sides.append((before[axis], max(over, 0) if call.arguments["ceil_mode"] else before[axis]))
     return Window(kernel, stride, (sides[0], sides[1]), dilation)
@@ -152,38 +167,40 @@ def _window(call: Call, sizes: tuple[int, ...]) -> Window:
 def _pooled(call: Call) -> Activation:
     """What a pool reads."""
     x = call.activation("self")
-    if len(x.shape) != 3:
-        raise call.refuse(f"{call.short} takes (N, channels, height, width), not {len(x.shape)} axes an image")
+    axes = "(N, channels, length)" if _is_on_lines(call) else "(N, channels, height, width)"
+    if len(x.shape) != axes.count(","):
+        raise call.refuse(f"{call.short} takes {axes}, not {len(x.shape)} axes an image")
     return x
 
 
 def _max_pool(call: Call) -> Entry:
     x = _pooled(call)
-    return "maxpool", [x], {"window": _window(call, x.shape[1:])}
+    return "maxpool", [x], {"window": _window(call, _size(x.shape))}
 
 
 def _adaptive_max_pool(call: Call) -> Entry:
     x = _pooled(call)
-    kernel = _even(x, (call.shape[1], call.shape[2]))
+    kernel = _even(x, _size(call.shape))
     if kernel is None:
         raise call.refuse(
-            f"{x.shape[1:]} into {call.shape[1:]} makes windows of different sizes; it cannot be converted"
+            f"{_size(x.shape)} into {_size(call.shape)} makes windows of different sizes; it cannot be converted"
         )
     return "maxpool", [x], {"window": Window(kernel, kernel)}
 
 
 def _largest(call: Call) -> Entry:
     x = _whole_images(call)
-    return "maxpool", [x], {"window": Window((x.shape[1], x.shape[2]))}
+    return "maxpool", [x], {"window": Window(_size(x.shape))}
 
 
 def _average_pool(call: Call) -> Entry:
     x = _pooled(call)
-    window, fixed = _window(call, x.shape[1:]), call.arguments["divisor_override"]
-    padding, spans = _pair(call.arguments["padding"]), []
+    sizes, outputs = _size(x.shape), _size(call.shape)
+    window, fixed = _window(call, sizes), call.arguments.get("divisor_override")
+    padding, spans = _pair(call, "padding", flat=0), []
     for axis in (0, 1):
-        size, extra = x.shape[1 + axis], padding[axis]
-        starts = np.arange(call.shape[1 + axis]) * window.stride[axis] - extra
+        size, extra = sizes[axis], padding[axis]
+        starts = np.arange(outputs[axis]) * window.stride[axis] - extra
         if call.arguments["count_include_pad"]:
             stops = np.minimum(starts + window.kernel[axis], size + extra)
         else:
@@ -193,13 +210,13 @@ def _average_pool(call: Call) -> Entry:
     divisors = np.outer(*spans) if fixed is None else np.array([[fixed]])
     if (divisors == divisors.flat[0]).all():
         return "avgpool", [x], {"window": window, "divisor": float(divisors.flat[0])}
-    taps = [matrix(window, axis, x.shape[1 + axis], call.shape[1 + axis]) / spans[axis][:, None] for axis in (0, 1)]
+    taps = [matrix(window, axis, sizes[axis], outputs[axis]) / spans[axis][:, None] for axis in (0, 1)]
     return "spread", [x], {"rows": taps[0], "columns": taps[1]}
 
 
 def _even(x: Activation, outputs: Pair) -> Pair | None:
     """The windows that divide height and width into so many equal parts; None where they do not."""
-    height, width = x.shape[1:]
+    height, width = _size(x.shape)
     even = height % outputs[0] == 0 and width % outputs[1] == 0
     return (height // outputs[0], width // outputs[1]) if even else None
 
@@ -210,7 +227,7 @@ def _adaptive(x: Activation, outputs: Pair) -> Entry:
     if kernel is not None:
         return "avgpool", [x], {"window": Window(kernel, kernel), "divisor": float(prod(kernel))}
     matrices = []
-    for size, number in zip(x.shape[1:], outputs, strict=True):
+    for size, number in zip(_size(x.shape), outputs, strict=True):
         matrix = np.zeros((number, size))
         for place in range(number):
             start, stop = floor(place * size / number), ceil((place + 1) * size / number)
@@ -220,14 +237,14 @@ def _adaptive(x: Activation, outputs: Pair) -> Entry:
 
 
 def _adaptive_average_pool(call: Call) -> Entry:
-    return _adaptive(_pooled(call), (call.shape[1], call.shape[2]))
+    return _adaptive(_pooled(call), _size(call.shape))
 
 
 def _whole_images(call: Call) -> Activation:
-    """What is reduced over height and width."""
+    """What is reduced over height and width, or the length of lines."""
     x = call.activation("self")
     axes = sorted(axis % (len(x.shape) + 1) for axis in call.arguments["dim"] or [])
-    if len(x.shape) != 3 or axes != [2, 3]:
+    if axes not in ([2], [2, 3]) or len(axes) != len(x.shape) - 1:
         raise call.refuse(f"{call.short} can be converted over height and width alone, both of them")
     return x
 
@@ -238,7 +255,7 @@ def _mean(call: Call) -> Entry:
 
 def _total(call: Call) -> Entry:
     x = _whole_images(call)
-    return "avgpool", [x], {"window": Window((x.shape[1], x.shape[2])), "divisor": 1.0}
+    return "avgpool", [x], {"window": Window(_size(x.shape)), "divisor": 1.0}
 
 
 # --- routing --------------------------------------------------------------------------------------------------------
@@ -324,7 +341,7 @@ def _concatenate(call: Call) -> Entry:
 
 
 OPERATIONS: dict[str, Callable[[Call], Entry | list[Entry] | Chain | Comparison]] = {
-    "aten.conv2d": _convolution,
+    **dict.fromkeys(("aten.conv1d", "aten.conv2d"), _convolution),
     "aten.linear": _linear,
     "aten.batch_norm": _batch_norm,
     "aten._native_batch_norm_legit_no_training": lambda call: [_batch_norm(call)],
@@ -336,11 +353,12 @@ OPERATIONS: dict[str, Callable[[Call], Entry | list[Entry] | Chain | Comparison]
     "aten.div": _divide,
     "aten.pad": _zero_pad,
     "aten.constant_pad_nd": _zero_pad,
-    "aten.max_pool2d": _max_pool,
+    **dict.fromkeys(("aten.max_pool1d", "aten.max_pool2d"), _max_pool),
+    "aten.max_pool1d_with_indices": lambda call: [_max_pool(call)],
     "aten.max_pool2d_with_indices": lambda call: [_max_pool(call)],
-    "aten.avg_pool2d": _average_pool,
-    "aten.adaptive_avg_pool2d": _adaptive_average_pool,
-    "aten.adaptive_max_pool2d": lambda call: [_adaptive_max_pool(call)],
+    **dict.fromkeys(("aten.avg_pool1d", "aten.avg_pool2d"), _average_pool),
+    **dict.fromkeys(("aten.adaptive_avg_pool1d", "aten.adaptive_avg_pool2d"), _adaptive_average_pool),
+    **dict.fromkeys(("aten.adaptive_max_pool1d", "aten.adaptive_max_pool2d"), lambda call: [_adaptive_max_pool(call)]),
     "aten.mean": _mean,
     "aten.sum": _total,
     "aten.amax": _largest,

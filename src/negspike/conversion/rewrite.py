@@ -21,20 +21,24 @@ _RECTIFIERS: set[Any] = {F.relu, F.relu_, torch.relu, torch.relu_, F.relu6, F.ha
 _UPPER: set[Any] = {torch.clamp_max, "clamp_max", "clamp_max_"}
 _CLAMPS: set[Any] = {torch.clamp, torch.clip, torch.clamp_min, *_UPPER}
 _CLAMPS |= {"clamp", "clamp_", "clip", "clip_", "clamp_min", "clamp_min_"}
-_WEIGHTED = (nn.Conv2d, nn.Linear)
-_WEIGHTED_FUNCTIONS: set[Any] = {F.conv2d, torch.conv2d, F.linear}
+_WEIGHTED = (nn.Conv1d, nn.Conv2d, nn.Linear)
+_WEIGHTED_FUNCTIONS: set[Any] = {F.conv1d, torch.conv1d, F.conv2d, torch.conv2d, F.linear}
 # What one value passes through on its way to a linear map; a quantiser has fewer weights before it than behind it.
-_PASSED = (nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.Flatten, nn.Dropout, nn.Dropout2d, nn.Identity, nn.Unflatten)
-_PASSED_FUNCTIONS: set[Any] = {F.avg_pool2d, F.adaptive_avg_pool2d, torch.flatten, F.dropout, torch.mean}
+_AVERAGES = (nn.AvgPool1d, nn.AvgPool2d, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d)
+_POOLS: set[Any] = {F.avg_pool1d, F.avg_pool2d, F.adaptive_avg_pool1d, F.adaptive_avg_pool2d}
+_AVERAGE_FUNCTIONS: set[Any] = {*_POOLS, torch.mean, torch.sum, "mean", "sum"}
+_DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Identity)
+_PASSED = (*_AVERAGES, *_DROPOUTS, nn.Flatten, nn.Unflatten)
+_PASSED_FUNCTIONS: set[Any] = {*_POOLS, torch.flatten, F.dropout, torch.mean}
 _PASSED_FUNCTIONS |= {"mean", "flatten", "view", "reshape", "contiguous", "squeeze"}
-_AVERAGES = (nn.AvgPool2d, nn.AdaptiveAvgPool2d)
-_AVERAGE_FUNCTIONS: set[Any] = {F.avg_pool2d, F.adaptive_avg_pool2d, torch.mean, torch.sum, "mean", "sum"}
-_LARGEST = (nn.MaxPool2d, nn.AdaptiveMaxPool2d)
-_LARGEST_FUNCTIONS: set[Any] = {F.max_pool2d, F.adaptive_max_pool2d, torch.amax, "amax"}
+_WINDOWED = (nn.Conv1d, nn.Conv2d, nn.AvgPool1d, nn.AvgPool2d)
+_LARGEST = (nn.MaxPool1d, nn.MaxPool2d, nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d)
+_LARGEST_FUNCTIONS: set[Any] = {F.max_pool1d, F.max_pool2d, F.adaptive_max_pool1d, F.adaptive_max_pool2d}
+_LARGEST_FUNCTIONS |= {torch.amax, "amax"}
 _JOINED: set[Any] = {torch.cat, torch.concat}
 _SUMS: set[Any] = {operator.add, operator.iadd, torch.add, "add", "add_"}
 # What a max pool can change places with, besides factors; and what it cannot.
-_KEPT = (*_LARGEST, nn.BatchNorm2d, nn.BatchNorm1d, nn.Dropout, nn.Dropout2d, nn.Identity, nn.Hardtanh)
+_KEPT = (*_LARGEST, *_DROPOUTS, nn.BatchNorm2d, nn.BatchNorm1d, nn.Hardtanh)
 _FOLDED: set[Any] = {torch.flatten, "flatten", "view", "reshape", *_WEIGHTED_FUNCTIONS, *_JOINED}
 _NOT_LINEAR = (
     *(nn.SiLU, nn.GELU, nn.Sigmoid, nn.Hardswish, nn.Hardsigmoid, nn.Tanh, nn.ELU, nn.SELU, nn.CELU, nn.LeakyReLU),
@@ -44,7 +48,7 @@ _NOT_LINEAR = (
 _REFUSED = {
     _NOT_LINEAR: "is nothing that spikes can follow exactly; use ReLU, batch norm and the like in its place, and train",
     (nn.Softmax, nn.LogSoftmax): "cannot be converted; as the last layer leave it out: argmax is the same",
-    (nn.Conv1d, nn.Conv3d, nn.ConvTranspose2d): "cannot be converted; there are Conv2d and Linear",
+    (nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d): "cannot be converted; there are Conv1d, Conv2d and Linear",
 }
 
 
@@ -321,14 +325,22 @@ def _inputs(node: fx.Node) -> list[fx.Node]:
 
 def _is_padded(module: nn.Module | None) -> bool:
     """Whether a map puts zeros around what it reads and adds them up with it."""
-    if isinstance(module, nn.AvgPool2d):
-        return module.count_include_pad and module.padding not in (0, (0, 0))
-    return isinstance(module, nn.Conv2d) and module.padding not in ((0, 0), "valid")
+    return _has_zeros(module) and getattr(module, "count_include_pad", True)
 
 
 def _overlaps(module: nn.Module | None) -> bool:
     """Whether a place is in several windows of a map, or zeros are in one."""
-    if not isinstance(module, nn.Conv2d | nn.AvgPool2d):
+    if not isinstance(module, _WINDOWED):
         return False
-    kernel, stride = ([size] * 2 if isinstance(size, int) else size for size in (module.kernel_size, module.stride))
-    return any(a > b for a, b in zip(kernel, stride, strict=True)) or module.padding not in (0, (0, 0), "valid")
+    kernel, stride = _sizes(module.kernel_size), _sizes(module.stride)
+    return any(a > b for a, b in zip(kernel, stride, strict=True)) or _has_zeros(module)
+
+
+def _has_zeros(module: nn.Module | None) -> bool:
+    """Whether a map has zeros in windows at the edge."""
+    return isinstance(module, _WINDOWED) and (module.padding == "same" or any(_sizes(module.padding)))
+
+
+def _sizes(value: Any) -> list[int]:
+    """Height and width, or the length of lines, of a module's argument; "valid" has none."""
+    return [] if value == "valid" else [value] * 2 if isinstance(value, int) else list(value)

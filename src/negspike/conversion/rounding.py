@@ -37,12 +37,12 @@ def round_weights(model: nn.Module, weight_bits: int = 24) -> nn.Module:
     Raises:
         InputError: ``weight_bits`` is out of range.
     """
-    layers = [module for module in model.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    layers = [module for module in model.modules() if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Linear)]
     for layer in layers:
-        own = type(layer).forward not in (nn.Conv2d.forward, nn.Linear.forward)
+        own = type(layer).forward not in (nn.Conv1d.forward, nn.Conv2d.forward, nn.Linear.forward)
         if own or parametrize.is_parametrized(layer, "weight"):
             continue
-        per_channel = layer is not layers[-1] or isinstance(layer, nn.Conv2d)
+        per_channel = layer is not layers[-1] or not isinstance(layer, nn.Linear)
         layer.weight.data = quantization.round_weights(layer.weight.data, weight_bits, per_channel).to(
             layer.weight.dtype
         )

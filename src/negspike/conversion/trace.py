@@ -25,6 +25,8 @@ from negspike.errors import InputError, one_line
 
 # Two images: a batch of one could be mistaken for any other axis of length 1.
 BATCH = 2
+# Of a batch: of features, of lines with channels, of images.
+AXES = (2, 3, 4)
 
 
 def trace(model: nn.Module, example: Any) -> list[Operation]:
@@ -32,7 +34,7 @@ def trace(model: nn.Module, example: Any) -> list[Operation]:
 
     Args:
         model: the model; it is left as it is.
-        example: (N, C, H, W) floats, at least one image.
+        example: (N, C, H, W), (N, C, L) or (N, F) floats, at least one image.
 
     Raises:
         InputError: the model cannot be traced or does something that cannot be converted; it names the module.
@@ -72,14 +74,15 @@ def tensor_of(images: Any) -> torch.Tensor:
 
 def _example(example: Any) -> torch.Tensor:
     images = tensor_of(example)
-    if images.dim() != 4 or 0 in images.shape or images.is_complex():
+    if images.dim() not in AXES or 0 in images.shape or images.is_complex():
         raise InputError(
             f"the example has shape {tuple(images.shape)}, expected images as (N, channels, height, width)"
         )
-    return images[:1].expand(BATCH, *images.shape[1:]).clone()
+    return images
 
 
-def _export(model: nn.Module, images: torch.Tensor) -> Any:
+def _export(model: nn.Module, example: torch.Tensor) -> Any:
+    images = example[:1].expand(BATCH, *example.shape[1:]).clone()
     parameter = next(model.parameters(), None)
     if parameter is not None:
         images = images.to(parameter.device, parameter.dtype)
@@ -91,7 +94,7 @@ def _export(model: nn.Module, images: torch.Tensor) -> Any:
     except InputError:
         raise
     except Exception as error:
-        _check_fit(model, images)
+        _check_fit(model, images, tuple(example.shape))
         reason = re.split(r"(?<=[.:;])\s|\n", str(error).strip(), maxsplit=1)[0][:300]
         values = re.search("data.?dependent|control flow", f"{type(error).__name__} {error}", re.IGNORECASE)
         advice = "control flow must not depend on the images' values" if values else "it is to take one batch of floats"
@@ -101,12 +104,13 @@ def _export(model: nn.Module, images: torch.Tensor) -> Any:
         ) from error
 
 
-def _check_fit(model: nn.Module, images: torch.Tensor) -> None:
+def _check_fit(model: nn.Module, images: torch.Tensor, shape: tuple[int, ...]) -> None:
     with torch.no_grad():
         try:
             model(images)
         except Exception as error:
-            reason = f"images of shape {tuple(images.shape[1:])} do not fit the model: {one_line(error)[:200]}"
+            reason = f"the example has shape {shape}, and images of shape {shape[1:]} do not fit the model: "
+            reason += one_line(error)[:200]
             with suppress(Exception):
                 model(images[:1])
                 reason += "; one image alone does: keep the first axis, as x.flatten(1) does"

@@ -46,19 +46,20 @@ class Value:
     Attributes:
         signal: (channels, height, width).
         index: the signal's channels along the tensor's axes before height and width.
-        spatial: whether height and width are axes; if not, both are 1, or ``flat``.
+        axes: how many of height and width are axes: both; the width alone, of signals along a line, whose height is 1;
+            or none, where both are 1, or ``flat``.
         flat: channels, height and width are one axis.
     """
 
     signal: Signal
     index: np.ndarray
-    spatial: bool = True
+    axes: int = 2
     flat: bool = False
 
     @classmethod
-    def of(cls, signal: Signal, *, spatial: bool = True) -> Value:
+    def of(cls, signal: Signal, *, axes: int = 2) -> Value:
         """The tensor that is the signal."""
-        return cls(signal, np.arange(signal.shape[0]), spatial)
+        return cls(signal, np.arange(signal.shape[0]), axes)
 
     def plain(self) -> Signal:
         """The signal with channels in the tensor's order."""
@@ -67,7 +68,7 @@ class Value:
 
     def like(self, signal: Signal) -> Value:
         """Another signal, channels in order, with the axes of this one."""
-        return Value(signal, np.arange(signal.shape[0]).reshape(self.index.shape), self.spatial, self.flat)
+        return Value(signal, np.arange(signal.shape[0]).reshape(self.index.shape), self.axes, self.flat)
 
     def reshaped(self, shape: tuple[int, ...]) -> Value:
         """With other axes; only channels may be divided or joined, or everything joined to one axis.
@@ -75,19 +76,19 @@ class Value:
         Raises:
             InputError: anything else.
         """
-        size = self.signal.out_shape[1:]
+        size, count = self.signal.out_shape[1:], self.index.size
         if self.flat:
-            if shape == (self.index.size * prod(size),):
-                return self
-            if shape == (self.index.size, *size):
-                return Value(self.signal, self.index)
-        elif len(shape) == 1 and prod(size) > 1 and self.spatial and shape[0] == self.index.size * prod(size):
-            return replace(self, index=self.index.reshape(-1), spatial=False, flat=True)
-        elif self.spatial and shape[-2:] == size and prod(shape[:-2]) == self.index.size:
-            return replace(self, index=self.index.reshape(shape[:-2]))
-        elif prod(size) == 1 and prod(shape) == self.index.size:
-            spatial = len(shape) > 2 and shape[-2:] == (1, 1)
-            return replace(self, index=self.index.reshape(shape[:-2] if spatial else shape), spatial=spatial)
+            return self if shape == (count * prod(size),) else replace(self, axes=2, flat=False).reshaped(shape)
+        if len(shape) == 1 and prod(size) > 1 and self.axes and shape[0] == count * prod(size):
+            return replace(self, index=self.index.reshape(-1), axes=0, flat=True)
+        if len(shape) + self.axes > 3 and shape[-2:] == size and prod(shape[:-2]) == count:
+            return replace(self, index=self.index.reshape(shape[:-2]), axes=2)
+        line = self.axes == 1 or (self.axes == 2 and size[0] == 1 and size[1] > 1)
+        if line and shape[-1:] == size[1:] and prod(shape[:-1]) == count:
+            return replace(self, index=self.index.reshape(shape[:-1]), axes=1)
+        if prod(size) == 1 and prod(shape) == count:
+            axes = 2 if len(shape) > 2 and shape[-2:] == (1, 1) else 0
+            return replace(self, index=self.index.reshape(shape[:-2] if axes else shape), axes=axes)
         raise InputError(
             f"a reshape from {self.signal.out_shape} to {shape} an image cannot be converted: channels can be divided "
             "or joined, or everything flattened"

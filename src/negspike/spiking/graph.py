@@ -15,7 +15,7 @@ from negspike.errors import InputError
 from negspike.fixed_point import IMAGE_FRACTION_BITS, integer_images
 from negspike.spiking import storage
 from negspike.spiking.bounds import latency_bound
-from negspike.spiking.nodes import INPUT, Layer, MaxPool, Neurons, Node, Readout, Shape, Sum, sources
+from negspike.spiking.nodes import INPUT, Layer, MaxPool, Neurons, Node, Readout, Shape, Sum, image_shape, sources
 from negspike.spiking.validation import check_integers, validate
 from negspike.tables import Table
 
@@ -217,10 +217,10 @@ class SpikingNetwork(Table):
         from negspike.arguments import as_array  # with PyTorch's tensors
 
         images = as_array("the images", images)
-        if images.ndim != 4 or images.shape[1:] != self.input_shape:
+        if images.ndim not in (2, 3, 4) or image_shape(images.shape[1:]) != self.input_shape:
             expected = ", ".join(map(str, self.input_shape))
             raise InputError(f"images have shape {images.shape}, expected (N, {expected})")
-        return integer_images(images, self.image_fraction_bits)
+        return integer_images(images.reshape(-1, *self.input_shape), self.image_fraction_bits)
 
     def save(self, path: Path | str) -> None:
         """Write the network, self-contained, as ``.npz`` with a checksum over its numbers; atomic (docs/format.md)."""

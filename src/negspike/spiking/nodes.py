@@ -21,6 +21,13 @@ Pair = tuple[int, int]
 INPUT = "input"
 
 
+def image_shape(shape: tuple[int, ...]) -> Shape:
+    """(channels, height, width) of an image, of a line of (channels, length), or of (features,): the rest is 1."""
+    channels, *size = shape
+    height, width = (*(1,) * (2 - len(size)), *size)
+    return (channels, height, width)
+
+
 @dataclass(frozen=True)
 class Window:
     """Which inputs an output sees, along (height, width).

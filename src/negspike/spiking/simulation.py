@@ -110,7 +110,8 @@ def simulate(
 
     Args:
         network: the integer spiking network.
-        images: (N, C, H, W) standardised floats, array or tensor; rounded to the network's ``image_fraction_bits``.
+        images: (N, C, H, W) standardised floats, array or tensor, or lines or features as
+            :func:`negspike.convert` takes them; rounded to the network's ``image_fraction_bits``.
         labels: (N,) integers, array or tensor; without them the log knows no accuracy.
         timesteps: T; or ``"until_silent"``, as many as it takes until no neuron of any image spikes any more, which the
             network's ``latency_bound`` limits, or 1,000 where it has none.

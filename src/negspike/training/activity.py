@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
@@ -19,8 +20,8 @@ from negspike.training.network import Block
 from negspike.training.quantizers import QuantIdentity, QuantReLU
 
 # What adds weighted inputs up.
-_WEIGHTED = {"conv2d", "linear"}
-_MEANS = {"adaptive_avg_pool2d", "mean"}
+_WEIGHTED = {"conv1d", "conv2d", "linear"}
+_MEANS = {"adaptive_avg_pool1d", "adaptive_avg_pool2d", "mean"}
 
 
 class Activity:
@@ -95,10 +96,12 @@ class _Ones(TorchFunctionMode):
         name, kwargs = getattr(func, "__name__", ""), kwargs or {}
         if name == "batch_norm":
             return args[0]
-        if name == "max_pool2d":
-            func, args, kwargs = torch.nn.functional.avg_pool2d, *_window(*args, **kwargs)
-        elif name == "adaptive_max_pool2d":
-            return torch.nn.functional.adaptive_avg_pool2d(*args[:2])
+        if name in ("max_pool1d", "max_pool2d"):
+            func, args, kwargs = getattr(F, name.replace("max", "avg")), *_window(*args, **kwargs)
+        elif name in ("adaptive_max_pool1d", "adaptive_max_pool2d"):
+            return getattr(F, name.replace("max", "avg"))(*args[:2])
+        elif name == "avg_pool1d":
+            return _line_sums(*args, **kwargs)
         elif name == "avg_pool2d":  # its module gives every argument by its place, the divisor last
             args, kwargs = args[:6], {**kwargs, "divisor_override": 1}
         elif name in _WEIGHTED:
@@ -117,6 +120,21 @@ def _weighted(
 ) -> tuple[torch.Tensor, torch.Tensor, tuple[Any, ...], dict[str, Any]]:
     """What is weighted, by what, and the rest of the arguments but for the bias, however they were given."""
     return input, weight, args, kwargs
+
+
+def _line_sums(
+    x: torch.Tensor,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+) -> torch.Tensor:
+    """Sums over the windows of an average pool of (N, channels, length)."""
+    sizes = (kernel_size, kernel_size if stride in (None, ()) else stride, padding)
+    kernel, step, sides = (one if isinstance(one, int) else one[0] for one in sizes)
+    sums = F.avg_pool2d(x[:, :, None], (1, kernel), (1, step), (0, sides), ceil_mode, count_include_pad, 1)
+    return sums[:, :, 0]
 
 
 def _window(

@@ -36,7 +36,7 @@ def orthogonalized(matrix: torch.Tensor) -> torch.Tensor:
 
 def matrices(network: nn.Module) -> list[nn.Parameter]:
     """The weights whose rows see the same inputs: of linear layers and convolutions, not of grouped ones."""
-    grouped = {id(one.weight) for one in network.modules() if isinstance(one, nn.Conv2d) and one.groups > 1}
+    grouped = {id(one.weight) for one in network.modules() if isinstance(one, nn.Conv1d | nn.Conv2d) and one.groups > 1}
     return [one for one in network.parameters() if one.dim() > 1 and id(one) not in grouped]
 
 
