@@ -97,7 +97,7 @@ def attempt(name: str) -> str:
         return f"| {name} | FAILED: {one_line(ValueError(checked))} |"
     bound, latest = checked.latency_bound, checked.latest_silent_step
     alike = checked.predictions["quantised model"]
-    assert checked.equal_model_neurons is not None, "torchvision's models are made of what float64 can do"
+    assert checked.equal_model_neurons is not None and checked.float64_predictions is not None
     differing = f"{checked.model_neurons - checked.equal_model_neurons:,} of {checked.model_neurons:,}"
     equal = f"{differing} | {alike} of {IMAGES} | {alike + checked.float64_predictions} of {IMAGES}"
     counted = f"{len(network.populations)} | {network.neurons:,} | {network.macs:,} | {bound} | {latest} | {equal}"

@@ -122,9 +122,10 @@ def exact_logits(model: nn.Module, images: torch.Tensor) -> np.ndarray:
 
 
 def check(network: SpikingNetwork, model: nn.Module, images: torch.Tensor) -> None:
-    """All is silent and equal, and the logits are those of the model in float64."""
-    verification = negspike.verify(network, images)
+    """All is silent and equal, and activations and logits are those of the model in float64."""
+    verification = negspike.verify(network, images, model)
     assert verification.lossless, verification
+    assert verification.equal_model_neurons == verification.model_neurons >= len(images) * 64, verification
     logits = negspike.simulate(network, images).logits
     assert np.ptp(logits) > 0.1
     np.testing.assert_allclose(logits, exact_logits(model, images), rtol=1e-5, atol=1e-5)
@@ -363,6 +364,7 @@ def test_models_of_brevitas() -> None:
     assert widths[0] <= 7 and widths[1] <= 3 and widths[2] <= 127
     verification = negspike.verify(network, images, model)
     assert verification.lossless and verification.predictions["quantised model"] == 40, verification
+    assert verification.equal_model_neurons == verification.model_neurons == 40 * network.neurons
 
 
 def test_the_example(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -400,6 +402,7 @@ def test_models_of_pytorchs_quantisation_aware_training(fused: bool) -> None:
     )
     verification = negspike.verify(network, images, model)
     assert verification.lossless and verification.predictions["quantised model"] == 40, verification
+    assert verification.equal_model_neurons == verification.model_neurons == 40 * network.neurons
     model.apply(ao.disable_fake_quant)
     with OneLine(InputError, "relu without a quantiser"):
         negspike.convert(model, images[:1])

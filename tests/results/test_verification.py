@@ -51,8 +51,6 @@ def test_what_rounding_makes_different_is_counted_and_explained(model: nn.Module
     assert found.lossless and 0 < differing == found.float64_predictions
     assert re.search(rf"float64 +{differing} of {differing}$", repr(found))
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-    other = nn.Sequential(nn.Flatten(), nn.Linear(64, 50))
-    assert negspike.verify(network, images, other, engine="dense").float64_predictions < 30
 
 
 def test_a_conversion_that_is_wrong_shows(model: nn.Module, images: torch.Tensor) -> None:
@@ -101,11 +99,34 @@ class InFloat32(nn.Module):
         return x
 
 
-def test_where_float64_cannot_be_computed_it_says_so(model: nn.Module, images: torch.Tensor) -> None:
+def test_a_model_in_another_one_that_runs_in_float32_alone(model: nn.Module, images: torch.Tensor) -> None:
     network = negspike.convert(model, images[:1])
     found = negspike.verify(network, images, nn.Sequential(InFloat32(), model).eval())
-    assert found.lossless and found.model_neurons == 0 and found.equal_model_neurons is None
-    assert "neurons equal to the quantised model      unknown: it cannot be computed in float64\n" in repr(found)
+    assert found.lossless and found.model_neurons == found.equal_model_neurons == 60 * network.neurons
+
+
+class Branching(nn.Module):
+    """What ``torch.export`` cannot trace."""
+
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self.body = body
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.body(x) if float(x.sum()) > -1e9 else x
+
+
+def test_another_model_is_compared_as_far_as_it_can_be(model: nn.Module, images: torch.Tensor) -> None:
+    network = negspike.convert(model, images[:1])
+    found = negspike.verify(network, images, Branching(model).eval())
+    assert found.lossless and found.predictions["quantised model"] == 60
+    assert found.model_neurons == 0 and found.equal_model_neurons is found.float64_predictions is None
+    unknown = "neurons equal to the quantised model      unknown: this model's neurons are others\n"
+    assert unknown in repr(found) and "in float64" not in repr(found)
+    found = negspike.verify(network, images, nn.Sequential(nn.Flatten(), nn.Linear(64, 50)).eval())
+    assert found.lossless and found.predictions["quantised model"] < 60
+    assert found.model_neurons == 0 and found.equal_model_neurons is None and found.float64_predictions is not None
+    assert unknown in repr(found) and "in float64" in repr(found)
 
 
 def test_a_head_of_convolutions(images: torch.Tensor) -> None:

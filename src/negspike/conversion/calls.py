@@ -37,6 +37,13 @@ class Comparison:
     bound: float
 
 
+def depends_on_image(arguments: Any) -> bool:
+    """Whether an activation is among them, in lists too."""
+    if isinstance(arguments, list | tuple):
+        return any(depends_on_image(one) for one in arguments)
+    return isinstance(arguments, Activation | Comparison)
+
+
 Number = float | None
 
 # What an operation of PyTorch comes to: (kind, activations, values) for negspike.conversion.fold; a list for several

@@ -126,7 +126,8 @@ class Folder:
         terms = tuple(_finished(term, signal.shape) for term in signal.terms)
         name = self._free(_named(operation, "quantize"))
         bias = signal.bias + (tie - 0.5) * step  # neurons round at halves
-        self.nodes.append(FloatNode("neurons", name, Signal(signal.shape, terms, bias), step, low, high))
+        made = Signal(signal.shape, terms, bias)
+        self.nodes.append(FloatNode("neurons", name, made, step, low, high, operation=operation.name))
         result = Signal.of(name, signal.shape)
         for window, largest in pools:
             # the smallest of some numbers is what the largest of the opposite numbers is the opposite of

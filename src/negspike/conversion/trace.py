@@ -12,13 +12,13 @@ import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import nn
 
-from negspike.conversion.calls import Activation, Call, Chain, Comparison, Operation, needed
+from negspike.conversion.calls import Activation, Call, Chain, Comparison, Operation, depends_on_image, needed
 from negspike.conversion.fake_quantize import without_switches
 from negspike.conversion.operations import OPERATIONS
 from negspike.errors import InputError, one_line
@@ -29,12 +29,32 @@ BATCH = 2
 AXES = (2, 3, 4)
 
 
+class Reading(NamedTuple):
+    """A traced model.
+
+    Attributes:
+        program: what ``torch.export`` made of it.
+        known: of each node of the program that has one, its value, or where it depends on the images what it is.
+        operations: in order, the last one gives the logits.
+    """
+
+    program: Any
+    known: dict[Any, Any]
+    operations: list[Operation]
+
+
 def trace(model: nn.Module, example: Any) -> list[Operation]:
-    """What a model in evaluation mode computes, in order; the last operation gives the logits.
+    """What a model in evaluation mode computes, in order; arguments and errors as :func:`read`'s."""
+    return read(model, example).operations
+
+
+def read(model: nn.Module, example: Any, *, batch: int = BATCH) -> Reading:
+    """Trace a model in evaluation mode.
 
     Args:
         model: the model; it is left as it is.
         example: (N, C, H, W), (N, C, L) or (N, F) floats, at least one image.
+        batch: images that the traced program takes, at least 2.
 
     Raises:
         InputError: the model cannot be traced or does something that cannot be converted; it names the module.
@@ -44,8 +64,9 @@ def trace(model: nn.Module, example: Any) -> list[Operation]:
     training = [name for name, module in model.named_modules() if module.training]
     if training:
         raise InputError(f"{training[0] or 'the model'}: it is in training mode; call model.eval() first")
-    program = _export(without_switches(model), images)
-    return _Reader(program).operations()
+    program = _export(without_switches(model), images, batch)
+    reader = _Reader(program, batch)
+    return Reading(program, reader.known, reader.operations())
 
 
 def check_module(model: Any) -> None:
@@ -81,8 +102,8 @@ def _example(example: Any) -> torch.Tensor:
     return images
 
 
-def _export(model: nn.Module, example: torch.Tensor) -> Any:
-    images = example[:1].expand(BATCH, *example.shape[1:]).clone()
+def _export(model: nn.Module, example: torch.Tensor, batch: int) -> Any:
+    images = example[:1].expand(batch, *example.shape[1:]).clone()
     parameter = next(model.parameters(), None)
     if parameter is not None:
         images = images.to(parameter.device, parameter.dtype)
@@ -151,8 +172,8 @@ def _quiet() -> Iterator[None]:
 class _Reader:
     """Reads the exported graph: what does not depend on the image is computed, the rest looked up in the table."""
 
-    def __init__(self, program: Any) -> None:
-        self.program = program
+    def __init__(self, program: Any, batch: int) -> None:
+        self.program, self.batch = program, batch
         self.known: dict[Any, Any] = {}
         self.found: list[Operation] = []
 
@@ -209,7 +230,7 @@ class _Reader:
             return  # of a conversion between types, before it
         arguments = [self._value(argument) for argument in node.args]
         options = {name: self._value(argument) for name, argument in node.kwargs.items()}
-        if not _depends_on_image([*arguments, *options.values()]):
+        if not depends_on_image([*arguments, *options.values()]):
             drops = "dropout" not in str(node.target) or arguments[-1]  # which is whether it is in training mode
             if torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()) and drops:
                 raise InputError(f"{node.name}: it is random; a network computes the same whenever it is called")
@@ -232,11 +253,12 @@ class _Reader:
         several = isinstance(result, list | tuple)
         shapes = [tuple(one.shape[1:]) if hasattr(one, "shape") else () for one in (result if several else [result])]
         call = Call(function, values, path, shapes[0])
-        if function == "aten.type_as" and not _depends_on_image(arguments[0]):
+        if function == "aten.type_as" and not depends_on_image(arguments[0]):
             return arguments[0]  # which of the two types has no meaning in real numbers
         if function not in OPERATIONS:
             raise call.refuse(f"{call.short} cannot be converted; docs/conversion.md lists what can")
-        if any(hasattr(one, "shape") and one.shape[:1] != (BATCH,) for one in (result if several else [result])[:1]):
+        first = result[0] if several else result
+        if hasattr(first, "shape") and first.shape[:1] != (self.batch,):
             raise call.refuse(f"{call.short} mixes the images of a batch; keep the first axis as it is")
         parts = OPERATIONS[function](call)
         if isinstance(parts, Comparison):
@@ -256,9 +278,3 @@ class _Reader:
             self.found.append(part)
             outputs.append(Activation(name, shapes[number]))
         return outputs if several else outputs[0]
-
-
-def _depends_on_image(arguments: Any) -> bool:
-    if isinstance(arguments, list | tuple):
-        return any(_depends_on_image(one) for one in arguments)
-    return isinstance(arguments, Activation | Comparison)

@@ -22,6 +22,7 @@ class FloatNode:
         signal: what it reads; a max pool its one source, point by point.
         step, low, high: of neurons.
         window: of a max pool.
+        operation: that rounds as these neurons do; of neurons that the model does not have, none.
     """
 
     kind: str
@@ -31,6 +32,7 @@ class FloatNode:
     low: int | None = None
     high: int | None = None
     window: Window = POINT
+    operation: str = ""
 
     @property
     def shape(self) -> Shape:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import copy
-import re
-from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch.overrides import TorchFunctionMode
 
 from negspike.arguments import as_array
+from negspike.conversion.float64 import Float64Model
 from negspike.conversion.rounding import round_weights
 from negspike.errors import InputError, one_line
 from negspike.fixed_point import IMAGE_FRACTION_BITS, integer_images
@@ -20,7 +19,6 @@ from negspike.results.evaluation import evaluate
 from negspike.spiking.graph import SpikingNetwork
 from negspike.spiking.simulation import UNTIL_SILENT, make_engine
 from negspike.tables import Table
-from negspike.training.quantizers import QuantIdentity, QuantReLU
 
 MODEL_BATCH = 50
 QUANTISED, FLOAT = "quantised model", "float model"
@@ -39,11 +37,11 @@ class Verification(Table):
         latency_bound: the certified number of these steps, or None.
         predictions: images predicted alike by the spiking network and the integer ANN, and by each model given.
         float64_predictions: of the images that the quantised model predicts otherwise, those that it predicts alike in
-            float64: there the rounding of floats made the difference.
-        model_neurons: activations of the quantised model's QuantReLU and QuantIdentity in all images, computed in
-            float64 on weights rounded as the network's; 0 without a model.
-        equal_model_neurons: of these, those that are the integer ANN's; None: it cannot be computed in float64. Where
-            conversion is right, others are nearer to a tie than the integers' scales can tell.
+            float64: there the rounding of floats made the difference. None without a model that can be converted.
+        model_neurons: activations of the quantised model's quantisers, of whatever kind, in all images, computed in
+            float64 on weights rounded as the network's; 0 without a model that has the network's neurons.
+        equal_model_neurons: of these, those that are the integer ANN's; None without such a model. Where conversion is
+            right, others are nearer to a tie than the integers' scales can tell.
     """
 
     images: int
@@ -53,9 +51,9 @@ class Verification(Table):
     latest_silent_step: int
     latency_bound: int | None
     predictions: dict[str, int] = field(hash=False)
-    float64_predictions: int = 0
+    float64_predictions: int | None = None
     model_neurons: int = 0
-    equal_model_neurons: int | None = 0
+    equal_model_neurons: int | None = None
 
     @property
     def lossless(self) -> bool:
@@ -72,14 +70,14 @@ class Verification(Table):
             ("neurons equal to the integer ANN", f"{self.equal_neurons:,} of {self.neurons:,}"),
             ("latest silent step", f"{self.latest_silent_step if self.silent_images else 'none'} ({bound})"),
         ]
-        if self.model_neurons or self.equal_model_neurons is None:
-            known = "unknown: it cannot be computed in float64"
+        if QUANTISED in self.predictions:
+            known = "unknown: this model's neurons are others"
             if self.equal_model_neurons is not None:
                 known = f"{self.equal_model_neurons:,} of {self.model_neurons:,}"
             rows.insert(2, ("neurons equal to the quantised model", known))
         for name, equal in self.predictions.items():
             rows.append((f"predictions equal to the {name}", f"{equal:,} of {self.images:,}"))
-            if name == QUANTISED and equal < self.images:
+            if name == QUANTISED and equal < self.images and self.float64_predictions is not None:
                 others = self.images - equal
                 rows.append(("  the others, computed in float64", f"{self.float64_predictions:,} of {others:,}"))
         return title, rows
@@ -125,15 +123,11 @@ def verify(
     for name, one in ((QUANTISED, model), (FLOAT, float_model)):
         if one is not None:
             equal[name] = _predict(one, array, network.classes) == spiking
+    exact = None
+    if model is not None:
+        with suppress(InputError):  # what is compared need not be what was converted
+            exact = _in_float64(network, array, model)
     others = ~equal.get(QUANTISED, np.ones(len(array), bool))
-    exact, computable = None, True
-    if model is not None and (others.any() or _quantisers(model)):
-        try:
-            exact = _InFloat64(network, array, model)
-        except InputError:
-            if others.any():
-                raise
-            computable = False
     return Verification(
         images=len(array),
         silent_images=int(silent.sum()),
@@ -142,90 +136,62 @@ def verify(
         latest_silent_step=int(log.silent.max(initial=0)),
         latency_bound=network.latency_bound,
         predictions={name: int(alike.sum()) for name, alike in equal.items()},
-        float64_predictions=0 if exact is None else int((exact.predictions == spiking)[others].sum()),
+        float64_predictions=None if exact is None else int((exact.predictions == spiking)[others].sum()),
         model_neurons=0 if exact is None else exact.neurons,
-        equal_model_neurons=None if not computable else 0 if exact is None else exact.equal,
+        equal_model_neurons=None if exact is None else exact.equal,
     )
 
 
-def _quantisers(model: torch.nn.Module) -> dict[str, QuantReLU | QuantIdentity]:
-    """By all of their names."""
-    every = model.named_modules(remove_duplicate=False)
-    return {name: module for name, module in every if isinstance(module, QuantReLU | QuantIdentity)}
-
-
-class _InFloat64:
+class _Exact(NamedTuple):
     """What the quantised model computes in float64, on weights rounded as the network's.
 
     Attributes:
         predictions: (N,) classes.
         neurons: activations of its quantisers in all images.
-        equal: of these, those that are the integer ANN's.
+        equal: of these, those that are the integer ANN's; None: the model has other neurons than the network.
     """
 
-    def __init__(self, network: SpikingNetwork, images: np.ndarray, model: torch.nn.Module) -> None:
-        exact = round_weights(copy.deepcopy(model).cpu(), network.weight_bits).double()
-        quantisers = _quantisers(exact)
-        # Populations are called as their quantisers are, the second use of one with a number.
-        populations: dict[QuantReLU | QuantIdentity, list[str]] = {module: [] for module in quantisers.values()}
-        for one in network.populations:
-            if module := quantisers.get(one.name) or quantisers.get(re.sub(r"_\d+$", "", one.name)):
-                populations[module].append(one.name)
-        seen: dict[QuantReLU | QuantIdentity, list[torch.Tensor]] = {module: [] for module in populations}
-        for module in populations:
-            module.register_forward_hook(lambda one, _, output: seen[one].append(output))
-
-        def compare(part: slice) -> None:
-            activations = network.activations(images[part])
-            for module, outputs in seen.items():
-                for name, output in zip(populations[module], outputs, strict=False):
-                    counts = (output / module.step).round().numpy()
-                    # one that conversion has moved, in front of a max pool say, has another shape
-                    if counts.size == activations[name].size:
-                        self.neurons += counts.size
-                        self.equal += int((counts == activations[name].reshape(counts.shape)).sum())
-                outputs.clear()
-
-        try:
-            self.neurons = self.equal = 0
-            self.predictions = _predict(exact, images, network.classes, compare)
-        except InputError:  # it makes some numbers float32 itself, as (x > 0).float() does
-            self.neurons = self.equal = 0
-            for outputs in seen.values():
-                outputs.clear()
-            with _Wide():
-                self.predictions = _predict(exact, images, network.classes, compare)
+    predictions: np.ndarray
+    neurons: int
+    equal: int | None
 
 
-class _Wide(TorchFunctionMode):
-    """What is made float32 is float64."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        wide = {name: torch.float64 if one is torch.float32 else one for name, one in (kwargs or {}).items()}
-        func = torch.Tensor.double if func is torch.Tensor.float else func
-        found = func(*(torch.float64 if one is torch.float32 else one for one in args), **wide)
-        return found.double() if isinstance(found, torch.Tensor) and found.dtype == torch.float32 else found
+def _in_float64(network: SpikingNetwork, images: np.ndarray, model: torch.nn.Module) -> _Exact:
+    exact = round_weights(copy.deepcopy(model).cpu(), network.weight_bits).eval()
+    computed = Float64Model(exact, images.astype(np.float32), batch=min(max(len(images), 2), MODEL_BATCH))
+    rounded, predictions, neurons, equal = _rounded(images), [], 0, 0
+    # by their order: the model may be wrapped in another one, so that its modules have other paths
+    same = [one.shape for one in computed.populations] == [one.shape for one in network.populations]
+    for part in (slice(first, first + MODEL_BATCH) for first in range(0, len(images), MODEL_BATCH)):
+        logits, found = computed(rounded[part])
+        predictions.append(logits.reshape(len(logits), -1).argmax(1))
+        activations = network.activations(images[part]) if same else {}
+        for counts, population in zip(found, network.populations, strict=same):
+            if counts is not None and same:
+                neurons += counts.size
+                equal += int((counts == activations[population.name]).sum())
+    return _Exact(np.concatenate(predictions), neurons, equal if same else None)
 
 
 @torch.no_grad()
-def _predict(
-    model: torch.nn.Module, images: np.ndarray, classes: int, each: Callable[[slice], None] = lambda part: None
-) -> np.ndarray:
+def _predict(model: torch.nn.Module, images: np.ndarray, classes: int) -> np.ndarray:
     """Classes that a model in eval mode predicts for (N, C, H, W) images, rounded as the network sees them, (N,)."""
     parameter = next(model.parameters(), torch.zeros((), dtype=torch.float32, device="cpu"))
-    rounded = integer_images(images) / 2.0**IMAGE_FRACTION_BITS
-    training = model.training
+    rounded, training = torch.from_numpy(_rounded(images)), model.training
     model.eval()
     try:
-        batches = []
-        for part in (slice(first, first + MODEL_BATCH) for first in range(0, len(rounded), MODEL_BATCH)):
-            batches.append(model(torch.from_numpy(rounded[part]).to(parameter.device, parameter.dtype)))
-            each(part)
+        found = [model(part.to(parameter.device, parameter.dtype)) for part in torch.split(rounded, MODEL_BATCH)]
     except RuntimeError as error:
         raise InputError(f"the model cannot take images of shape {images.shape[1:]}: {one_line(error)}") from error
     finally:
         model.train(training)
-    logits = torch.cat(batches).flatten(1)  # (N, classes, 1, 1) of a head of convolutions
+    logits = torch.cat(found).flatten(1)  # (N, classes, 1, 1) of a head of convolutions
     if logits.shape != (len(images), classes):
         raise InputError(f"the model gives {tuple(logits.shape)}, the network {(len(images), classes)}")
     return logits.argmax(1).cpu().numpy()
+
+
+def _rounded(images: np.ndarray) -> np.ndarray:
+    """As the network sees them, float64."""
+    rounded: np.ndarray = integer_images(images) / 2.0**IMAGE_FRACTION_BITS
+    return rounded
