@@ -121,7 +121,9 @@ def test_random_models() -> None:
             return
         converted.add(seed)
         log = negspike.simulate(network, images, engine=random.choice(["event", "reference", "dense"]))
-        assert negspike.verify(network, images).lossless and (log.silent >= 0).all()
+        proof = negspike.verify(network, images, quantised)
+        assert proof.lossless and (log.silent >= 0).all()
+        assert proof.equal_model_neurons == proof.model_neurons, proof
         with torch.no_grad():
             wanted = quantised.double()(images.double()).numpy()
         np.testing.assert_allclose(log.logits, wanted, rtol=0, atol=1e-5 * max(abs(wanted).max(), 1e-9))

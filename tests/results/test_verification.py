@@ -158,3 +158,17 @@ def test_everything_prints_itself_in_a_dozen_lines(model: nn.Module, images: tor
         ]
     assert "max pools" in repr(network) and "accuracy" in repr(log)
     assert "accuracy" not in repr(negspike.simulate(network, images))
+
+
+def test_quantisers_behind_max_pools(images: torch.Tensor) -> None:
+    """The network has its neurons before the pools, with other signs where a factor is negative."""
+    torch.manual_seed(0)
+    norms = [nn.BatchNorm2d(6), nn.BatchNorm2d(6)]
+    for norm in norms:
+        nn.init.normal_(norm.weight)
+    act, identity = negspike.QuantReLU(step=0.2, levels=7), negspike.QuantIdentity(step=0.2, low=-4, high=3)
+    layers = [nn.Conv2d(1, 6, 3, padding=1), nn.MaxPool2d(3, 1, 1), norms[0], act, nn.Conv2d(6, 6, 3), norms[1]]
+    layers += [nn.MaxPool2d(3, 1, 1), nn.MaxPool2d(2), identity, nn.Flatten(), nn.Linear(54, 50)]
+    model = negspike.round_weights(nn.Sequential(*layers)).eval()
+    found = negspike.verify(negspike.convert(model, images[:1]), images, model)
+    assert found.lossless and found.equal_model_neurons == found.model_neurons == 60 * 6 * (8 * 8 + 3 * 3)

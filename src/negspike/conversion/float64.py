@@ -7,7 +7,6 @@ what comes from the images is float64 throughout, also where the model makes it 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -51,9 +50,9 @@ class Float64Model:
 
     @torch.no_grad()
     def __call__(self, images: np.ndarray) -> tuple[np.ndarray, list[np.ndarray | None]]:
-        """Logits, (N, ...) float64, of at most ``batch`` images, and the counts of each population, (N, ...).
+        """(N, ...) logits in float64 of at most ``batch`` images, and (N, ...) counts of each population's quantiser.
 
-        None for neurons that the model does not have, or has behind a max pool that conversion has put behind them.
+        They are those of the neurons behind the population's pools; None for neurons that the model does not have.
         """
         given = np.resize(images, (self._batch, *images.shape[1:]))
         run = _Run(self._program, self._chains, {_call_of(one.operation) for one in self.populations})
@@ -66,15 +65,13 @@ class Float64Model:
         if not node.operation:
             return None
         array, chain = kept[_call_of(node.operation)].numpy(), self._chains[_call_of(node.operation)]
-        if array[0].size != prod(node.shape):
-            return None
         behind = [one.name for one in chain].index(node.operation) + 1
         for operation in reversed(chain[behind:]):
             if operation.kind == "affine":
                 numerator, denominator, shift = _factors(operation, array.ndim)
                 array = (array - shift) * denominator / numerator
         low, high = (-np.inf if node.low is None else node.low), (np.inf if node.high is None else node.high)
-        counts: np.ndarray = np.clip(np.rint(array / node.step), low, high).reshape(-1, *node.shape)
+        counts: np.ndarray = np.clip(np.rint(array / node.step), low, high)
         return counts
 
 

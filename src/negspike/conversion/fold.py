@@ -127,7 +127,7 @@ class Folder:
         name = self._free(_named(operation, "quantize"))
         bias = signal.bias + (tie - 0.5) * step  # neurons round at halves
         made = Signal(signal.shape, terms, bias)
-        self.nodes.append(FloatNode("neurons", name, made, step, low, high, operation=operation.name))
+        self.nodes.append(FloatNode("neurons", name, made, step, low, high, operation=operation.name, pools=pools))
         result = Signal.of(name, signal.shape)
         for window, largest in pools:
             # the smallest of some numbers is what the largest of the opposite numbers is the opposite of

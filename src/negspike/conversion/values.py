@@ -23,6 +23,7 @@ class FloatNode:
         step, low, high: of neurons.
         window: of a max pool.
         operation: that rounds as these neurons do; of neurons that the model does not have, none.
+        pools: max pools that the model has before that operation, and the network behind the neurons, as in a signal.
     """
 
     kind: str
@@ -33,12 +34,20 @@ class FloatNode:
     high: int | None = None
     window: Window = POINT
     operation: str = ""
+    pools: tuple[tuple[Window, np.ndarray], ...] = ()
 
     @property
     def shape(self) -> Shape:
         """(channels, height, width) of what it emits."""
         channels, height, width = self.signal.shape
         return (channels, *(self.window.out_size(height, width) if self.kind == "maxpool" else (height, width)))
+
+    def pooled(self, counts: np.ndarray) -> np.ndarray:
+        """(N, channels, height, width) integers behind the max pools."""
+        for window, largest in self.pools:
+            signs = np.where(largest, 1, -1)[:, None, None]
+            counts = signs * window.largest(signs * counts)
+        return counts
 
 
 @dataclass(frozen=True, eq=False)

@@ -166,10 +166,11 @@ def _in_float64(network: SpikingNetwork, images: np.ndarray, model: torch.nn.Mod
         logits, found = computed(rounded[part])
         predictions.append(logits.reshape(len(logits), -1).argmax(1))
         activations = network.activations(images[part]) if same else {}
-        for counts, population in zip(found, network.populations, strict=same):
+        for node, counts, one in zip(computed.populations, found, network.populations, strict=same):
             if counts is not None and same:
+                wanted = node.pooled(activations[one.name])
                 neurons += counts.size
-                equal += int((counts == activations[population.name]).sum())
+                equal += int((counts.reshape(wanted.shape) == wanted).sum())
     return _Exact(np.concatenate(predictions), neurons, equal if same else None)
 
 
