@@ -550,6 +550,18 @@ def test_a_net_without_quantisers_is_its_readout() -> None:
     assert network.neurons == 0 and network.latency_bound == 0
 
 
+def test_logits_of_the_image_and_of_spikes_follow_float64() -> None:
+    """Whatever room the image's largest pixels leave: the smaller of two scales loses nothing."""
+    torch.manual_seed(0)
+    act = QuantReLU(step=0.039, levels=7)
+    head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 4)]
+    model = negspike.round_weights(nn.Sequential(Lambda(lambda x: x - act(x)), *head)).eval()
+    images = (torch.rand(12, 3, 11, 9) * 2**16).round() / 2**16
+    found = negspike.simulate(negspike.convert(model, images), images).logits
+    wanted = model.double()(images.double()).detach().numpy()
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-6 * np.abs(wanted).max())
+
+
 def test_the_head_may_be_a_quantiser_and_a_pool() -> None:
     head = (nn.Conv2d(4, 5, 1), QuantReLU(step=0.25, levels=15), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     model = nn.Sequential(nn.Conv2d(3, 4, 3), QuantReLU(step=0.5, levels=3), *head)

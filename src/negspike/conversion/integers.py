@@ -230,8 +230,10 @@ class IntegerBuilder:
             reach = [abs(bias) for bias in biases]
             for branch, row in rows:
                 reach[branch.term.targets[row]] += abs(branch.unit(row)) * branch.largest(row)
-            unit = max(unit / (1 << 2 * EXTRA), max(reach) / LARGEST_POTENTIAL)
-            unit = max(unit, common_divisor(values))
+            least, unit = unit, max(unit / (1 << 2 * EXTRA), max(reach) / LARGEST_POTENTIAL)
+            common = common_divisor(values)
+            # The smallest scale would lose most by rounding: a whole number of units, it loses nothing.
+            unit = common if common >= unit else least / (least // unit) if least >= unit else unit
         scales = [[round(branch.unit(row) / unit) for row in range(len(branch.gains))] for branch in branches]
         bias = np.array([round(bias / unit) for bias in biases], np.int64)
         return Readout(node.name, node.shape, self._synapses(node, branches, scales), bias, float(unit))
