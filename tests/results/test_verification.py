@@ -172,3 +172,30 @@ def test_quantisers_behind_max_pools(images: torch.Tensor) -> None:
     model = negspike.round_weights(nn.Sequential(*layers)).eval()
     found = negspike.verify(negspike.convert(model, images[:1]), images, model)
     assert found.lossless and found.equal_model_neurons == found.model_neurons == 60 * 6 * (8 * 8 + 3 * 3)
+
+
+class Factors(nn.Module):
+    """Sums at halves of a step, were 0.7 not a little less in float32."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.first, self.second = nn.Conv2d(1, 4, 3), quantiser(), quantiser()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        counts = self.first(self.conv(x))
+        added: torch.Tensor = self.second(0.7 * counts[:, :2] + 0.9 * counts[:, 2:])
+        return added.flatten(1)
+
+
+def quantiser() -> nn.Module:
+    return negspike.QuantReLU(step=0.3, levels=7)
+
+
+def test_numbers_in_the_code_are_those_of_float32(images: torch.Tensor) -> None:
+    torch.manual_seed(0)
+    model = negspike.round_weights(nn.Sequential(Factors(), nn.Linear(72, 50))).eval()
+    network = negspike.convert(model, images[:1])
+    counts = network.activations(images.numpy())["0.first"]
+    assert ((7 * counts[:, :2] + 9 * counts[:, 2:]) % 10 == 5).any(), "there are ties"
+    found = negspike.verify(network, images, model)
+    assert found.lossless and found.equal_model_neurons == found.model_neurons == 60 * network.neurons

@@ -101,8 +101,11 @@ class _Run(torch.fx.Interpreter):
         return found
 
     def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
-        wide = {name: _wide(one) for name, one in kwargs.items()}
-        return super().call_function(target, tuple(_wide(one) for one in args), wide)
+        wide = [_wide(one) for one in args], {name: _wide(one) for name, one in kwargs.items()}
+        if "batch_norm" not in str(target):
+            # a number that meets activations is float32, for the model and for conversion: 0.7 is a little less
+            wide = torch.fx.node.map_aggregate(wide, lambda one: float(np.float32(one)) if type(one) is float else one)
+        return super().call_function(target, tuple(wide[0]), wide[1])
 
 
 def _applied(operation: Operation, x: torch.Tensor) -> torch.Tensor:
