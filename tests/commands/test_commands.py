@@ -75,6 +75,10 @@ def test_from_a_model_to_a_proved_network(here: Path, capsys: pytest.CaptureFixt
     printed = capsys.readouterr().out
     assert "\nlossless\n" in printed and "predictions equal to the float model" in printed and "6 of 6" in printed
     network = SpikingNetwork.load(here / "net.npz")
+    whole = f"{6 * network.neurons:,}"
+    assert (
+        f"equal to the network: {whole} of {whole} activations of the quantised model, 6 images in float64" in printed
+    )
     assert [(one.low, one.high) for one in network.populations] == [(0, 15)]
     assert main(["info", "net.npz"]) == 0
     printed = capsys.readouterr().out

@@ -13,6 +13,9 @@ from pathlib import Path
 from negspike.commands.images import add_image_options, add_model_options, check_output, read_model, read_prepared
 from negspike.errors import InputError
 
+# Images by which the conversion is checked.
+CHECKED = 8
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
@@ -36,6 +39,7 @@ def run(options: argparse.Namespace) -> int:
     from negspike.conversion.convert import convert, is_quantised
     from negspike.conversion.narrow import narrow_thresholds
     from negspike.results.differences import differences
+    from negspike.results.verification import in_float64
 
     check_output(options.out, Path(options.model.rpartition(":")[0]), options.weights, options.calibration)
     model = read_model(options.model, options.weights)
@@ -48,6 +52,9 @@ def run(options: argparse.Namespace) -> int:
         levels = 15 if options.levels is None else options.levels
         model = quantize(model, samples.images, levels=levels, percentile=options.percentile)
     network = convert(model, samples.images[:1], weight_bits=options.weight_bits)
+    exact = in_float64(network, samples.images[:CHECKED], model)
+    neurons = f"{exact.equal:,} of {exact.neurons:,} activations of the quantised model"
+    print(f"equal to the network: {neurons}, {min(CHECKED, len(samples.images))} images in float64")
     if options.threshold_bits is not None:
         whole, network = network, narrow_thresholds(network, options.threshold_bits)
         compared = differences(whole, network, samples.images)

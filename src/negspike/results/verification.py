@@ -126,7 +126,7 @@ def verify(
     exact = None
     if model is not None:
         with suppress(InputError):  # what is compared need not be what was converted
-            exact = _in_float64(network, array, model)
+            exact = in_float64(network, array, model)
     others = ~equal.get(QUANTISED, np.ones(len(array), bool))
     return Verification(
         images=len(array),
@@ -142,7 +142,7 @@ def verify(
     )
 
 
-class _Exact(NamedTuple):
+class InFloat64(NamedTuple):
     """What the quantised model computes in float64, on weights rounded as the network's.
 
     Attributes:
@@ -156,7 +156,17 @@ class _Exact(NamedTuple):
     equal: int | None
 
 
-def _in_float64(network: SpikingNetwork, images: np.ndarray, model: torch.nn.Module) -> _Exact:
+def in_float64(network: SpikingNetwork, images: np.ndarray, model: torch.nn.Module) -> InFloat64:
+    """Compute a quantised model in float64, and compare its activations with the integer ANN's.
+
+    Args:
+        network: that the model was converted to.
+        images: (N, C, H, W) standardised floats.
+        model: it is left as it is.
+
+    Raises:
+        InputError: the model cannot be converted.
+    """
     exact = round_weights(copy.deepcopy(model).cpu(), network.weight_bits).eval()
     computed = Float64Model(exact, images.astype(np.float32), batch=min(max(len(images), 2), MODEL_BATCH))
     rounded, predictions, neurons, equal = _rounded(images), [], 0, 0
@@ -171,7 +181,7 @@ def _in_float64(network: SpikingNetwork, images: np.ndarray, model: torch.nn.Mod
                 wanted = node.pooled(activations[one.name])
                 neurons += counts.size
                 equal += int((counts.reshape(wanted.shape) == wanted).sum())
-    return _Exact(np.concatenate(predictions), neurons, equal if same else None)
+    return InFloat64(np.concatenate(predictions), neurons, equal if same else None)
 
 
 @torch.no_grad()
