@@ -320,6 +320,25 @@ def test_quantised_weights_become_their_integers(bits: int, per_channel: bool) -
     check(network, model, images)
 
 
+def test_thresholds_of_few_bits_of_weight_decide_as_float64_does() -> None:
+    """Counts up to 255 of pixels: with the 16 bits of the image beside three of the weights alone, some are one off."""
+    torch.manual_seed(0)
+    first, second = nn.Conv2d(3, 8, 3, bias=False), nn.Conv2d(8, 8, 3)
+    for conv, scale in ((first, 0.0213), (second, 0.0371)):
+        conv.weight.data = torch.randint(-3, 4, conv.weight.shape) * torch.tensor(scale)
+
+    def quantiser(step: float) -> nn.Module:
+        return Rounded(lambda x: torch.round((x / step).clamp(0, 255)) * step)
+
+    acts = quantiser(0.0032), quantiser(0.0093)
+    model = nn.Sequential(first, acts[0], second, acts[1], nn.Flatten(), nn.Linear(8 * 64, 4)).eval()
+    images = torch.rand(60, 3, 12, 12)
+    network = negspike.convert(model, images)
+    assert network.layers[0].synapses[0].weight is not None and np.abs(network.layers[0].synapses[0].weight).max() == 3
+    proof = negspike.verify(network, images, model)
+    assert proof.lossless and proof.equal_model_neurons == proof.model_neurons == 60 * network.neurons
+
+
 def test_other_weights_have_no_common_step() -> None:
     random = np.random.default_rng(0)
     weight = random.standard_normal((50, 3, 3, 3)).astype(np.float32).astype(np.float64)

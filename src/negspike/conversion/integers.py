@@ -26,6 +26,8 @@ LARGEST_POTENTIAL = 1 << 61
 MOST_COUNTS, MOST_PIXEL = 1 << 11, 1 << 21
 # Beyond 16 more bits than the weights have, so many where branches of different scales meet.
 SPARE = 12
+# A threshold has 16 more bits than such a count, or than the neuron's largest.
+LARGE_COUNT = 255
 
 Row = tuple[Branch, int]
 
@@ -57,20 +59,34 @@ def common_unit(rows: list[Row], step: Fraction, offset: Fraction, most: int) ->
     reach = sum(one * branch.largest(row) for one, (branch, row) in zip(units, rows, strict=True)) + (most + 1) * step
     if len(rows) > 1 and fine:
         # A sum brings the bits that its weights need, and none yet for the factor through which it is read.
-        spare = SPARE + EXTRA * any(branch.is_sum for branch, _ in rows)
-        room = min(LARGEST_POTENTIAL // max(1, ceil(reach / unit)), unit // smallest)
-        unit /= 1 << max(0, min(spare, room.bit_length() - 1))
+        unit = finer(unit, SPARE + EXTRA * any(branch.is_sum for branch, _ in rows), reach, smallest)
     values = [*units, step, *([offset] if offset else [])]
     if all((value / unit).denominator == 1 for value in values):
         return unit
     common = common_divisor(values)
     if common >= smallest and reach < common * LARGEST_POTENTIAL:
         return common
+    # Weights of few bits bring few to the threshold, which is in the potential as many times as the neuron counts.
+    wanted = EXTRA + min(most, LARGE_COUNT).bit_length()
+    unit = finer(unit, wanted + 1 - int(step / unit).bit_length(), reach, smallest)
     # The smallest scale would lose most by rounding: as a power of two it loses nothing.
     least = min(units)
     while least >= 2 * unit:
         least /= 2
     return max(unit, least)
+
+
+def finer(unit: Fraction, bits: int, reach: Fraction, smallest: Fraction) -> Fraction:
+    """A unit divided by a power of two: by so many bits as are wanted, and as there is room for.
+
+    Args:
+        unit: what potentials count, for now.
+        bits: wanted; below 1: none.
+        reach: the potential in real numbers, at most.
+        smallest: the unit at which threshold and base fit.
+    """
+    room = min(LARGEST_POTENTIAL // max(1, ceil(reach / unit)), unit // smallest)
+    return unit / (1 << max(0, min(bits, room.bit_length() - 1)))
 
 
 def common_divisor(values: list[Fraction]) -> Fraction:
