@@ -152,6 +152,31 @@ def test_what_images_may_be(here: Path) -> None:
     assert (some.images == folder.images[::2]).all()
 
 
+@pytest.mark.parametrize(
+    ("layers", "shape", "stored"),
+    [
+        ("nn.Linear(7, 5), nn.ReLU(), nn.Linear(5, 2)", (7,), (7, 1, 1)),
+        ("nn.Conv1d(3, 4, 3), nn.ReLU(), nn.AvgPool1d(2), nn.Flatten(), nn.Linear(16, 2)", (3, 10), (3, 1, 10)),
+    ],
+)
+def test_features_and_lines(
+    here: Path, capsys: pytest.CaptureFixture[str], layers: str, shape: tuple[int, ...], stored: tuple[int, ...]
+) -> None:
+    """Floats are taken as they are, and need not be images."""
+    (here / "flat.py").write_text(f"from torch import nn\n\ndef build():\n    return nn.Sequential({layers})\n")
+    random = np.random.default_rng(0)
+    np.savez(here / "some.npz", images=random.normal(size=(9, *shape)), labels=np.arange(9) % 2)
+    assert main(["convert", "flat.py:build", "--calibration", "some.npz", "--levels", "7", "--out", "flat.npz"]) == 0
+    network = SpikingNetwork.load(here / "flat.npz")
+    assert network.input_shape == stored == tuple(network.origin["preprocessing"]["image_shape"])
+    assert main(["verify", "flat.npz", "--data", "some.npz"]) == 0
+    assert "9 of 9" in capsys.readouterr().out
+    assert main(["simulate", "flat.npz", "--data", "some.npz", "--out", "logs/flat/levels7"]) == 0
+    np.savez(here / "bytes.npz", images=random.integers(0, 256, (9, 7), np.uint8))
+    assert main(["verify", "flat.npz", "--data", "bytes.npz"]) == 1
+    assert "images are uint8 (9, 7)" in capsys.readouterr().err
+
+
 def test_each_error_is_one_line(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(CONVERT)
     torch.save({"other": torch.zeros(2)}, here / "other.pt")

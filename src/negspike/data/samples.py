@@ -23,7 +23,7 @@ class Samples:
     """Images as a network sees them.
 
     Attributes:
-        images: (N, C, H, W) float32.
+        images: (N, C, H, W) float32; what the file held as floats may be (N, C, L) or (N, F), too.
         labels: (N,) integers, or None where they are not known.
         folders: of classes, which labels number in alphabetical order; None where labels are not made of them.
         prepared: whether the file held floats, which are as the network sees them already.
@@ -36,13 +36,16 @@ class Samples:
 
 
 def sample_shape(path: Path, split: str) -> tuple[int, int, int]:
-    """Channels, height and width of the first image: grey if it is, colour otherwise.
+    """Channels, height and width of the first image: grey if it is, colour otherwise; of floats, what is no axis is 1.
 
     Raises:
         InputError: there is none.
     """
     if path.suffix == ".npz":
         images, _ = _read_npz(path, split)
+        if images.dtype != np.uint8:
+            channels, *size = images.shape[1:]
+            return (channels, *[1] * (2 - len(size)), *size)
         channels_last = images.ndim == 4 and images.shape[3] in (1, 3) and images.shape[1] not in (1, 3)
         shape = images.shape[1:] if images.ndim == 4 else (1, *images.shape[1:])
         return (shape[2], *shape[:2]) if channels_last else shape
@@ -57,7 +60,7 @@ def read_samples(path: Path, spec: DatasetSpec, split: str = "test", limit: int 
     Args:
         path: a folder, with a folder for each class in it or not, perhaps within ``train`` and ``test`` (or ``val``);
             an image; or an ``.npz`` with ``images`` or ``train_images`` and so on, and labels likewise. Floats in an
-            ``.npz`` are taken as the network sees them.
+            ``.npz`` are taken as the network sees them, lines and features as well.
         spec: size, channels and preparation; its name and format play no part.
         split: ``train`` or ``test``, where there are both.
         limit: at most so many images, taken evenly from all of them.
@@ -132,9 +135,11 @@ def _read_npz(path: Path, split: str) -> tuple[np.ndarray, np.ndarray | None]:
                 f"{path}: it holds {', '.join(sorted(promised)) or 'no array'}; expected images or {split}_images"
             )
         shape, kind = promised[images].shape, promised[images].dtype
-        if len(shape) not in (3, 4) or not shape[0] or (kind != np.uint8 and kind.kind != "f"):
+        axes = (3, 4) if kind == np.uint8 else (2, 3, 4) if kind.kind == "f" else ()
+        if len(shape) not in axes or 0 in shape:
             raise InputError(
-                f"{path}: {images} are {kind} {shape}, expected uint8 or floats, (N, channels, height, width)"
+                f"{path}: {images} are {kind} {shape}, expected uint8 or floats, (N, channels, height, width); "
+                "floats may be (N, channels, length) or (N, features), too"
             )
         return [name for name in (images, labels) if name is not None]
 
