@@ -72,11 +72,12 @@ def read_prepared(
 ) -> tuple[Samples, dict[str, object]]:
     """Images as the options say or, where they say nothing, as the network's were; and how that is."""
     from negspike.data.samples import preprocessing_of, read_samples, sample_shape
+    from negspike.spiking.nodes import image_shape
 
     stored = {} if network is None else _stored(network)
     wanted: dict[str, Any] = {}
     if options.size or options.channels or not stored:
-        found: tuple[int, ...] = tuple(stored.get("image_shape", ())) or sample_shape(path, split)
+        found: tuple[int, ...] = tuple(stored.get("image_shape", ())) or image_shape(sample_shape(path, split))
         channels, *size = found
         if network is not None:
             channels, *size = (network.input_shape[0], *size)

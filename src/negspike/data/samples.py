@@ -35,8 +35,8 @@ class Samples:
     prepared: bool = False
 
 
-def sample_shape(path: Path, split: str) -> tuple[int, int, int]:
-    """Channels, height and width of the first image: grey if it is, colour otherwise; of floats, what is no axis is 1.
+def sample_shape(path: Path, split: str) -> tuple[int, ...]:
+    """Channels, height and width of the first image: grey if it is, colour otherwise; of floats, the axes they have.
 
     Raises:
         InputError: there is none.
@@ -44,8 +44,7 @@ def sample_shape(path: Path, split: str) -> tuple[int, int, int]:
     if path.suffix == ".npz":
         images, _ = _read_npz(path, split)
         if images.dtype != np.uint8:
-            channels, *size = images.shape[1:]
-            return (channels, *[1] * (2 - len(size)), *size)
+            return images.shape[1:]
         channels_last = images.ndim == 4 and images.shape[3] in (1, 3) and images.shape[1] not in (1, 3)
         shape = images.shape[1:] if images.ndim == 4 else (1, *images.shape[1:])
         return (shape[2], *shape[:2]) if channels_last else shape
